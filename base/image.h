@@ -39,7 +39,7 @@ enum image_section_type {
 	IMAGE_PARTY,	/* daemon/topic/topic_image.c: a publisher or a subscriber of a topic */
 	IMAGE_ENDPOINT, /* daemon/serve/router_image.c: what one has bound */
 	IMAGE_WATCH,	/* daemon/local/watches_image.c: what one wants to hear of */
-	IMAGE_QUERY,	/* daemon/serve/queries.c: a question of one whose answer isn't begun */
+	IMAGE_QUESTIONS, /* daemon/serve/questions.c: the hop at which questions to the daemon come */
 	IMAGE_END,	/* the last one */
 	IMAGE_STREAM,	/* daemon/local/streams_image.c: a byte stream; they are numbered behind the topics */
 	/* daemon/activation/activation_image.c: an endpoint that is started on demand; they are numbered

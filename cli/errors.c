@@ -426,12 +426,16 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 {
 	/* An error that is about messages alone is said in words of what was tried. */
 	const char *reason = conn ? cli_said(xenmsg_reason(conn, 0), error) : "";
+	char said[512]; /* since the next question clears it */
 	const char *text;
 	/* What the daemon says leaves out which domain is meant, who has bound it, and what else it takes. */
 	bool asks = !*reason || error == -EHOSTDOWN || error == -EEXIST || error == -EPROTOTYPE;
-	char *why = conn && asks ? cli_why_refused(conn, subject, error) : NULL;
+	char *why;
 	int code;
 
+	snprintf(said, sizeof(said), "%s", reason);
+	reason = said;
+	why = conn && asks ? cli_why_refused(conn, subject, error) : NULL;
 	if (conn && !why && !*reason && error == -EHOSTUNREACH)
 		why = cli_why_no_link(conn, subject);
 	else if (!why && !*reason && error == -ETIMEDOUT)

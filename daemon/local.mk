@@ -94,7 +94,7 @@ libdaemon_a_SOURCES = \
 	daemon/switch/private_ring.h \
 	daemon/switch/program_socket.c daemon/switch/program_socket.h \
 	daemon/serve/tracers.c daemon/serve/tracers.h \
-	daemon/serve/queries.c daemon/serve/queries.h \
+	daemon/serve/questions.c daemon/serve/questions.h \
 	daemon/switch/switch.c \
 	daemon/main/reload.c \
 	daemon/serve/report.c daemon/serve/report.h \

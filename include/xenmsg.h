@@ -1071,17 +1071,17 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_watch(struct xenmsg *conn, const char *
 XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 
 /*
- * Asks the daemon a question and waits for its answer.
+ * Asks the daemon a question, by a call to "self:xenmsg", and waits for its answer.
  * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all"
  *       (every entry), "peers", "endpoints", "endpoints DOMAIN", "hosts", "peers HOST" or "endpoints
  *       HOST/DOMAIN". "policy FROM TO" asks which rule decides whether FROM (a domain, or DOMAIN/UID)
- *       may reach TO, an endpoint here, as xenmsg policy check does. doc/protocol.md has the others
+ *       may reach TO, an endpoint here, as xenmsg policy check does. doc/protocol.md (3) has the others
  * options  a time-out, usually 30 s, in which the next piece of the answer must come
  * json  [out] text, free(3) it
  * A caller that is neither root nor an administrator (admin-group in xenmsgd.conf(5)) is told only of
  * its own, and what isn't about any user. Returns 0, or -EINVAL (unknown question),
  * -EHOSTDOWN (no such domain), -EPERM (about the policy for others), -ENOTCONN, -EINTR, -ETIMEDOUT,
- * -ENOMEM; about other hosts also -EACCES, -EHOSTUNREACH (nothing leads there), -ENOBUFS.
+ * -ENOMEM, -ENOBUFS (too much is asked at a time); about other hosts also -EACCES, -EHOSTUNREACH (nothing leads there).
  */
 XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what,
 					 const struct xenmsg_options *options, char **json);

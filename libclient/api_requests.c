@@ -313,36 +313,88 @@ int xenmsg_unwatch(struct xenmsg *conn, int number)
 					       "this program has no watch of that number");
 }
 
-static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
-		     xenmsg_done done, void *userdata, struct request **request)
+/* --- what the daemon is asked ----------------------------------------------------------------- */
+
+/* Makes of a call's result that of a question. */
+static void api_requests_read_answer(struct xenmsg *conn, struct xenmsg_result *result)
 {
+	const char *text = result->reply ? xenmsg_message_data(result->reply) : NULL;
+	size_t size = result->reply ? xenmsg_message_size(result->reply) : 0;
+
+	if (result->error == -EREMOTEIO) {
+		conn_set_reason(conn, text, size);
+		result->error = frame_error((uint32_t)result->code, -EPROTO);
+		result->fate = (enum xenmsg_fate)op_result(result->error).fate;
+		result->reason = conn_reason(conn, result->error);
+		result->code = 0;
+	} else if (result->error == -ECONNRESET && conn->dead) {
+		result->error = conn->dead;
+		result->reason = conn_reason(conn, conn->dead);
+	} else if (result->error == 0) {
+		result->json = malloc(size + 1);
+		if (result->json) {
+			if (size)
+				memcpy(result->json, text, size);
+			result->json[size] = '\0';
+		} else {
+			result->error = -ENOMEM;
+			result->reason = xenmsg_error_text(-ENOMEM);
+		}
+	}
+	xenmsg_message_free(result->reply);
+	result->reply = NULL;
+}
+
+static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
+		     xenmsg_done done, void *userdata, struct call **call)
+{
+	const struct properties none = {.has_deadline = false};
 	struct op_options opts;
 	int r = read_for(conn, &opts, options, 0);
 
 	if (r == 0)
 		r = conn->dead;
-	return r < 0 ? r : conn_ask(conn, FRAME_QUERY, what, strlen(what), &opts, done, userdata, request);
+	if (r == 0)
+		r = conn_check(conn, calls_start(&conn->calls, "self:xenmsg", what, strlen(what), &none, done,
+						 userdata, call));
+	if (r < 0)
+		return r == -EAGAIN ? -ENOBUFS : r;
+	(*call)->op.conn = conn;
+	(*call)->read_answer = api_requests_read_answer;
+	call_expires(*call, deadline_in(opts.timeout_ms), opts.timeout_ms);
+	conn_set_alarm(conn);
+	conn_push(conn);
+	return 0;
 }
 
 int xenmsg_begin_query(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
 		       xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
-	struct request *request;
-	int r = !done ? -EINVAL : query_for(conn, what, options, done, userdata, &request);
+	struct call *call;
+	int r = done ? query_for(conn, what, options, done, userdata, &call) : -EINVAL;
 
-	return request_begun(conn, r, request, op);
+	if (r == 0 && op)
+		*op = &call->op;
+	return r;
 }
 
 int xenmsg_query(struct xenmsg *conn, const char *what, const struct xenmsg_options *options, char **json)
 {
 	struct outcome outcome = {.known = false};
-	struct request *request;
-	int r = query_for(conn, what, options, outcome_note, &outcome, &request);
+	struct call *call;
+	bool interrupted;
+	int r = query_for(conn, what, options, outcome_note, &outcome, &call);
 
-	r = request_finish(conn, r, request, &outcome);
-	if (r == 0)
+	if (r < 0)
+		return r;
+	interrupted = wait_for_answer(conn, &call->op);
+	call_tell(call);
+	conn_remind(conn);
+	if (outcome.result.error == 0)
 		*json = outcome.result.json;
-	return r;
+	else
+		conn_set_reason(conn, outcome.result.reason, strlen(outcome.result.reason));
+	return interrupted && outcome.result.error == -ETIMEDOUT ? -EINTR : outcome.result.error;
 }
 
 static int ping_for(struct xenmsg *conn, const char *domain, const struct xenmsg_options *options,

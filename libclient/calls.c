@@ -52,6 +52,7 @@ static int settle_ms(int timeout_ms)
 
 void call_expires(struct call *call, int64_t deadline, int timeout_ms)
 {
+	call->timeout_ms = timeout_ms;
 	if (deadline < 0)
 		return;
 	call->settle_ms = settle_ms(timeout_ms);
@@ -61,6 +62,9 @@ void call_expires(struct call *call, int64_t deadline, int timeout_ms)
 static void calls_complete(struct call *call, struct op_result result, struct xenmsg_message *reply)
 {
 	forget_time(call);
+	if (call->parts != reply)
+		xenmsg_message_free(call->parts);
+	call->parts = NULL;
 	if (call->room) {
 		if (call->sender)
 			DL_DELETE(call->sender->rooms, call);
@@ -138,27 +142,29 @@ const struct outbox_callbacks calls_outbox_callbacks = {
 	.room = calls_on_room,
 };
 
+void call_tell(struct call *call)
+{
+	struct xenmsg_result result = op_result_told(&call->result, call->reply);
+
+	DL_DELETE(call->calls->completed, call);
+	if (call->done && call->read_answer)
+		call->read_answer(call->op.conn, &result);
+	if (call->done)
+		call->done(call->userdata, &result);
+	else
+		xenmsg_message_free(call->reply);
+	/* Not before: the program may have read meanwhile what became of the request. */
+	call->reported = true;
+	if (!call->unsettled)
+		free(call);
+}
+
 int calls_run(struct calls *calls, int budget)
 {
 	int count = 0;
 
-	while (calls->completed && count < budget && transport_is_here(calls->outbox->transport)) {
-		struct call *call = calls->completed;
-
-		DL_DELETE(calls->completed, call);
-		count++;
-		if (call->done) {
-			struct xenmsg_result result = op_result_told(&call->result, call->reply);
-
-			call->done(call->userdata, &result);
-		} else {
-			xenmsg_message_free(call->reply);
-		}
-		/* Not before: the program may have read meanwhile what became of the request. */
-		call->reported = true;
-		if (!call->unsettled)
-			free(call);
-	}
+	for (; calls->completed && count < budget && transport_is_here(calls->outbox->transport); count++)
+		call_tell(calls->completed);
 	return count;
 }
 
@@ -444,6 +450,57 @@ static void pass_over(struct caller *caller)
 	caller->answer.message = NULL;
 }
 
+#define PARTS_MOST (256u << 20) /* bytes of a reply of this daemon's; it is larger than any */
+
+/* Returns how large a reply may be that comes in several messages: one of others as one message. */
+static uint64_t most_parts(const struct caller *caller)
+{
+	return address_part_is(caller->to.domain, "self") && !caller->to.host.data
+		       ? PARTS_MOST
+		       : caller->calls->outbox->transport->max_message;
+}
+
+/* Lets the call have as much time again for each part that is more than has come before, and no longer: so
+ * hand-overs, after which a reply begins anew, can't make it last for ever. */
+static void note_progress(struct call *call)
+{
+	if (call->expires < 0 || call->expired || call->parts->size <= call->furthest)
+		return;
+	call->furthest = call->parts->size;
+	forget_time(call);
+	call_expires(call, deadline_in(call->timeout_ms), call->timeout_ms);
+}
+
+/* Takes a part of a reply. The first one begins it anew. Returns 0; or -EPROTO: it isn't the next one. */
+static int take_part(struct caller *caller, struct call *call, struct xenmsg_message *message)
+{
+	uint32_t part = message->properties->part;
+	bool has_more = message->properties->has_more;
+	int r = 0;
+
+	if (part == 0) {
+		xenmsg_message_free(call->parts);
+		call->parts = message;
+	} else {
+		r = !call->parts || part != call->next_part ? -EPROTO : message_append(call->parts, message);
+		xenmsg_message_free(message);
+	}
+	if (r == -EPROTO)
+		return r;
+	call->next_part = part + 1;
+	if (r < 0) {
+		calls_complete(call, op_result_unknown(-ENOMEM, CALL_REPLY_LACKED), NULL);
+	} else if (call->parts->size > most_parts(caller)) {
+		calls_complete(call, op_result_unknown(-EMSGSIZE, CALL_REPLY_TOO_LARGE), NULL);
+	} else if (has_more) {
+		note_progress(call);
+	} else {
+		stamp_answer(caller, call->parts);
+		calls_complete(call, op_result(0), call->parts);
+	}
+	return 0;
+}
+
 /* Returns 0, or -EPROTO: it makes no sense. */
 static int finish_answer(struct caller *caller)
 {
@@ -462,6 +519,7 @@ static int finish_answer(struct caller *caller)
 	}
 	if (r < 0 && r != -ENOMEM)
 		return r;
+	r = 0;
 	item = numbers_find(&caller->waiting, number);
 	call = item ? call_of(item) : NULL;
 	/* The call was withdrawn, or never made. */
@@ -486,11 +544,13 @@ static int finish_answer(struct caller *caller)
 		calls_complete(call, op_result_unknown(-ENOMEM, CALL_REPLY_LACKED), NULL);
 	} else if (!message) {
 		calls_complete(call, op_result_unknown(-EMSGSIZE, CALL_REPLY_TOO_LARGE), NULL);
+	} else if (message->has_properties && message->properties->is_part) {
+		r = take_part(caller, call, message);
 	} else {
 		stamp_answer(caller, message);
 		calls_complete(call, op_result(0), message);
 	}
-	return 0;
+	return r;
 }
 
 /* Returns how large an answer may be, with its properties. */

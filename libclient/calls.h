@@ -85,6 +85,13 @@ struct call {
 	int64_t settled_by; /* it is waited for no longer than this, even then */
 	struct op_result result;
 	struct xenmsg_message *reply;
+	/* of a reply that comes in several messages: those that have come; NULL: none */
+	struct xenmsg_message *parts;
+	uint32_t next_part;
+	size_t furthest; /* that has come of it, also before it was begun again */
+	int timeout_ms;	 /* within which it, or the next part, must come */
+	/* Makes of the result what the program gets; NULL: it is that. */
+	void (*read_answer)(struct xenmsg *conn, struct xenmsg_result *result);
 	struct call *prev, *next;	      /* in calls->completed, or sender->rooms */
 	struct call *timed_prev, *timed_next; /* in calls->timed, by `expires` */
 };
@@ -127,6 +134,8 @@ int calls_expire(struct calls *calls);
 int calls_frame(struct calls *calls, const struct frame_header *header, const uint8_t *payload);
 /* Reports how far answers were taken, without shared memory. */
 int calls_report(struct calls *calls);
+/* Calls `done` for one that is completed, before all others. */
+void call_tell(struct call *call);
 /* Calls `done` for up to `budget` completed calls. Returns for how many. */
 int calls_run(struct calls *calls, int budget);
 

@@ -373,19 +373,6 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 		conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
 }
 
-static char *conn_text_of(const struct fifo *body)
-{
-	size_t size = fifo_size(body);
-	char *text = malloc(size + 1);
-
-	if (!text)
-		return NULL;
-	if (size)
-		memcpy(text, fifo_front(body), size);
-	text[size] = '\0';
-	return text;
-}
-
 /* Returns the endpoint, or topic, for which this was asked; NULL: none that the program still wants. */
 static const char *bound_by(struct xenmsg *conn, const struct request *request)
 {
@@ -400,14 +387,10 @@ static const char *bound_by(struct xenmsg *conn, const struct request *request)
 /* Takes from the answer what the program gets of it. */
 static void conn_read_answer(const struct request *request, struct xenmsg_result *result)
 {
-	if (request->type == FRAME_QUERY) {
-		result->json = conn_text_of(&request->body);
-		result->error = result->json ? 0 : -ENOMEM;
-	} else if (request->type == FRAME_PROBE && fifo_size(&request->body) < 8) {
+	if (request->type == FRAME_PROBE && fifo_size(&request->body) < 8)
 		result->error = -EPROTO;
-	} else if (request->type == FRAME_PROBE) {
+	else if (request->type == FRAME_PROBE)
 		result->round_trip_ns = get_u64(fifo_front(&request->body));
-	}
 }
 
 void conn_tell_answer(struct xenmsg *conn, struct request *request)
@@ -429,8 +412,6 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 		requests_unwatch(&conn->requests, request->number);
 	else if (request->type == FRAME_WATCH)
 		conn_unwatch(conn, request->number);
-	else if (request->type == FRAME_QUERY && (!request->finished || conn->dead))
-		result.fate = XENMSG_FATE_UNKNOWN; /* there are some that do something */
 	if (request->error < 0 && !conn->dead)
 		conn_set_reason(conn, fifo_front(&request->body),
 				request->finished ? fifo_size(&request->body) : 0);

@@ -49,9 +49,27 @@ int message_set_properties(struct xenmsg_message *message, const struct properti
 		.count = properties->notice.count,
 		.unknown = (properties->notice.flags & NOTICE_UNKNOWN) != 0,
 	};
+	kept->is_part = properties->is_part;
+	kept->has_more = properties->has_more;
+	kept->part = properties->part;
 	message->properties = kept;
 	message->has_properties = true;
 	return 0;
+}
+
+int message_append(struct xenmsg_message *message, const struct xenmsg_message *more)
+{
+	size_t size = message->skipped + message->size;
+	int r;
+
+	message->size = size; /* which is kept */
+	r = message_grow(message, size + more->size, size + more->size);
+	if (r == 0) {
+		memcpy(message->data + size, more->data + more->skipped, more->size);
+		message->size += more->size;
+	}
+	message->size -= message->skipped;
+	return r;
 }
 
 int message_take_block(struct xenmsg_message *message)

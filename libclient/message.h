@@ -139,11 +139,15 @@ struct message_properties {
 	int64_t deadline; /* deadline.h: until when an answer is wanted; -1: without an end */
 	char trace[TRACE_MAX + 1], key[TRACE_MAX + 1];
 	struct xenmsg_notice notice; /* of a topic's daemon; its kind is 0: there is none */
+	bool is_part, has_more;	     /* of a reply that comes in several messages; another one follows */
+	uint32_t part;		     /* which one it is */
 };
 
 /* Makes a pool. Returns NULL if memory has run out. */
 struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon abandon,
 				      message_give_back give_back);
+/* Appends another one's payload. Returns 0 or -ENOMEM. */
+int message_append(struct xenmsg_message *message, const struct xenmsg_message *more);
 /* Detaches the pool from the connection. Messages that the program still holds stay valid. */
 void message_pool_close(struct message_pool *pool);
 

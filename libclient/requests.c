@@ -10,8 +10,7 @@
 #include "wire/address.h"
 #include "wire/ut.h"
 
-#define REPLY_MAX (256u << 20) /* larger than any answer */
-#define REST_MS	  1000
+#define REST_MS 1000
 
 struct pending_event {
 	struct pending_event *prev, *next;
@@ -367,25 +366,11 @@ static int requests_on_reply(struct requests *requests, const struct frame_heade
 	DL_SEARCH_SCALAR(requests->pending, request, number, header->channel);
 	if (!request)
 		return -EPROTO;
-	if (reply.error) /* what came before is part of no answer */
-		fifo_free(&request->body);
-	if (fifo_size(&request->body) + reply.body.size > REPLY_MAX)
-		return -EPROTO;
 	if (!request->op.settled && fifo_append(&request->body, reply.body.data, reply.body.size) < 0)
 		return -ENOMEM;
-	if (header->flags & FRAME_FLAG_MORE) {
-		/* What had come before a hand-over, and comes again, is no progress, so hand-overs can't make
-		 * this last for ever. */
-		if (request->expires >= 0 && fifo_size(&request->body) > request->furthest) {
-			request->furthest = fifo_size(&request->body);
-			expires(request, request->timeout_ms);
-		}
-		return 0;
-	}
 	error = reply.error ? frame_error(reply.error, -EPROTO) : 0;
-	if (error == -EAGAIN && (request->type == FRAME_QUERY || request->type == FRAME_PROBE) &&
-	    !request->op.settled) {
-		/* The daemon has handed over before the answer was whole. */
+	if (error == -EAGAIN && request->type == FRAME_PROBE && !request->op.settled) {
+		/* The daemon has handed over before the answer was there. */
 		fifo_free(&request->body);
 		return send_question(request);
 	}

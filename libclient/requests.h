@@ -36,7 +36,6 @@ struct request {
 	bool told;
 	int error;	  /* negative errno, once settled */
 	struct fifo body; /* of the REPLY, as far as it has come */
-	size_t furthest;  /* that has come of it, also before it was asked for again */
 	int timeout_ms;
 	int64_t expires; /* deadline.h */
 	xenmsg_done done;
@@ -69,7 +68,7 @@ struct requests {
 void requests_init(struct requests *requests, struct transport *transport);
 void requests_free(struct requests *requests);
 
-/* Sends a request, whose answer, or next piece of it, must come within timeout_ms, which may be FOR_EVER.
+/* Sends a request, whose answer must come within timeout_ms, which may be FOR_EVER.
  * Returns 0, -EINVAL if it is too large, -ENOBUFS if too many are pending, -ENOMEM or -EPROTO. */
 int request_begin(struct requests *requests, uint8_t type, const void *payload, size_t size, int timeout_ms,
 		  xenmsg_done done, void *userdata, struct request **begun);

@@ -14,7 +14,9 @@
 
 /* [A-Za-z0-9][A-Za-z0-9_-]{0,62}: what XenStore allows in a path, without what is hard to read */
 #define ENDPOINT_NAME_MAX 63
-#define DOMAIN_NAME_MAX	  127
+/* of the daemon itself, which answers questions there (doc/protocol.md, 3): no program can bind it */
+#define DAEMON_ENDPOINT "xenmsg"
+#define DOMAIN_NAME_MAX 127
 /* bytes: HOST_NAME_SIZE - 1, a slash, DOMAIN_NAME_MAX, a colon, ENDPOINT_NAME_MAX */
 #define ADDRESS_MAX    255
 #define DOMID_MAX      0x7FEF /* below DOMID_FIRST_RESERVED (0x7FF0), xen/xen.h */

@@ -67,7 +67,6 @@ const char *frame_type_name(uint8_t type)
 		[FRAME_WATCH] = "WATCH",
 		[FRAME_UNWATCH] = "UNWATCH",
 		[FRAME_EVENT] = "EVENT",
-		[FRAME_QUERY] = "QUERY",
 		[FRAME_PROBE] = "PROBE",
 		[FRAME_REPLY] = "REPLY",
 		[FRAME_ACCEPT] = "ACCEPT",

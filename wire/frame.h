@@ -21,7 +21,7 @@
 
 #define FRAME_HEADER_SIZE 16u
 #define FRAME_PAYLOAD_MAX 65536u
-#define FRAME_FLAG_MORE	  0x01u
+#define FRAME_REPLY_HEAD  8u /* bytes before the body */
 
 #define PROTOCOL_MAJOR 1
 #define PROTOCOL_MINOR 0
@@ -62,7 +62,6 @@ enum frame_type {
 	FRAME_WATCH = 34,
 	FRAME_UNWATCH = 35,
 	FRAME_EVENT = 36,
-	FRAME_QUERY = 37,
 	FRAME_PROBE = 38,
 	FRAME_REPLY = 39,
 	FRAME_ACCEPT = 40,
@@ -136,6 +135,10 @@ struct frame_text {
 static inline struct frame_text frame_text_of(const char *string)
 {
 	return (struct frame_text){string, string ? strlen(string) : 0};
+}
+static inline bool frame_text_is(struct frame_text text, const char *string)
+{
+	return text.size == strlen(string) && !memcmp(text.data, string, text.size);
 }
 /* Copies a text for people as a string, of which as many characters of UTF-8 as fit into `room` bytes, at
  * least 1. */

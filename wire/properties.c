@@ -10,6 +10,7 @@
 
 #define BLOCK_HEAD  4u /* u16 length of the block, u16 0 */
 #define NOTICE_SIZE 16u
+#define PART_SIZE   8u
 
 bool trace_is_valid(const char *text, size_t size)
 {
@@ -35,6 +36,15 @@ static uint8_t *put_notice(uint8_t *at, const struct notice *notice)
 	return put_property(at, PROPERTY_NOTICE, data, sizeof(data));
 }
 
+static uint8_t *put_part(uint8_t *at, const struct properties *properties)
+{
+	uint8_t data[PART_SIZE];
+
+	put_u32(data, properties->part);
+	put_u32(data + 4, properties->has_more ? PART_MORE : 0);
+	return put_property(at, PROPERTY_PART, data, sizeof(data));
+}
+
 uint32_t properties_encode(const struct properties *properties, uint8_t *out)
 {
 	uint8_t number[4], *at = out + BLOCK_HEAD;
@@ -54,6 +64,8 @@ uint32_t properties_encode(const struct properties *properties, uint8_t *out)
 	}
 	if (properties->notice.kind)
 		at = put_notice(at, &properties->notice);
+	if (properties->is_part)
+		at = put_part(at, properties);
 	length = (uint32_t)(at - out);
 	memset(at, 0, -length & 7u);
 	length = (length + 7u) & ~7u;
@@ -102,6 +114,13 @@ static int read_property(struct properties *properties, unsigned kind, const uin
 						     .flags = data[1],
 						     .error = get_u32(data + 4),
 						     .count = get_u64(data + 8)};
+		return 0;
+	case PROPERTY_PART:
+		if (size < PART_SIZE || properties->is_part)
+			return -EPROTO;
+		properties->is_part = true;
+		properties->part = get_u32(data);
+		properties->has_more = get_u32(data + 4) & PART_MORE;
 		return 0;
 	default:
 		return 0;

@@ -14,7 +14,7 @@
 #define PROPERTIES_MAX	 4096u /* bytes of a block */
 #define PROPERTIES_HEAD	 2u    /* of these its length is read */
 #define TRACE_MAX	 255u
-#define PROPERTIES_WRITE 568u /* the most that properties_encode() writes */
+#define PROPERTIES_WRITE 584u /* the most that properties_encode() writes */
 
 enum property_kind {
 	PROPERTY_DEADLINE = 1, /* u32: for how many milliseconds an answer is wanted */
@@ -25,6 +25,8 @@ enum property_kind {
 	 * instead of a payload */
 	PROPERTY_NOTICE = 4,
 	PROPERTY_KEY = 5, /* of what is published: text: whose value it is, as for a trace */
+	/* of a reply that comes in several messages: u32 which one, from 0; u32 flags (PART_MORE) */
+	PROPERTY_PART = 6,
 };
 
 /* What a subscriber is told in its place between the messages of a topic (doc/protocol.md, 2.8). */
@@ -50,6 +52,8 @@ struct notice {
 };
 #define NOTICE_BLOCK 24u /* bytes of a block with a notice and nothing else */
 
+#define PART_MORE 1u /* another part follows */
+
 struct properties {
 	bool has_deadline;
 	uint32_t deadline_ms;
@@ -57,12 +61,14 @@ struct properties {
 	bool subscribes;
 	uint32_t listeners; /* with that */
 	struct notice notice;
+	bool is_part, has_more;
+	uint32_t part; /* with that */
 };
 
 static inline bool properties_are_there(const struct properties *properties)
 {
 	return properties->has_deadline || properties->trace.size || properties->key.size ||
-	       properties->subscribes || properties->notice.kind;
+	       properties->subscribes || properties->notice.kind || properties->is_part;
 }
 
 /* Returns whether a text can be a trace, or a key: 1 to TRACE_MAX printable characters of ASCII. */

@@ -49,6 +49,8 @@ static int set_endpoint(struct activation_reader *reader, const char *value)
 			&reader->file,
 			"endpoint = %s: must be 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
 			value);
+	if (!strcmp(value, DAEMON_ENDPOINT))
+		return ini_file_complain(&reader->file, "endpoint = %s: xenmsgd answers there itself", value);
 	strcpy(reader->settings->endpoint, value);
 	return 1;
 }

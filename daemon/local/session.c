@@ -68,8 +68,6 @@ static unsigned cost_of_request(uint8_t type)
 	case FRAME_UNBIND:
 	case FRAME_DRAIN:
 		return COST_BIND;
-	case FRAME_QUERY:
-		return COST_QUERY;
 	case FRAME_PROBE:
 		return COST_PROBE;
 	default:
@@ -89,7 +87,6 @@ static int session_on_control(void *owner, const struct frame_header *header, co
 	case FRAME_DRAIN:
 	case FRAME_WATCH:
 	case FRAME_UNWATCH:
-	case FRAME_QUERY:
 	case FRAME_PROBE:
 	case FRAME_SUBSCRIBE:
 	case FRAME_UNSUBSCRIBE:
@@ -152,14 +149,6 @@ static bool on_before_input(void *owner)
 	return session->callbacks->go_on(session->userdata, session, &session->rest);
 }
 
-static void on_drained(void *owner)
-{
-	struct session *session = owner;
-
-	if (session->callbacks->drained)
-		session->callbacks->drained(session->userdata, session);
-}
-
 static void leave_some(struct session *session)
 {
 	if (session->callbacks->leave &&
@@ -202,7 +191,6 @@ static const struct hop_callbacks hop_callbacks = {
 	.notify = session_on_notify,
 	.before_input = on_before_input,
 	.refill = on_refill,
-	.drained = on_drained,
 	.failed = session_on_failed,
 };
 
@@ -416,38 +404,18 @@ void session_cut_off(struct session *session, int error, const char *why)
 	hop_fail(session->hop, error, "%s", error == -ENOMEM ? session_lack(error) : why);
 }
 
-/* Sends a piece of an answer. `more`: further calls send the rest. */
-static int reply(struct session *session, uint32_t request, int error, const void *body, size_t size,
-		 bool more)
+int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
-	const char *at = body;
+	size_t most = sizeof(payload) - FRAME_REPLY_HEAD;
+	struct frame_reply reply = {.error = (uint32_t)error, .body = {body, size < most ? size : most}};
 	int r;
 
-	session->unanswered -= !more;
-	do {
-		size_t part = size < FRAME_PAYLOAD_MAX - 8 ? size : FRAME_PAYLOAD_MAX - 8;
-		struct frame_reply reply = {.error = (uint32_t)error, .body = {at, part}};
-		uint32_t length = frame_reply_encode(&reply, payload);
-
-		size -= part;
-		at += part;
-		r = hop_send(session->hop, FRAME_REPLY, size || more ? FRAME_FLAG_MORE : 0, request, payload,
-			     length);
-	} while (size && r == 0);
+	session->unanswered--;
+	r = hop_send(session->hop, FRAME_REPLY, 0, request, payload, frame_reply_encode(&reply, payload));
 	if (r < 0)
 		session_cut_off(session, r, "the program doesn't read its answers");
 	return r;
-}
-
-int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
-{
-	return reply(session, request, error, body, size, false);
-}
-
-int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size)
-{
-	return reply(session, request, 0, body, size, true);
 }
 
 void session_go_on_later(struct session *session, uint32_t request, struct frame_text text)

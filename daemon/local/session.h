@@ -49,8 +49,6 @@ struct session_callbacks {
 	/* Does a piece of what is left of the request for which session_go_on_later() was called, and answers
 	 * it at the end. Returns whether there is more. */
 	bool (*go_on)(void *userdata, struct session *session, struct session_rest *rest);
-	/* The program has read all that it was told (session_has_unread). May be NULL. */
-	void (*drained)(void *userdata, struct session *session);
 	/* The program has gone or was cut off: does a piece of what is to be done while its rings are still
 	 * there. Returns whether there is more. *at is 0 at first. */
 	bool (*leave)(void *userdata, struct session *session, uint32_t *at);
@@ -84,16 +82,13 @@ void session_refuse(struct session *session, int error, const char *why);
 /* Tells the program why, and ends the session at the end of the turn. */
 void session_cut_off(struct session *session, int error, const char *why);
 
-/* Answers the request with this number. `body` is copied and may be of any size; `error` is 0 or a positive
- * errno. Returns 0 or a negative errno. */
+/* Answers the request with this number. `body` is copied; `error` is 0 or a positive errno. Returns 0 or a negative errno. */
 int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size);
 /* Does it with a text: why not, or "". */
 static inline void session_reply_error(struct session *session, uint32_t request, int error, const char *why)
 {
 	session_reply(session, request, error, why, strlen(why));
 }
-/* Sends a piece of the answer, before session_reply() sends the last one. */
-int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size);
 
 /* The request, which has just come, may take long: callback `go_on` does it in pieces, before all further
  * input of the program. The text is copied, and must be the name of an endpoint. */

@@ -15,6 +15,7 @@
 #include "daemon/main/daemon_internal.h"
 #include "daemon/link/link.h"
 #include "daemon/main/renewal.h"
+#include "daemon/serve/questions.h"
 #include "daemon/main/startup.h"
 #include "daemon/local/local.h"
 #include "base/log.h"
@@ -33,12 +34,11 @@
 
 /* --- signals ---------------------------------------------------------------------------------- */
 
-/* Answers the program that has asked for a renewal, if it is still there. */
+/* Refuses the renewal to the program that has asked for it, if it is still there. */
 static void answer_renewal(struct daemon *daemon, int error, const char *words)
 {
 	if (daemon->renewal_asked_by)
-		session_reply(daemon->renewal_asked_by, daemon->renewal_request, -error, words,
-			      strlen(words));
+		question_refuse(daemon->renewal_asked_by, -error, words);
 	daemon->renewal_asked_by = NULL;
 }
 
@@ -167,7 +167,7 @@ static void on_renewal_checked(void *userdata, int error, const char *words)
 	event_base_loopbreak(daemon->base);
 }
 
-int renewal_ask(void *userdata, struct session *session, uint32_t request)
+int renewal_ask(void *userdata, struct question *question)
 {
 	struct daemon *daemon = userdata;
 	/* While it awaits greetings, nobody would answer a second one. */
@@ -175,16 +175,15 @@ int renewal_ask(void *userdata, struct session *session, uint32_t request)
 
 	if (r < 0)
 		return r;
-	daemon->renewal_asked_by = session;
-	daemon->renewal_request = request;
+	daemon->renewal_asked_by = question;
 	return 0;
 }
 
-void renewal_forget(void *userdata, struct session *session)
+void renewal_forget(void *userdata, const struct question *question)
 {
 	struct daemon *daemon = userdata;
 
-	if (daemon->renewal_asked_by == session)
+	if (daemon->renewal_asked_by == question)
 		daemon->renewal_asked_by = NULL;
 }
 
@@ -200,20 +199,15 @@ static void await_greetings(struct daemon *daemon)
 		event_base_loop(daemon->base, EVLOOP_ONCE);
 }
 
-bool renewal_is_asked_by(void *userdata, const struct session *session)
-{
-	return ((struct daemon *)userdata)->renewal_asked_by == session;
-}
-
-void renewal_tell(void *userdata, struct session *session, uint32_t request)
+void renewal_tell(void *userdata, struct question *question)
 {
 	static const char version[] = "xenmsgd " PACKAGE_VERSION;
 
 	if (((struct daemon *)userdata)->has_lost)
-		session_reply_error(session, request, ECONNRESET,
-				    "the next one couldn't take over all: its log says what has ended");
+		question_refuse(question, ECONNRESET,
+				"the next one couldn't take over all: its log says what has ended");
 	else
-		session_reply(session, request, 0, version, strlen(version));
+		question_answer(question, version, strlen(version));
 }
 
 bool daemon_hands_over(const struct daemon *daemon)

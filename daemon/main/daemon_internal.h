@@ -55,7 +55,7 @@ struct daemon {
 	struct domains *domains; /* in domain 0, else NULL */
 	struct names *names;
 	struct watches *watches;
-	struct queries *queries;
+	struct questions *questions;
 	struct tracers *tracers;
 	struct router *router;
 	struct activations *activations;
@@ -82,8 +82,7 @@ struct daemon {
 	struct inherited inherited;
 	struct handover *handover; /* NULL: there is no image to read */
 	struct renewal *renewal;
-	struct session *renewal_asked_by; /* whose request waits for its answer, NULL: it has gone */
-	uint32_t renewal_request;
+	struct question *renewal_asked_by; /* which waits for its answer; NULL: nobody does any more */
 	int gateway_socket; /* one more descriptor of the service manager's, for the next program; -1: none */
 	bool is_handing_over;
 	int image_memfd; /* of the image that is to be made; 0: it isn't there yet */
@@ -138,14 +137,12 @@ int wiring_start_directory(struct daemon *daemon);
 int wiring_start_router(struct daemon *daemon);
 
 /* daemon.c: has the program that is installed now asked whether it would take over, and hands over if so.
- * Answers the request, if it returns 0. */
-int renewal_ask(void *userdata, struct session *session, uint32_t request);
-/* The session has gone, whose request it may be. */
-void renewal_forget(void *userdata, struct session *session);
-/* Whether it waits for an answer, which the next daemon gives. */
-bool renewal_is_asked_by(void *userdata, const struct session *session);
+ * Answers the question, if it returns 0. */
+int renewal_ask(void *userdata, struct question *question);
+/* Nobody waits for the answer to this question any more, which it may be. */
+void renewal_forget(void *userdata, const struct question *question);
 /* Answers how the last hand-over has ended. */
-void renewal_tell(void *userdata, struct session *session, uint32_t request);
+void renewal_tell(void *userdata, struct question *question);
 
 /* reload.c */
 /* Reads the policy and what is started on demand again. Both stay as they were if a file of either has a

@@ -32,8 +32,7 @@
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/switch/work_pool.h"
-#include "daemon/serve/queries.h"
-#include "daemon/serve/tracers.h"
+#include "daemon/serve/questions.h"
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
 #include "daemon/xen/store.h"
@@ -136,6 +135,7 @@ static bool asks_nothing(void *userdata, struct peer_id peer)
  * stop. */
 static void end_others(struct daemon *daemon)
 {
+	questions_hand_over(daemon->questions);
 	watches_hold(daemon->watches);
 	relay_hand_over(daemon->relay);
 	asks_hand_over(daemon->asks);
@@ -143,7 +143,6 @@ static void end_others(struct daemon *daemon)
 	hosts_hand_over(daemon->hosts);
 	switch_run(&daemon->board, LAST_PASSES);
 	links_end_others(daemon->links, asks_nothing, daemon);
-	tracers_hand_over(daemon->tracers, daemon->queries);
 	local_each(daemon->local, handover_end_unfit, daemon);
 }
 
@@ -183,24 +182,22 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	links_write_image(daemon->links, image);
 	topics_write_image(daemon->topics, image);
 	streams_write_image(daemon->streams, image);
+	questions_write_image(daemon->questions, image);
 	activations_write_image(daemon->activations, image, !daemon->is_restarted);
 	relay_write_image(daemon->relay, image);
 	local_write_channels(daemon->local, image);
 	links_write_channels(daemon->links, image);
 	topics_write_channels(daemon->topics, image);
 	streams_write_channels(daemon->streams, image);
+	questions_write_channels(daemon->questions, image);
 	activations_write_channels(daemon->activations, image);
 	relay_write_channels(daemon->relay, image);
 	local_write_ledgers(daemon->local, image);
 	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
 	watches_write_image(daemon->watches, image);
-	queries_write_image(daemon->queries, image);
 	if (!daemon->is_restarted) /* the end of a process doesn't wait for what it closes */
 		work_pool_write_image(daemon->work_pool, image);
-	if (daemon->renewal_asked_by)
-		query_write_image(image, daemon->renewal_asked_by, daemon->renewal_request, 0, false,
-				  frame_text_of(QUERY_RENEWED));
 	image_section(image, IMAGE_END);
 }
 
@@ -262,6 +259,7 @@ static void handover_settle(struct daemon *daemon, struct head *head)
 	} while (ended);
 	head->topics = topics_number_for_image(daemon->topics, head->sessions + head->links);
 	first = streams_number_for_image(daemon->streams, head->sessions + head->links + head->topics);
+	first = questions_number_for_image(daemon->questions, first);
 	relay_number_for_image(daemon->relay, activations_number_for_image(daemon->activations, first));
 	switch_publish(&daemon->board);
 }
@@ -320,7 +318,7 @@ static void handover_stay(struct daemon *daemon)
 	watches_stay(daemon->watches);
 	relay_go_on(daemon->relay);
 	topics_stay(daemon->topics);
-	tracers_stay(daemon->tracers, daemon->queries);
+	questions_stay(daemon->questions);
 	links_take_up(daemon->links);
 }
 

@@ -33,7 +33,7 @@
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/switch/work_pool.h"
-#include "daemon/serve/queries.h"
+#include "daemon/serve/questions.h"
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
 
@@ -227,10 +227,10 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 static unsigned handover_take_rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_HOSTS,   IMAGE_REGISTRY, IMAGE_POLICY,	 IMAGE_MEMORY,	IMAGE_SESSION,
-		IMAGE_LINK,    IMAGE_TOPIC,    IMAGE_STREAM,	 IMAGE_ROOM,	IMAGE_COMMAND,
-		IMAGE_WAITING, IMAGE_CHANNEL,  IMAGE_LEDGER,	 IMAGE_PARTY,	IMAGE_ENDPOINT,
-		IMAGE_THING,   IMAGE_WATCH,    IMAGE_HOST_WATCH, IMAGE_CLOSING, IMAGE_QUERY,
+		IMAGE_HOSTS,	IMAGE_REGISTRY, IMAGE_POLICY,  IMAGE_MEMORY,	 IMAGE_SESSION,
+		IMAGE_LINK,	IMAGE_TOPIC,	IMAGE_STREAM,  IMAGE_QUESTIONS,	 IMAGE_ROOM,
+		IMAGE_COMMAND,	IMAGE_WAITING,	IMAGE_CHANNEL, IMAGE_LEDGER,	 IMAGE_PARTY,
+		IMAGE_ENDPOINT, IMAGE_THING,	IMAGE_WATCH,   IMAGE_HOST_WATCH, IMAGE_CLOSING,
 	};
 	unsigned i = 0;
 
@@ -333,8 +333,8 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	case IMAGE_CLOSING:
 		work_pool_read_image(&daemon->board, image);
 		break;
-	case IMAGE_QUERY:
-		queries_read_image(daemon->queries, image, hops);
+	case IMAGE_QUESTIONS:
+		questions_read_image(daemon->questions, image, hops);
 		break;
 	default:
 		image_fail(image, -EPROTONOSUPPORT);
@@ -460,6 +460,7 @@ static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, 
 		if (image_hops_has(hops, i))
 			session_go_on(local_in_image(hops, i));
 	image_hops_end(hops);
+	questions_go_on(daemon->questions);
 	topics_go_on(daemon->topics);
 	streams_go_on(daemon->streams);
 	activations_go_on(daemon->activations);

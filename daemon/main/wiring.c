@@ -29,7 +29,7 @@
 #include "daemon/peers/domains.h"
 #include "daemon/peers/names.h"
 #include "daemon/peers/peers.h"
-#include "daemon/serve/queries.h"
+#include "daemon/serve/questions.h"
 #include "base/users.h"
 #include "base/quota.h"
 #include "daemon/serve/router.h"
@@ -197,7 +197,7 @@ static int start_local(struct daemon *daemon)
 	return r;
 }
 
-static int start_queries(struct daemon *daemon)
+static int start_questions(struct daemon *daemon)
 {
 	daemon->sources = (struct status_sources){
 		.config = &daemon->config,
@@ -218,9 +218,10 @@ static int start_queries(struct daemon *daemon)
 		.turns = &daemon->board.turns,
 		.host = daemon->host,
 	};
-	daemon->queries = queries_new(&daemon->board, &daemon->sources, requests_is_ready,
-				      requests_begin_answer, &daemon->request_context);
-	return daemon->queries ? 0 : -ENOMEM;
+	daemon->questions = questions_new(&daemon->board, &daemon->sources, &requests_questions_callbacks,
+					  &daemon->request_context);
+	router_set_questions(daemon->router, daemon->questions);
+	return daemon->questions ? 0 : -ENOMEM;
 }
 
 static int start_tracers(struct daemon *daemon)
@@ -256,7 +257,6 @@ static int start_request_context(struct daemon *daemon)
 		.links = daemon->links,
 		.local = daemon->local,
 		.peers = daemon->peers,
-		.queries = daemon->queries,
 		.tracers = daemon->tracers,
 		.router = daemon->router,
 		.streams = daemon->streams,
@@ -267,7 +267,6 @@ static int start_request_context(struct daemon *daemon)
 		.reload = wiring_reload,
 		.renew = renewal_ask,
 		.renew_forget = renewal_forget,
-		.renew_is_asked_by = renewal_is_asked_by,
 		.renewed = renewal_tell,
 		.userdata = daemon,
 	};
@@ -366,7 +365,7 @@ int wiring_start(struct daemon *daemon)
 		{.start = start_activations},
 		{.start = startup_await_presence},
 		{.start = start_local},
-		{.start = start_queries},
+		{.start = start_questions},
 		{.start = start_tracers},
 		{.start = start_request_context},
 		{.start = start_notify},
@@ -400,8 +399,8 @@ void wiring_end(struct daemon *daemon)
 		close(daemon->gateway_socket);
 	notify_free(daemon->notify);
 	local_free(daemon->local); /* its sessions cancel what they have asked for */
+	questions_free(daemon->questions);
 	tracers_free(daemon->tracers);
-	queries_free(daemon->queries);
 	router_free(daemon->router);
 	topics_free(daemon->topics);
 	activations_free(daemon->activations);

@@ -18,9 +18,8 @@
 #include "daemon/link/relay.h"
 #include "daemon/local/local.h"
 #include "daemon/peers/peers.h"
-#include "daemon/serve/queries.h"
+#include "daemon/serve/questions.h"
 #include "daemon/serve/router.h"
-#include "daemon/serve/tracers.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
 #include "daemon/topic/topics.h"
@@ -98,6 +97,8 @@ static void bind_endpoint(struct request_context *context, struct session *sessi
 		r = router_bind(context->router, session, bind->endpoint, bind->kinds, NULL, false);
 	if (r == -ENOBUFS)
 		account_explain(hop_account(session_hop(session)), QUOTA_ENDPOINTS, 1, why, sizeof(why));
+	else if (r == -EEXIST && frame_text_is(bind->endpoint, DAEMON_ENDPOINT))
+		snprintf(why, sizeof(why), "xenmsgd answers there itself");
 	else if (r == -EEXIST && (bind->kinds & BIND_SHARED))
 		snprintf(why, sizeof(why), "%s", why_not_shared(router_find(context->router, name), session));
 	else
@@ -120,19 +121,6 @@ const char *requests_why_not(int error)
 bool requests_is_remote(const struct request_context *context, const struct address_parts *about)
 {
 	return about->host.data && !address_part_is(about->host, hosts_own_name(context->hosts));
-}
-
-static void requests_ask(struct request_context *context, struct session *session, uint32_t request,
-			 struct frame_text text)
-{
-	int r = -EINVAL;
-
-	if (text.size <= REQUESTS_QUERY_MAX)
-		r = queries_add(context->queries, session, request, text);
-	if (r == -ENOBUFS)
-		session_cut_off(session, r, "the program asks more before it is answered than it may");
-	else if (r < 0)
-		session_reply_error(session, request, -r, r == -EINVAL ? "no such query" : "");
 }
 
 static void on_ping_result(void *userdata, uint32_t request, int64_t result)
@@ -251,9 +239,6 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		r = watches_remove(context->watches, session, number);
 		session_reply_error(session, header->channel, -r, r ? "no such watch" : "");
 		return 0;
-	case FRAME_QUERY:
-		requests_ask(context, session, header->channel, text);
-		return 0;
 	case FRAME_SUBSCRIBE:
 		return subscribe(context, session, header, payload);
 	case FRAME_UNSUBSCRIBE:
@@ -303,13 +288,6 @@ static void stream_from_program(void *userdata, struct session *session, int fd,
 				header->length);
 }
 
-static void session_drained(void *userdata, struct session *session)
-{
-	struct request_context *context = userdata;
-
-	queries_go_on(context->queries, session);
-}
-
 static bool leave(void *userdata, struct session *session, uint32_t *at)
 {
 	struct request_context *context = userdata;
@@ -322,9 +300,7 @@ static unsigned carries(void *userdata, struct session *session)
 {
 	struct request_context *context = userdata;
 
-	return queries_in_image(context->queries, session) + topics_in_question(context->topics, session) +
-	       watches_unanswered(context->watches, session) +
-	       context->renew_is_asked_by(context->userdata, session);
+	return topics_in_question(context->topics, session) + watches_unanswered(context->watches, session);
 }
 
 static void session_gone(void *userdata, struct session *session)
@@ -335,11 +311,7 @@ static void session_gone(void *userdata, struct session *session)
 	streams_forget_session(context->streams, session);
 	topics_forget_session(context->topics, session);
 	watches_remove_session(context->watches, session);
-	queries_forget_session(context->queries, session);
-	tracers_forget_session(context->tracers, session);
 	links_ping_cancel(context->links, session);
-	context->renew_forget(context->userdata, session);
-	asks_forget(context->asks, session);
 	local_remove(context->local, session);
 }
 
@@ -348,7 +320,6 @@ const struct session_callbacks requests_session_callbacks = {
 	.open = open_from_program,
 	.go_on = go_on_unbinding,
 	.stream = stream_from_program,
-	.drained = session_drained,
 	.leave = leave,
 	.carries = carries,
 	.gone = session_gone,

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_REQUESTS_H
 
 /*
- * Answers the requests of programs. A costly answer waits in queries.h and is made in pieces by report.h from
- * the entries of status.h, those that viewer.h lets the program see.
+ * Answers the requests of programs, and their questions (questions.h). A costly answer is made in pieces by
+ * report.h from the entries of status.h, those that viewer.h lets the program see.
  */
 
 #include <stdbool.h>
@@ -23,7 +23,8 @@ struct hosts;
 struct links;
 struct local;
 struct peers;
-struct queries;
+struct question;
+struct questions_callbacks;
 struct report;
 struct router;
 struct self;
@@ -43,7 +44,6 @@ struct request_context {
 	struct links *links;
 	struct local *local;
 	struct peers *peers;
-	struct queries *queries;
 	struct tracers *tracers;
 	struct router *router;
 	struct streams *streams;
@@ -54,28 +54,22 @@ struct request_context {
 	/* Reads files again that may change while the daemon runs. Returns 0 or a negative errno, and then
 	 * *why says what is wrong (NULL: nothing more is known). */
 	int (*reload)(void *userdata, const char **why);
-	/* Has the daemon hand over to the program that is installed now. Returns 0: the request is answered
-	 * later, by the next daemon, which is asked QUERY_RENEWED then; or a negative errno. */
-	int (*renew)(void *userdata, struct session *session, uint32_t request);
-	void (*renew_forget)(void *userdata, struct session *session);
-	bool (*renew_is_asked_by)(void *userdata, const struct session *session);
-	void (*renewed)(void *userdata, struct session *session, uint32_t request);
+	/* Has the daemon hand over to the program that is installed now. Returns 0: the question is answered
+	 * later, if need be by the next daemon, by `renewed`; or a negative errno. */
+	int (*renew)(void *userdata, struct question *question);
+	void (*renew_forget)(void *userdata, const struct question *question);
+	/* Answers how the last hand-over has ended. */
+	void (*renewed)(void *userdata, struct question *question);
 	void *userdata; /* of these */
 };
 
-#define QUERY_RENEWED "renewed" /* how the last hand-over has ended */
-
 /* What sessions call; their userdata is a struct request_context. */
 extern const struct session_callbacks requests_session_callbacks;
-/* Returns whether the question can be answered now: a list of all domains has to be asked for first. Its
- * userdata is a struct request_context, too, as it is of the next one. */
-bool requests_is_ready(void *userdata, struct frame_text text, uint64_t waited_ms);
+/* What answers questions; the userdata is a struct request_context, too. */
+extern const struct questions_callbacks requests_questions_callbacks;
 /* Writes, for domain 0, as an array the steps that were seen since this sender asked last about `what`. 0 or
  * a negative errno. */
 int requests_trace_remote(struct request_context *context, const struct frame_identity *from,
 			  const char *what, struct account *account, struct evbuffer *steps);
-/* Begins the answer to a question whose turn has come (queries_begin_fn). */
-struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
-				     struct frame_text text);
 
 #endif

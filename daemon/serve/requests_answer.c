@@ -12,7 +12,7 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
 #include "daemon/peers/peers.h"
-#include "daemon/serve/queries.h"
+#include "daemon/serve/questions.h"
 #include "daemon/serve/report.h"
 #include "daemon/serve/router.h"
 #include "daemon/serve/status.h"
@@ -23,21 +23,21 @@
 #define LISTS_MS 6000 /* so long a list waits for daemons that take over again and again; one needs less */
 
 /* Frees the text. */
-static void reply_json(struct session *session, uint32_t request, struct json json)
+static void reply_json(struct question *question, struct json json)
 {
 	if (json.failed)
-		session_reply_error(session, request, ENOMEM, "xenmsgd has no memory for the answer");
+		question_refuse(question, ENOMEM, "xenmsgd has no memory for the answer");
 	else
-		session_reply(session, request, 0, json.text, json.size);
+		question_answer(question, json.text, json.size);
 	json_free(&json);
 }
 
 /* Returns whether the program may ask: what it may reach itself, and who may reach what it has bound, since
  * it could find that out anyway. The rest concerns others only. */
-static bool may_ask_policy(struct request_context *context, struct session *session, uint32_t domid,
+static bool may_ask_policy(struct request_context *context, const struct question *question, uint32_t domid,
 			   uint32_t uid, const char *to)
 {
-	struct viewer viewer = viewer_of(session, context->administrators);
+	struct viewer viewer = viewer_of(question_session(question), context->administrators);
 	const struct endpoint *endpoint = router_find(context->router, to);
 
 	return viewer.sees_all || (domid == context->self->domid && uid == viewer.uid) ||
@@ -46,27 +46,25 @@ static bool may_ask_policy(struct request_context *context, struct session *sess
 
 /* Answers, in domain 0, whether it relays what FROM opens to the address TO, or lets it go to another
  * host. */
-static void explain_address(struct request_context *context, struct session *session, uint32_t request,
-			    const char *from, uint32_t domid, const char *to)
+static void explain_address(struct request_context *context, struct question *question, const char *from,
+			    uint32_t domid, const char *to)
 {
 	struct address address;
 	uint32_t to_domid;
 
 	if (context->self->domid != 0 || address_parse(to, strlen(to), &address, NULL) < 0)
-		session_reply_error(
-			session, request, EINVAL,
+		question_refuse(
+			question, EINVAL,
 			"TO must be an endpoint: letters, digits, _ and -; or in domain 0 an address, "
 			"[HOST/]DOMAIN:ENDPOINT, to which it may relay");
-	else if (!viewer_of(session, context->administrators).sees_all)
-		session_reply_error(session, request, EPERM,
-				    "only root and the daemon's administrators may ask that");
+	else if (!viewer_of(question_session(question), context->administrators).sees_all)
+		question_refuse(question, EPERM, "only root and the daemon's administrators may ask that");
 	else if (address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0)
-		reply_json(session, request, access_explain_out(context->access, from, domid, &address));
+		reply_json(question, access_explain_out(context->access, from, domid, &address));
 	else if (router_resolve(context->router, address.domain, &to_domid) < 0)
-		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
 	else
-		reply_json(session, request,
-			   access_explain_relay(context->access, from, domid, &address, to_domid));
+		reply_json(question, access_explain_relay(context->access, from, domid, &address, to_domid));
 }
 
 /* Reads whose sessions are asked about: user 0 if none is named. */
@@ -77,7 +75,7 @@ static bool requests_answer_uid_of(const struct sender_parts *from, uint32_t *ui
 }
 
 /* Answers for a FROM on another host. */
-static void explain_remote(struct request_context *context, struct session *session, uint32_t request,
+static void explain_remote(struct request_context *context, struct question *question,
 			   const struct sender_parts *from, const char *to)
 {
 	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1];
@@ -88,46 +86,44 @@ static void explain_remote(struct request_context *context, struct session *sess
 	    !address_part_copy(from->host, host, sizeof(host)) ||
 	    !address_part_copy(from->domain, domain, sizeof(domain)) ||
 	    !endpoint_name_is_valid(to, strlen(to)))
-		session_reply_error(
-			session, request, EINVAL,
+		question_refuse(
+			question, EINVAL,
 			"FROM on another host is HOST/DOMAIN or HOST/DOMAIN/UID, a uid is a number, and TO an "
 			"endpoint here");
-	else if (!may_ask_policy(context, session, UINT32_MAX, uid, to))
-		session_reply_error(
-			session, request, EPERM,
+	else if (!may_ask_policy(context, question, UINT32_MAX, uid, to))
+		question_refuse(
+			question, EPERM,
 			"only root and the daemon's administrators may ask that; others about a TO that they "
 			"have bound");
 	else
-		reply_json(session, request, access_explain_remote(context->access, host, domain, uid, to));
+		reply_json(question, access_explain_remote(context->access, host, domain, uid, to));
 }
 
 /* Answers for a FROM on this host. */
-static void explain_here(struct request_context *context, struct session *session, uint32_t request,
+static void explain_here(struct request_context *context, struct question *question,
 			 const struct sender_parts *from, const char *to)
 {
 	char domain[DOMAIN_NAME_MAX + 1];
 	uint32_t domid, uid;
 
 	if (!requests_answer_uid_of(from, &uid))
-		session_reply_error(session, request, EINVAL,
-				    "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
+		question_refuse(question, EINVAL, "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
 	else if (!address_part_copy(from->domain, domain, sizeof(domain)) ||
 		 router_resolve(context->router, domain, &domid) < 0)
-		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
 	else if (address_is_meant(to, strlen(to)))
-		explain_address(context, session, request, domain, domid, to);
-	else if (!may_ask_policy(context, session, domid, uid, to))
-		session_reply_error(
-			session, request, EPERM,
+		explain_address(context, question, domain, domid, to);
+	else if (!may_ask_policy(context, question, domid, uid, to))
+		question_refuse(
+			question, EPERM,
 			"only root and the daemon's administrators may ask that; others may ask about FROM self/UID, "
 			"their own, and about a TO that they have bound");
 	else
-		reply_json(session, request, access_explain(context->access, domain, domid, uid, to));
+		reply_json(question, access_explain(context->access, domain, domid, uid, to));
 }
 
 /* Answers a policy question: FROM is a sender, TO an endpoint here, or in domain 0 an address. */
-static void explain_policy(struct request_context *context, struct session *session, uint32_t request,
-			   const char *query)
+static void explain_policy(struct request_context *context, struct question *question, const char *query)
 {
 	size_t size = strcspn(query, " ");
 	const char *to = query[size] ? query + size + 1 : NULL;
@@ -136,66 +132,68 @@ static void explain_policy(struct request_context *context, struct session *sess
 	if (address_part_is(from.host, hosts_own_name(context->hosts)))
 		from.host = (struct address_part){NULL, 0};
 	if (to && from.host.data)
-		explain_remote(context, session, request, &from, to);
+		explain_remote(context, question, &from, to);
 	else if (!to || !(address_is_meant(to, strlen(to)) || endpoint_name_is_valid(to, strlen(to))))
-		session_reply_error(session, request, EINVAL,
-				    "TO must be an endpoint: letters, digits, _ and -");
+		question_refuse(question, EINVAL, "TO must be an endpoint: letters, digits, _ and -");
 	else
-		explain_here(context, session, request, &from, to);
+		explain_here(context, question, &from, to);
 }
 
 /* Returns whether the program may do this; else it has been told who may. */
-static bool may_administer(const struct request_context *context, struct session *session, uint32_t request,
-			   const char *what)
+static bool may_administer(const struct request_context *context, struct question *question, const char *what)
 {
 	char why[160];
 
-	if (viewer_of(session, context->administrators).sees_all)
+	if (viewer_of(question_session(question), context->administrators).sees_all)
 		return true;
 	snprintf(why, sizeof(why),
 		 "only root, the user that xenmsgd runs as and administrators (admin-group) may %s", what);
-	session_reply_error(session, request, EPERM, why);
+	question_refuse(question, EPERM, why);
 	return false;
 }
 
 /* Reloads the policy, for root, and for users who could send us a signal anyway. The answer's text says what
  * is wrong with the rules. */
-static void reload_policy(struct request_context *context, struct session *session, uint32_t request)
+static void reload_policy(struct request_context *context, struct question *question)
 {
 	const char *why = NULL;
 	int r;
 
-	if (!may_administer(context, session, request, "have it read its policy again"))
+	if (!may_administer(context, question, "have it read its policy again"))
 		return;
 	r = context->reload(context->userdata, &why);
 	if (r < 0)
-		session_reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL, why ? why : "");
+		question_refuse(question, r == -ENOMEM ? ENOMEM : EINVAL, why ? why : "");
 	else
-		reply_json(session, request, access_files(context->access));
+		reply_json(question, access_files(context->access));
 }
 
 /* Has the daemon hand over to the program that is installed now, likewise. */
-static void renew(struct request_context *context, struct session *session, uint32_t request)
+static void renew(struct request_context *context, struct question *question)
 {
 	int r;
 
-	if (!may_administer(context, session, request, "renew it"))
+	if (!may_administer(context, question, "renew it"))
 		return;
-	r = context->renew(context->userdata, session, request);
+	if (question_is_inherited(question)) { /* by the daemon that has taken over, which is this one */
+		context->renewed(context->userdata, question);
+		return;
+	}
+	r = context->renew(context->userdata, question);
 	if (r < 0)
-		session_reply_error(session, request, -r,
-				    r == -EBUSY ? "xenmsgd is being renewed already" : strerror(-r));
+		question_refuse(question, -r,
+				r == -EBUSY ? "xenmsgd is being renewed already" : strerror(-r));
 }
 
-static struct report *requests_answer_begin_report(struct request_context *context, struct session *session,
-						   uint32_t request, struct report_question question)
+static struct report *requests_answer_begin_report(struct request_context *context, struct question *question,
+						   struct report_question wanted)
 {
 	struct report *report;
 
-	question.viewer = viewer_of(session, context->administrators);
-	report = report_new(&question);
+	wanted.viewer = viewer_of(question_session(question), context->administrators);
+	report = report_new(&wanted);
 	if (!report)
-		session_reply_error(session, request, ENOMEM, "");
+		question_refuse(question, ENOMEM, "");
 	return report;
 }
 
@@ -217,7 +215,7 @@ static bool begins_with(struct frame_text text, const char *word)
 /* Whether another host answers a question about HOST or HOST/DOMAIN. */
 static bool is_for_host(const struct request_context *context, struct frame_text text)
 {
-	char query[REQUESTS_QUERY_MAX + 1], *space;
+	char query[QUESTION_MAX + 1], *space;
 	struct address_parts about;
 
 	memcpy(query, text.data, text.size);
@@ -227,15 +225,13 @@ static bool is_for_host(const struct request_context *context, struct frame_text
 	return space && requests_is_remote(context, &about);
 }
 
-bool requests_is_ready(void *userdata, struct frame_text text, uint64_t waited_ms)
+static bool is_ready(void *userdata, struct frame_text text, uint64_t waited_ms)
 {
 	struct request_context *context = userdata;
 	bool lists =
 		begins_with(text, "peers") ||
 		(begins_with(text, "endpoints") && !(text.size == 14 && begins_with(text, "endpoints self")));
 
-	if (begins_with(text, "trace "))
-		return tracers_take(context->tracers);
 	/* Each daemon that has taken over asks all peers anew. */
 	return !lists || is_for_host(context, text) || peers_want_all(context->peers) || waited_ms > LISTS_MS;
 }
@@ -243,7 +239,7 @@ bool requests_is_ready(void *userdata, struct frame_text text, uint64_t waited_m
 /* --- about other hosts ------------------------------------------------------------------------ */
 
 /* Copies what was told, at the cost of the asker. -ENOMEM, -ENOBUFS. */
-static int copy_remote(struct session *asker, const char *host, const struct frame_told *told,
+static int copy_remote(const struct question *question, const char *host, const struct frame_told *told,
 		       struct status_remote **copy)
 {
 	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
@@ -252,7 +248,7 @@ static int copy_remote(struct session *asker, const char *host, const struct fra
 
 	if (!remote)
 		return -ENOMEM;
-	charge_init(&remote->charge, hop_account(session_hop(asker)));
+	charge_init(&remote->charge, question_account(question));
 	r = charge_add(&remote->charge, QUOTA_BYTES, size);
 	if (r < 0) {
 		status_remote_free(remote);
@@ -268,8 +264,17 @@ static int copy_remote(struct session *asker, const char *host, const struct fra
 	return 0;
 }
 
+/* -EAGAIN: the daemon that was asked, or this one, hands over. */
+static void answer_error(struct question *question, enum ask_kind kind, int error)
+{
+	if (error == EAGAIN)
+		question_again(question);
+	else
+		question_refuse(question, error, asks_why_not(kind, error));
+}
+
 /* Answers with what was told. */
-static void requests_answer_on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind,
+static void requests_answer_on_told(void *userdata, void *asker, uint32_t number, enum ask_kind kind,
 				    const char *host, const struct frame_told *told)
 {
 	static const enum report_kind kinds[] = {
@@ -277,48 +282,48 @@ static void requests_answer_on_told(void *userdata, void *asker, uint32_t reques
 		[ASK_HOSTS] = REPORT_FAR_HOSTS,	    [ASK_STATUS] = REPORT_FAR_STATUS,
 		[ASK_TRACE] = REPORT_FAR_STATUS,
 	};
-	struct report_question question = {.kind = kinds[kind], .domid = -1};
+	struct report_question wanted = {.kind = kinds[kind], .domid = -1};
+	struct question *question = asker;
 	struct report *report = NULL;
-	struct request_context *context = userdata;
 	int r;
 
 	if (told->error) {
-		session_reply_error(asker, request, (int)told->error, asks_why_not(kind, (int)told->error));
+		answer_error(question, kind, (int)told->error);
 		return;
 	}
-	r = copy_remote(asker, host, told, &question.remote);
+	r = copy_remote(question, host, told, &wanted.remote);
 	if (r == 0)
-		report = report_new(&question);
+		report = report_new(&wanted);
 	if (r == 0 && !report) {
-		status_remote_free(question.remote);
+		status_remote_free(wanted.remote);
 		r = -ENOMEM;
 	}
 	if (r == 0)
-		r = queries_add_report(context->queries, asker, request, report);
-	if (r < 0)
-		session_reply_error(asker, request, -r, "");
+		question_report(question, report);
+	else
+		question_refuse(question, -r, "");
 }
 
 /* Asks domain 0, or another host by way of it. */
-static void ask_remote(struct request_context *context, struct session *session, uint32_t request,
-		       enum ask_kind kind, const char *host, const char *domain)
+static void ask_remote(struct request_context *context, struct question *question, enum ask_kind kind,
+		       const char *host, const char *domain)
 {
-	struct ask_question question = {
+	struct ask_question ask = {
 		.kind = kind,
 		.host = host,
 		.domain = domain,
-		.from = requests_identity(context, session),
+		.from = requests_identity(context, question_session(question)),
 		.userdata = context,
 	};
-	int r = asks_ask(context->asks, &question, hop_account(session_hop(session)), requests_answer_on_told,
-			 session, request);
+	int r = asks_ask(context->asks, &ask, question_account(question), requests_answer_on_told, question,
+			 0);
 
 	if (r < 0)
-		session_reply_error(session, request, -r, asks_why_not(kind, -r));
+		answer_error(question, kind, -r);
 }
 
 /* Asks another host: which domains it has, or which endpoints the domain there. */
-static void ask_host(struct request_context *context, struct session *session, uint32_t request,
+static void ask_host(struct request_context *context, struct question *question,
 		     const struct address_parts *about)
 {
 	enum ask_kind kind = about->domain.data ? ASK_ENDPOINTS : ASK_DOMAINS;
@@ -328,60 +333,59 @@ static void ask_host(struct request_context *context, struct session *session, u
 	    (!about->domain.data || domain_name_is_valid(about->domain.data, about->domain.size)) &&
 	    address_part_copy(about->host, host, sizeof(host)) &&
 	    address_part_copy(about->domain, domain, sizeof(domain)))
-		ask_remote(context, session, request, kind, host, about->domain.data ? domain : NULL);
+		ask_remote(context, question, kind, host, about->domain.data ? domain : NULL);
 	else
-		session_reply_error(session, request, EINVAL, asks_why_not(kind, EINVAL));
+		question_refuse(question, EINVAL, asks_why_not(kind, EINVAL));
 }
 
 /* Asks, in domain 0, a domain of this host how its daemon is, or begins to say it of this one. */
-static struct report *ask_status(struct request_context *context, struct session *session, uint32_t request,
+static struct report *ask_status(struct request_context *context, struct question *question,
 				 const char *domain)
 {
 	struct report_question own = {.kind = REPORT_STATUS, .domid = -1};
-	struct ask_question question = {
+	struct ask_question ask = {
 		.kind = ASK_STATUS,
 		.host = "",
-		.from = requests_identity(context, session),
+		.from = requests_identity(context, question_session(question)),
 		.userdata = context,
 	};
-	int r = router_resolve(context->router, domain, &question.domid);
+	int r = router_resolve(context->router, domain, &ask.domid);
 
-	if (r == 0 && question.domid == context->self->domid)
-		return requests_answer_begin_report(context, session, request, own);
+	if (r == 0 && ask.domid == context->self->domid)
+		return requests_answer_begin_report(context, question, own);
 	if (context->self->domid != 0) {
-		session_reply_error(session, request, EACCES,
-				    "domains tell domain 0 alone how they are: ask there");
-	} else if (!viewer_of(session, context->administrators).sees_all) {
-		session_reply_error(session, request, EPERM,
-				    "only root and the daemon's administrators may ask other domains");
+		question_refuse(question, EACCES, "domains tell domain 0 alone how they are: ask there");
+	} else if (!viewer_of(question_session(question), context->administrators).sees_all) {
+		question_refuse(question, EPERM,
+				"only root and the daemon's administrators may ask other domains");
 	} else if (r < 0) {
-		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
 	} else {
-		r = asks_ask(context->asks, &question, hop_account(session_hop(session)),
-			     requests_answer_on_told, session, request);
+		r = asks_ask(context->asks, &ask, question_account(question), requests_answer_on_told,
+			     question, 0);
 		if (r < 0)
-			session_reply_error(session, request, -r, asks_why_not(ASK_STATUS, -r));
+			answer_error(question, ASK_STATUS, -r);
 	}
 	return NULL;
 }
 
 /* Begins to say, in domain 0, what the host's policy has about a domain. */
-static struct report *answer_rules_of(struct request_context *context, struct session *session,
-				      uint32_t request, const char *domain)
+static struct report *answer_rules_of(struct request_context *context, struct question *question,
+				      const char *domain)
 {
-	struct report_question question = {.kind = REPORT_RULES_OF};
+	struct report_question wanted = {.kind = REPORT_RULES_OF};
 	uint32_t domid = 0;
 	int r = router_resolve(context->router, domain, &domid);
 
-	question.domid = domid;
-	if (!may_administer(context, session, request, "see the rules"))
+	wanted.domid = domid;
+	if (!may_administer(context, question, "see the rules"))
 		return NULL;
 	if (context->self->domid != 0)
-		session_reply_error(session, request, EACCES, "the host's policy is in domain 0: ask there");
+		question_refuse(question, EACCES, "the host's policy is in domain 0: ask there");
 	else if (r < 0 || !access_knows_domain(context->access, domid))
-		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
 	else
-		return requests_answer_begin_report(context, session, request, question);
+		return requests_answer_begin_report(context, question, wanted);
 	return NULL;
 }
 
@@ -422,71 +426,68 @@ int requests_trace_remote(struct request_context *context, const struct frame_id
 }
 
 /* Takes a question of a tracer. */
-static void trace(struct request_context *context, struct session *session, uint32_t request,
-		  const char *what)
+static void trace(struct request_context *context, struct question *question, const char *what)
 {
 	int64_t domid;
 	int r;
 
-	if (!may_administer(context, session, request, "trace what others send"))
+	if (!may_administer(context, question, "trace what others send"))
 		return;
 	r = resolve_traced(context, what, &domid);
 	if (r == 0)
-		r = tracers_ask(context->tracers, session, request, what, domid);
+		r = tracers_ask(context->tracers, question, what, domid);
 	if (r < 0)
-		session_reply_error(session, request, -r,
-				    r == -EHOSTDOWN ? requests_why_unknown(context) : why_not_traced(-r));
+		question_refuse(question, -r,
+				r == -EHOSTDOWN ? requests_why_unknown(context) : why_not_traced(-r));
 }
 
 /* Asks, in domain 0, which steps the daemon of another domain has seen since: "of DOMAIN WHAT". */
-static void trace_of(struct request_context *context, struct session *session, uint32_t request,
-		     const char *text)
+static void trace_of(struct request_context *context, struct question *question, const char *text)
 {
 	size_t size = strcspn(text, " ");
-	struct ask_question question = {
+	struct ask_question ask = {
 		.kind = ASK_TRACE,
 		.host = "",
-		.from = requests_identity(context, session),
+		.from = requests_identity(context, question_session(question)),
 		.trace = text[size] ? text + size + 1 : "",
 		.userdata = context,
 	};
 	char domain[DOMAIN_NAME_MAX + 1] = "";
 	int r;
 
-	if (!may_administer(context, session, request, "trace what others send"))
+	if (!may_administer(context, question, "trace what others send"))
 		return;
 	snprintf(domain, sizeof(domain), "%.*s", (int)size, text);
-	r = router_resolve(context->router, domain, &question.domid);
+	r = router_resolve(context->router, domain, &ask.domid);
 	if (r < 0)
-		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
 	else if (context->self->domid != 0)
-		session_reply_error(session, request, EACCES,
-				    "domains tell domain 0 alone what they see: ask there");
-	else if (question.domid == 0 || !*question.trace || strlen(question.trace) > DOMAIN_NAME_MAX)
-		session_reply_error(session, request, EINVAL,
-				    "another domain is to be asked, about at most 127 characters");
-	else if ((r = asks_ask(context->asks, &question, hop_account(session_hop(session)),
-			       requests_answer_on_told, session, request)) < 0)
-		session_reply_error(session, request, -r, asks_why_not(ASK_TRACE, -r));
+		question_refuse(question, EACCES, "domains tell domain 0 alone what they see: ask there");
+	else if (ask.domid == 0 || !*ask.trace || strlen(ask.trace) > DOMAIN_NAME_MAX)
+		question_refuse(question, EINVAL,
+				"another domain is to be asked, about at most 127 characters");
+	else if ((r = asks_ask(context->asks, &ask, question_account(question), requests_answer_on_told,
+			       question, 0)) < 0)
+		answer_error(question, ASK_TRACE, -r);
 }
 
 /* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
-static bool can_list_hosts(struct request_context *context, struct session *session, uint32_t request)
+static bool can_list_hosts(struct request_context *context, struct question *question)
 {
 	if (context->self->domid != 0)
-		ask_remote(context, session, request, ASK_HOSTS, "", "");
+		ask_remote(context, question, ASK_HOSTS, "", "");
 	else if (*hosts_own_name(context->hosts))
 		return true;
 	else
-		session_reply_error(
-			session, request, EHOSTUNREACH,
+		question_refuse(
+			question, EHOSTUNREACH,
 			"this host has no name, so nothing leads to others: set name under [hosts] in "
 			"xenmsgd.conf(5), and run xenmsg-gateway(8)");
 	return false;
 }
 
 /* A list, or a part of the status. */
-static struct report *answer_plain(struct request_context *context, struct session *session, uint32_t request,
+static struct report *answer_plain(struct request_context *context, struct question *question,
 				   const char *query)
 {
 	static const struct {
@@ -497,90 +498,109 @@ static struct report *answer_plain(struct request_context *context, struct sessi
 		{"endpoints", REPORT_ENDPOINTS}, {"hosts", REPORT_HOSTS},	{"rules", REPORT_RULES},
 		{"denied", REPORT_DENIED},
 	};
-	struct report_question question = {.domid = -1, .all = !strcmp(query, "status all")};
+	struct report_question wanted = {.domid = -1, .all = !strcmp(query, "status all")};
 	size_t i = 0;
 
 	while (strcmp(query, registry[i].query) != 0)
 		if (++i == sizeof(registry) / sizeof(registry[0])) {
-			session_reply_error(
-				session, request, EINVAL,
+			question_refuse(
+				question, EINVAL,
 				"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
 				"rules [of DOMAIN], denied, trace [of DOMAIN] WHAT, reload or renew");
 			return NULL;
 		}
-	question.kind = registry[i].kind;
-	if ((question.kind == REPORT_RULES || question.kind == REPORT_DENIED) &&
-	    !may_administer(context, session, request, "see the rules, and whom they refuse"))
+	wanted.kind = registry[i].kind;
+	if ((wanted.kind == REPORT_RULES || wanted.kind == REPORT_DENIED) &&
+	    !may_administer(context, question, "see the rules, and whom they refuse"))
 		return NULL;
-	if (question.kind == REPORT_HOSTS && !can_list_hosts(context, session, request))
+	if (wanted.kind == REPORT_HOSTS && !can_list_hosts(context, question))
 		return NULL;
-	return requests_answer_begin_report(context, session, request, question);
+	return requests_answer_begin_report(context, question, wanted);
 }
 
 /* The domains of this host, or of another one. */
-static struct report *answer_peers(struct request_context *context, struct session *session, uint32_t request,
+static struct report *answer_peers(struct request_context *context, struct question *question,
 				   const char *host)
 {
 	struct address_parts about = parts_about(host, true);
 
 	if (!requests_is_remote(context, &about))
-		return answer_plain(context, session, request, "peers");
-	ask_host(context, session, request, &about);
+		return answer_plain(context, question, "peers");
+	ask_host(context, question, &about);
 	return NULL;
 }
 
 /* The endpoints of one domain, of this host or another one. */
-static struct report *answer_endpoints(struct request_context *context, struct session *session,
-				       uint32_t request, const char *text)
+static struct report *answer_endpoints(struct request_context *context, struct question *question,
+				       const char *text)
 {
 	struct address_parts about = parts_about(text, false);
-	struct report_question question = {.kind = REPORT_ENDPOINTS};
+	struct report_question wanted = {.kind = REPORT_ENDPOINTS};
 	char domain[DOMAIN_NAME_MAX + 1];
 	uint32_t domid;
 
 	if (requests_is_remote(context, &about))
-		ask_host(context, session, request, &about);
+		ask_host(context, question, &about);
 	else if (!address_part_copy(about.domain, domain, sizeof(domain)) ||
 		 router_resolve(context->router, domain, &domid) < 0)
-		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
+		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
 	else if (domid != context->self->domid && !peers_is_up(context->peers, domid))
-		session_reply_error(session, request, EHOSTDOWN, requests_why_not(EHOSTDOWN));
+		question_refuse(question, EHOSTDOWN, requests_why_not(EHOSTDOWN));
 	else {
-		question.domid = domid;
-		return requests_answer_begin_report(context, session, request, question);
+		wanted.domid = domid;
+		return requests_answer_begin_report(context, question, wanted);
 	}
 	return NULL;
 }
 
-struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
-				     struct frame_text text)
+static struct report *begin_answer(void *userdata, struct question *question, const char *text)
 {
 	struct request_context *context = userdata;
-	char query[REQUESTS_QUERY_MAX + 1];
 
-	memcpy(query, text.data, text.size);
-	query[text.size] = '\0';
-	if (!strncmp(query, "status of ", 10))
-		return ask_status(context, session, request, query + 10);
-	if (!strncmp(query, "rules of ", 9))
-		return answer_rules_of(context, session, request, query + 9);
-	if (!strncmp(query, "peers ", 6))
-		return answer_peers(context, session, request, query + 6);
-	if (!strncmp(query, "endpoints ", 10))
-		return answer_endpoints(context, session, request, query + 10);
-	if (!strncmp(query, "policy ", 7))
-		explain_policy(context, session, request, query + 7);
-	else if (!strcmp(query, "reload"))
-		reload_policy(context, session, request);
-	else if (!strncmp(query, "trace of ", 9))
-		trace_of(context, session, request, query + 9);
-	else if (!strncmp(query, "trace ", 6))
-		trace(context, session, request, query + 6);
-	else if (!strcmp(query, "renew"))
-		renew(context, session, request);
-	else if (!strcmp(query, QUERY_RENEWED))
-		context->renewed(context->userdata, session, request);
+	if (!strncmp(text, "status of ", 10))
+		return ask_status(context, question, text + 10);
+	if (!strncmp(text, "rules of ", 9))
+		return answer_rules_of(context, question, text + 9);
+	if (!strncmp(text, "peers ", 6))
+		return answer_peers(context, question, text + 6);
+	if (!strncmp(text, "endpoints ", 10))
+		return answer_endpoints(context, question, text + 10);
+	if (!strncmp(text, "policy ", 7))
+		explain_policy(context, question, text + 7);
+	else if (!strcmp(text, "reload"))
+		reload_policy(context, question);
+	else if (!strncmp(text, "trace of ", 9))
+		trace_of(context, question, text + 9);
+	else if (!strncmp(text, "trace ", 6))
+		trace(context, question, text + 6);
+	else if (!strcmp(text, "renew"))
+		renew(context, question);
+	else if (!strcmp(text, "renewed"))
+		context->renewed(context->userdata, question);
 	else
-		return answer_plain(context, session, request, query);
+		return answer_plain(context, question, text);
 	return NULL;
 }
+
+static void forget(void *userdata, struct question *question)
+{
+	struct request_context *context = userdata;
+
+	context->renew_forget(context->userdata, question);
+	asks_forget(context->asks, question);
+	tracers_forget_question(context->tracers, question);
+}
+
+static void asker_gone(void *userdata, const void *asker)
+{
+	struct request_context *context = userdata;
+
+	tracers_forget_asker(context->tracers, asker);
+}
+
+const struct questions_callbacks requests_questions_callbacks = {
+	.ready = is_ready,
+	.begin = begin_answer,
+	.forget = forget,
+	.gone = asker_gone,
+};

@@ -8,8 +8,6 @@
 #include "daemon/serve/requests.h"
 #include "wire/address.h"
 
-#define REQUESTS_QUERY_MAX (32 + HOST_NAME_SIZE + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX)
-
 /* The program, as it is called by other daemons. */
 struct frame_identity requests_identity(const struct request_context *context, const struct session *session);
 /* Whether this is on another host. */

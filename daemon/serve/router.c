@@ -16,6 +16,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
+#include "daemon/serve/questions.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/sharing.h"
@@ -96,6 +97,11 @@ void router_free(struct router *router)
 		free(endpoint);
 	}
 	free(router);
+}
+
+void router_set_questions(struct router *router, struct questions *questions)
+{
+	router->questions = questions;
 }
 
 struct endpoint *router_get(struct router *router, const char *name, size_t size)
@@ -201,6 +207,8 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 	struct binder *binder;
 	int r;
 
+	if (frame_text_is(name, DAEMON_ENDPOINT))
+		return -EEXIST;
 	if (!endpoint_name_is_valid(name.data, name.size) || !(kinds & ~BIND_FLAGS) ||
 	    (kinds & BIND_TOPIC ? kinds & ~(BIND_TOPIC | BIND_RETAIN | BIND_LISTENERS | BIND_KEYS)
 				: kinds & (BIND_RETAIN | BIND_LISTENERS | BIND_KEYS)) ||
@@ -405,6 +413,8 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 
 	if (!endpoint_name_is_valid(name.data, name.size))
 		return -ENOENT;
+	if (frame_text_is(name, DAEMON_ENDPOINT)) /* who may ask what it says itself */
+		return questions_accept(router->questions, channel);
 	memcpy(text, name.data, name.size);
 	text[name.size] = '\0';
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */

@@ -22,6 +22,7 @@
 struct access;
 struct activation;
 struct channel;
+struct questions;
 struct registry;
 struct hop;
 struct hosts;
@@ -76,6 +77,8 @@ struct router_collaborators {
 
 int router_new(struct router **router, const struct router_collaborators *collaborators);
 void router_free(struct router *router);
+/* Sets who answers what is asked of the daemon itself. */
+void router_set_questions(struct router *router, struct questions *questions);
 
 /* Binds a name. What the daemon before this one has bound (`is_bound`) is charged beyond what its user may
  * have, and `topic` is its topic; else NULL. Returns 0, -EEXIST: a program (perhaps this one) has it and they

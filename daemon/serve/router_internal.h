@@ -10,9 +10,10 @@
 
 struct router {
 	struct router_collaborators with;
-	struct endpoint *endpoints; /* in the order of their names */
-	struct task advertise;	    /* due when some were bound or unbound */
-	uint64_t turn;		    /* counts what is given to programs that share endpoints */
+	struct questions *questions; /* to the daemon itself */
+	struct endpoint *endpoints;  /* in the order of their names */
+	struct task advertise;	     /* due when some were bound or unbound */
+	uint64_t turn;		     /* counts what is given to programs that share endpoints */
 };
 
 /* --- router.c */

@@ -13,13 +13,12 @@
 #include "base/quota.h"
 #include "base/self.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/local/session.h"
 #include "daemon/policy/access.h"
 #include "daemon/policy/denied.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/steps.h"
-#include "daemon/serve/queries.h"
+#include "daemon/serve/questions.h"
 #include "wire/libc.h"
 #include "wire/json.h"
 #include "wire/ut.h"
@@ -42,13 +41,12 @@ struct filter {
 
 struct tracer {
 	struct tracers *tracers;
-	struct session *session; /* NULL: it is domain 0, for this sender there: */
+	const void *asker; /* NULL: it is domain 0, for this sender there: */
 	struct frame_identity from;
 	uint64_t asked_ms; /* when it asked last */
 	struct filter filter;
 	struct task task;
-	bool waits; /* for an answer to this: */
-	uint32_t request;
+	struct question *waits; /* for an answer; NULL: none does */
 	struct evbuffer *steps; /* lines */
 	uint64_t missed;	/* behind those */
 	struct charge charge;
@@ -60,7 +58,6 @@ struct tracers {
 	struct steps steps;
 	struct tracer *all;
 	unsigned count;
-	bool is_left; /* to the next daemon */
 };
 
 /* --- what a step is about ----------------------------------------------------------------------- */
@@ -352,14 +349,14 @@ static void tracers_answer(struct tracer *tracer)
 	char text[ANSWER + 2];
 	size_t size = take_steps(tracer, text);
 
-	tracer->waits = false;
-	session_reply(tracer->session, tracer->request, 0, text, size);
+	question_answer(tracer->waits, text, size);
+	tracer->waits = NULL;
 }
 
 /* Whether domain 0 asks for it no more. */
 static bool is_late(const struct tracer *tracer)
 {
-	return !tracer->session && clock_ms_since(tracer->asked_ms) > FAR_TRACER_MS;
+	return !tracer->asker && clock_ms_since(tracer->asked_ms) > FAR_TRACER_MS;
 }
 
 static void tracers_forget(struct tracer *tracer)
@@ -443,6 +440,8 @@ static void on_step(void *userdata, const struct channel_step *step)
 	struct json json = {0};
 	struct tracer *tracer;
 
+	if (!strcmp(about.endpoint, DAEMON_ENDPOINT)) /* else each answer to a tracer would be told to it */
+		return;
 	DL_FOREACH(tracers->all, tracer) {
 		bool meant = tracers_is_meant(&tracer->filter, step, &about);
 
@@ -489,8 +488,7 @@ static int add_tracer(struct tracers *tracers, struct account *account, const st
 	return 0;
 }
 
-int tracers_ask(struct tracers *tracers, struct session *session, uint32_t request, const char *what,
-		int64_t domid)
+int tracers_ask(struct tracers *tracers, struct question *question, const char *what, int64_t domid)
 {
 	struct tracer *tracer;
 	struct filter filter;
@@ -499,21 +497,20 @@ int tracers_ask(struct tracers *tracers, struct session *session, uint32_t reque
 	if (r < 0)
 		return r;
 	DL_FOREACH(tracers->all, tracer)
-		if (tracer->session == session && !strcmp(tracer->filter.what, what))
+		if (tracer->asker == question_asker(question) && !strcmp(tracer->filter.what, what))
 			break;
 	if (tracer) {
 		if (tracer->waits)
 			tracers_answer(tracer); /* whose program doesn't wait any more */
-		tracer->request = request;
-		tracer->waits = true;
+		tracer->waits = question;
 		task_due(&tracer->task);
 		return 0;
 	}
-	r = add_tracer(tracers, hop_account(session_hop(session)), &filter, &tracer);
+	r = add_tracer(tracers, question_account(question), &filter, &tracer);
 	if (r < 0)
 		return r;
-	tracer->session = session;
-	session_reply(session, request, 0, "[]", 2);
+	tracer->asker = question_asker(question);
+	question_answer(question, "[]", 2);
 	return 0;
 }
 
@@ -528,7 +525,7 @@ int tracers_take_remote(struct tracers *tracers, struct account *account, const 
 	if (r < 0)
 		return r;
 	DL_FOREACH(tracers->all, tracer)
-		if (!tracer->session && tracer->from.uid == from->uid && tracer->from.pid == from->pid &&
+		if (!tracer->asker && tracer->from.uid == from->uid && tracer->from.pid == from->pid &&
 		    !strcmp(tracer->filter.what, what))
 			break;
 	if (!tracer) {
@@ -541,42 +538,22 @@ int tracers_take_remote(struct tracers *tracers, struct account *account, const 
 	return evbuffer_add(steps, text, take_steps(tracer, text)) ? -ENOMEM : 0;
 }
 
-void tracers_forget_session(struct tracers *tracers, const struct session *session)
+void tracers_forget_question(struct tracers *tracers, const struct question *question)
+{
+	struct tracer *tracer;
+
+	DL_FOREACH(tracers->all, tracer)
+		if (tracer->waits == question)
+			tracer->waits = NULL;
+}
+
+void tracers_forget_asker(struct tracers *tracers, const void *asker)
 {
 	struct tracer *tracer, *next;
 
 	DL_FOREACH_SAFE(tracers->all, tracer, next)
-		if (tracer->session == session)
+		if (tracer->asker == asker)
 			tracers_forget(tracer);
-}
-
-void tracers_hand_over(struct tracers *tracers, struct queries *queries)
-{
-	char question[TRACE_WHAT + 16];
-	struct tracer *tracer;
-
-	tracers->is_left = true;
-	DL_FOREACH(tracers->all, tracer) {
-		snprintf(question, sizeof(question), "trace %s", tracer->filter.what);
-		if (tracer->waits &&
-		    queries_add(queries, tracer->session, tracer->request, frame_text_of(question)) == 0)
-			tracer->waits = false;
-	}
-}
-
-void tracers_stay(struct tracers *tracers, struct queries *queries)
-{
-	struct tracer *tracer;
-
-	tracers->is_left = false;
-	DL_FOREACH(tracers->all, tracer)
-		if (tracer->session)
-			queries_go_on(queries, tracer->session);
-}
-
-bool tracers_take(const struct tracers *tracers)
-{
-	return !tracers->is_left;
 }
 
 struct tracers *tracers_new(const struct tracers_collaborators *with)

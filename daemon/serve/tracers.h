@@ -13,7 +13,7 @@
  *                      WAITS ──a step──▶ its turn: answered with what is there
  *
  * What nobody asks for waits in memory that the tracer's user has paid for; what doesn't fit is counted, and
- * told in its place. So a tracer that doesn't read holds nobody. It ends with its program's connection.
+ * told in its place. So a tracer that doesn't read holds nobody. It ends with the channel from which it has asked.
  *
  * This owns the tracers, and while there are any, board->steps. It reads the switch and changes nothing
  * there.
@@ -27,10 +27,9 @@ struct account;
 struct evbuffer;
 struct frame_identity;
 struct hosts;
-struct queries;
+struct question;
 struct switchboard;
 struct self;
-struct session;
 struct tracers;
 
 #define TRACERS_MAX   16u     /* of all programs: each step is shown to each of them */
@@ -53,19 +52,13 @@ void tracers_free(struct tracers *tracers);
 /* Takes a question of this program's about `what`, in which a domain stands for `domid` (below 0: it names
  * none), and answers it now or later. 0; -EINVAL: it can't be traced; -EUSERS: others trace as much as can
  * be; -ENOBUFS, -ENOMEM. */
-int tracers_ask(struct tracers *tracers, struct session *session, uint32_t request, const char *what,
-		int64_t domid);
+int tracers_ask(struct tracers *tracers, struct question *question, const char *what, int64_t domid);
 /* The same for domain 0, which asks by its link: writes the steps since this sender asked last, as an array.
  * One that hasn't asked for FAR_TRACER_MS is forgotten. */
 int tracers_take_remote(struct tracers *tracers, struct account *account, const struct frame_identity *from,
 			const char *what, int64_t domid, struct evbuffer *steps);
-void tracers_forget_session(struct tracers *tracers, const struct session *session);
-/* The daemon hands over: what waits becomes a question that isn't answered yet, which the next daemon
- * takes. */
-void tracers_hand_over(struct tracers *tracers, struct queries *queries);
-/* It doesn't after all. */
-void tracers_stay(struct tracers *tracers, struct queries *queries);
-/* Whether questions are taken now: those that aren't wait for the next daemon. */
-bool tracers_take(const struct tracers *tracers);
+/* Nobody waits for an answer to this question any more. */
+void tracers_forget_question(struct tracers *tracers, const struct question *question);
+void tracers_forget_asker(struct tracers *tracers, const void *asker);
 
 #endif

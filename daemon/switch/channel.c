@@ -81,14 +81,23 @@ void channel_tell_sender(struct channel *channel)
 		channel_owe(&channel->acceptor, OWED_SOURCE);
 }
 
+/* The most that may wait here: both windows, or the one that is used. */
+static uint64_t windows_of(const struct channel *channel)
+{
+	return channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
+}
+
+void channel_exceed(struct channel *channel)
+{
+	charge_exceed(&channel->charge, QUOTA_CHANNELS, 1);
+	charge_exceed(&channel->charge, QUOTA_BYTES, windows_of(channel));
+}
+
 /* Charges the opener, and names the endpoint. */
 static int channel_prepare(struct channel *channel, const char *endpoint)
 {
-	/* The most that may wait here: both windows, or the one that is used. */
-	uint64_t windows =
-		channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
-	int r = charge_all(&channel->charge,
-			   (uint64_t[QUOTA_RESOURCES]){[QUOTA_CHANNELS] = 1, [QUOTA_BYTES] = windows});
+	const uint64_t cost[QUOTA_RESOURCES] = {[QUOTA_CHANNELS] = 1, [QUOTA_BYTES] = windows_of(channel)};
+	int r = channel->charge.held[QUOTA_CHANNELS] ? 0 : charge_all(&channel->charge, cost);
 
 	if (r < 0)
 		return r;
@@ -167,7 +176,7 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	if (channel->kind != CHANNEL_MESSAGE && !channel->opener.hop->traits->is_daemon)
 		channel_owe(end, OWED_CREDIT);
 	if (!hop->traits->is_daemon) {
-		channel->accepted_by_topic = hop->traits->is_inner;
+		channel->accepted_by_topic = hop->traits->is_topic;
 		channel->knows_acceptor = hop->knows_identity;
 		channel->acceptor_identity = hop->identity;
 		channel_owe(&channel->opener, OWED_OPENED);

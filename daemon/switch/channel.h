@@ -283,6 +283,8 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 /* Sets whose account pays for the channel, before channel_accept(): not that of the hop on which it was
  * opened. */
 void channel_charge_to(struct channel *channel, struct account *account);
+/* Charges the channel beyond what its opener may have; channel_accept() charges nothing then. */
+void channel_exceed(struct channel *channel);
 /* Whether the channel waits where nothing of it was sent on: in a waiting room, or at a link that isn't
  * there. */
 bool channel_is_waiting(const struct channel *channel);

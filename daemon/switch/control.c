@@ -190,8 +190,6 @@ bool hop_emit_control(struct hop *hop)
 	hop_drop_unsent(hop);
 	charge_end(&hop->queued);
 	hop->beyond = 0;
-	if (hop->callbacks->drained)
-		hop->callbacks->drained(hop->owner);
 	return true;
 }
 

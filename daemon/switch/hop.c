@@ -399,6 +399,13 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 			.outlets = 1,
 			.first_chunk = HOP_CHUNK,
 			.is_inner = true,
+			.is_topic = true,
+		},
+	[HOP_DAEMON] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.is_inner = true,
 		},
 };
 

@@ -167,8 +167,6 @@ struct hop_callbacks {
 	/* The end of a channel waits until all that was sent to the other end is known to be taken. NULL: the
 	 * owner tells it anyway, without being asked. */
 	void (*tell_taken)(void *owner);
-	/* Nothing that hop_send() has queued waits any more. May be NULL. */
-	void (*drained)(void *owner);
 	/* Whether this domain wasn't restored since the hop got its rings. Asked of a guarded hop (below). */
 	bool (*is_sound)(void *owner);
 	/* The other end goes on in another ring behind this, and hop_move() hasn't been called: the callee
@@ -563,6 +561,11 @@ static inline uint64_t hop_spent_by_all(const struct hop *hop)
 static inline bool hop_is_inner(const struct hop *hop)
 {
 	return hop->traits->is_inner;
+}
+/* Whether its owner is the session of a program. */
+static inline bool hop_is_session(const struct hop *hop)
+{
+	return hop->traits->asks;
 }
 static inline void *hop_owner(const struct hop *hop)
 {

@@ -17,6 +17,7 @@ enum hop_kind {
 	/* to a part of this daemon (daemon/topic/topics.h): never attached, but its owner has turns
 	 * (inner.h) */
 	HOP_TOPIC,
+	HOP_DAEMON, /* likewise: to the daemon itself (daemon/serve/questions.h) */
 	HOP_KINDS
 };
 
@@ -49,6 +50,7 @@ struct hop_traits {
 	/* The other end is a part of this daemon, to which frames go by calls (inner.h) instead of through
 	 * rings. */
 	bool is_inner;
+	bool is_topic; /* one that a program has subscribed to, or publishes */
 };
 
 extern const struct hop_traits hop_traits[HOP_KINDS];

@@ -13,17 +13,17 @@ LISTENERS = 49
 SENDER = 129
 IDLE = 50
 OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED, SOURCE, WITHDRAW, REASSIGNED = range(16, 27)
-BIND, UNBIND, WATCH, UNWATCH, EVENT, QUERY, PROBE, REPLY, ACCEPT, INCOMING, DRAIN, SELF, SUBSCRIBE, UNSUBSCRIBE, MEMORY = range(32, 47)
+BIND, UNBIND, WATCH, UNWATCH, EVENT = range(32, 37)
+PROBE, REPLY, ACCEPT, INCOMING, DRAIN, SELF, SUBSCRIBE, UNSUBSCRIBE, MEMORY = range(38, 47)
 OPTIONAL = 128  # frames from here on may be skipped
 
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
-MORE = 1  # in the flags of a frame
 SHARED_MEMORY, BECOMES_STREAM, MUX = 1, 2, 4  # in the flags of a program's HELLO
 RELAYS, RESUMES, OBEYS = 1, 2, 4  # in those of a daemon's
 MESSAGE, CALL, STREAM = 1, 2, 3  # kinds of channels
 TOLD_MORE, TOLD_TEXT, TOLD_PART = 1, 2, 336  # flags of TOLD, and the most of a part
 PLAIN, REQUEST, ANSWER, ERROR, REFUSAL, PROPERTIES = 0, 1, 2, 3, 4, 128  # types of messages; the last is a bit
-DEADLINE, TRACE, SUBSCRIBES, NOTICE = range(1, 5)  # kinds of properties
+DEADLINE, TRACE, SUBSCRIBES, NOTICE, KEY, PART = range(1, 7)  # kinds of properties
 MESSAGES, CALLS, STREAMS, SHARED, HOSTS = 1, 2, 4, 1 << 30, 1 << 31  # in the kinds of BIND
 PAYLOAD_MAX = 65536
 INITIAL_LIMIT = 65536
@@ -72,9 +72,9 @@ def link_hello_payload(instance, flags=0, minor=0, version=b"python"):
     return struct.pack("<HHI16sQ", 1, minor, flags, instance, 1 << 24) + version
 
 
-def message(data, state=0, size=None, kind=0, number=0):
+def message(data, state=0, size=None, kind=0, number=0, error=0):
     """A message as it stands in a channel's stream."""
-    return (struct.pack("<IBBH", len(data) if size is None else size, kind, 0, 0) + data
+    return (struct.pack("<IBBH", len(data) if size is None else size, kind, 0, error) + data
             + bytes(padded(len(data)) - len(data)) + u32(state, number))
 
 
@@ -104,6 +104,23 @@ def welcome(flags=0):
 
 def open_frame(channel, address, kind=MESSAGE):
     return frame(OPEN, open_payload(address, kind), channel=channel)
+
+
+def question_frames(channel, *questions):
+    """Calls to the daemon itself, and the end of what is asked on this channel."""
+    asked = [message(bytes_of(what), kind=REQUEST, number=number) for number, what in enumerate(questions)]
+    return (open_frame(channel, "self:xenmsg", CALL) + b"".join(frame(DATA, each, channel=channel, messages=1) for each in asked)
+            + fin_frame(channel, sum(map(len, asked))))
+
+
+def answer_frames(channel, number, text, error=0, piece=None):
+    """The answers to a call: one, or parts of so many bytes, each a frame."""
+    if error or not piece:
+        yield frame(DATA, message(bytes_of(text), kind=ERROR if error else ANSWER, number=number, error=error), channel=channel)
+        return
+    for at in range(0, len(text), piece):
+        part = properties((PART, u32(at // piece, at + piece < len(text)))) + text[at:at + piece]
+        yield frame(DATA, message(part, kind=ANSWER | PROPERTIES, number=number), channel=channel)
 
 
 def credit_frame(channel, consumed, limit=0):

@@ -172,7 +172,7 @@ static void begin_holes(struct attacker *attacker, struct session *session)
 static unsigned ask(struct attacker *attacker, struct session *session, const char *what)
 {
 	if (session->outstanding > 0 ||
-	    !session_put(attacker, session, FRAME_QUERY, ++session->next, what, (uint32_t)strlen(what)))
+	    !session_put(attacker, session, FRAME_PROBE, ++session->next, what, (uint32_t)strlen(what)))
 		return 0;
 	session->outstanding++;
 	if (session->is_shared)
@@ -183,13 +183,13 @@ static unsigned ask(struct attacker *attacker, struct session *session, const ch
 
 static unsigned turn_ask(struct attacker *attacker, struct session *session)
 {
-	return ask(attacker, session, "peers");
+	return ask(attacker, session, "self");
 }
 
 static void answer_came(struct attacker *attacker, struct session *session, const struct frame_header *header,
 			const uint8_t *payload)
 {
-	if (header->type == FRAME_REPLY && !(header->flags & FRAME_FLAG_MORE))
+	if (header->type == FRAME_REPLY)
 		session->outstanding--;
 }
 
@@ -252,7 +252,7 @@ static void fill(struct attacker *attacker, struct session *session, const struc
 static unsigned turn_keep(struct attacker *attacker, struct session *session)
 {
 	if (session->sent < session->in.ring.size)
-		return ask(attacker, session, "status");
+		return ask(attacker, session, "self");
 	session->memory = NULL; /* it stays mapped */
 	session_close(session);
 	attacker->events++;

@@ -76,8 +76,6 @@ static void on_request_answered(struct memory *memory, const struct frame_header
 {
 	struct frame_reply reply;
 
-	if (header->flags & FRAME_FLAG_MORE)
-		return;
 	memory->requests -= memory->requests > 0;
 	if (frame_reply_decode(payload, header->length, &reply) == 0)
 		count_errno(coverage.replies, reply.error);
@@ -279,8 +277,6 @@ static bool use_channel(struct attacker *attacker, struct session *session, stru
 
 static bool request(struct attacker *attacker, struct session *session, struct memory *memory)
 {
-	static const char *const texts[] = {"status",	      "peers",	  "endpoints", "endpoints 1",
-					    "policy 1:a 2:b", "policy x", "nonsense",  ""};
 	static const char *const patterns[] = {"*", "1", "2:*", "*:n1*", "dom*:[a-m]?", "::", "*:"};
 	static const char *const domains[] = {"1", "2", "0", "77", "dom1", "x:y", "self"};
 	struct frame_bind bind = {.kinds = session->is_mux && dice(8) ? BIND_STREAMS : dice(8)};
@@ -297,9 +293,6 @@ static bool request(struct attacker *attacker, struct session *session, struct m
 		text = patterns[dice(7)];
 		break;
 	case 1:
-		type = FRAME_QUERY;
-		text = texts[dice(8)];
-		break;
 	case 2:
 		type = FRAME_PROBE;
 		text = domains[dice(7)];

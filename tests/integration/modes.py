@@ -23,7 +23,7 @@ import zlib
 
 import pytest
 
-from frames import QUERY, WELCOME, Closed, hello
+from frames import WELCOME, Closed, hello
 from protocol import Program, Timeout
 
 EBUSY, EINVAL, ECANCELED = 16, 22, 125
@@ -96,7 +96,7 @@ class Renewed(Mode):
             with contextlib.suppress(OSError, Closed, Timeout), Program(node.socket, greet=False, timeout=20) as program:
                 program.socket.sendall(hello())
                 if program.receive_from_socket().kind == WELCOME:  # else this user may have no more
-                    error, text = program.request(QUERY, b"renew")
+                    error, text = program.ask("renew")
                     assert error in (0, EBUSY, EINVAL, ECANCELED), f"domain {node.domid} doesn't hand over: {text.decode()}"
         finally:
             node.host.renewing.discard(node.domid)

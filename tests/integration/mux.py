@@ -8,7 +8,7 @@ import hashlib
 import socket
 import time
 
-from frames import (BIND, CREDIT, DATA, EVENT, FIN, GOODBYE, HEADER, INITIAL_LIMIT, MORE, MUX, OPEN, OPENED, PAYLOAD_MAX, QUERY,
+from frames import (BIND, CREDIT, DATA, EVENT, FIN, GOODBYE, HEADER, INITIAL_LIMIT, MUX, OPEN, OPENED, PAYLOAD_MAX,
                     REPLY, RESET, SHARED_MEMORY, STREAM, STREAMS, UNBIND, Frame, bind_payload, credit_frame, fin_frame, frame,
                     open_frame, reset_frame, size_at)
 from messaging import PATIENCE
@@ -200,8 +200,7 @@ class Mux(Program):
         elif got.kind == REPLY:
             error, body = self.replies.get(got.channel, (0, b""))
             self.replies[got.channel] = (error or got.u32(), body + got.payload[8:])
-            if not got.flags & MORE:
-                self.asked = got.channel
+            self.asked = got.channel
         elif got.kind == EVENT:
             pass
         elif got.kind == OPEN:
@@ -291,11 +290,6 @@ class Mux(Program):
     def __repr__(self):
         return (f"session {self.socket.fileno()}: {len(self.outbox)} bytes to be written, over: {self.over}, "
                 f"{len(self.streams)} streams, the first of them " + ", ".join(map(repr, list(self.streams.values())[:5])))
-
-    def query(self, what, number=9):
-        error, body = self.ask(QUERY, what.encode(), number)
-        assert error == 0, (error, body)
-        return body.decode()
 
     def accept(self, *others):
         """The next stream that comes; the sessions of others go on meanwhile."""

@@ -7,6 +7,7 @@ implement the protocol from its document.
 
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import select
@@ -14,8 +15,9 @@ import socket
 import struct
 import time
 
-from frames import (BIND, MESSAGE, MESSAGES, CREDIT, DATA, GOODBYE, HEADER, MORE, PAYLOAD_MAX, QUERY, REPLY, RESET, SHARED_MEMORY, WELCOME, Closed,
-                    Frame, bind_payload, frame, hello, open_frame, size_at)
+from frames import (BIND, CALL, CREDIT, DATA, FIN, GOODBYE, HEADER, MESSAGE, MESSAGES, PART, PAYLOAD_MAX, PROPERTIES, REPLY, REQUEST, RESET,
+                    SHARED_MEMORY, WELCOME, Closed, Frame, bind_payload, bytes_of, credit_frame, frame, hello, message, open_frame, padded,
+                    reset_frame, size_at)
 from polling import readable
 
 EINVAL, EBUSY, EPROTO, EPROTONOSUPPORT, ENOENT, EMSGSIZE, ECANCELED, ECONNRESET = 22, 16, 71, 93, 2, 90, 125, 104
@@ -99,6 +101,30 @@ def seal(memory):
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, future_write | fcntl.F_SEAL_SEAL)
 
 
+class Answers:
+    """What comes on a channel of calls."""
+
+    def __init__(self, channel):
+        self.channel, self.stream, self.taken, self.answer, self.is_whole, self.is_over = channel, b"", 0, (0, b""), False, False
+
+    def take(self, payload):
+        """Sets (error, text) of the last answer, and whether it is whole."""
+        self.stream += payload
+        self.taken += len(payload)
+        while len(self.stream) >= 8:
+            size, kind, _, error = struct.unpack_from("<IBBH", self.stream)
+            if len(self.stream) < 16 + padded(size):
+                break
+            data, part, more = self.stream[8:8 + size], 0, 0
+            if kind & PROPERTIES:
+                assert struct.unpack_from("<HH", data, 4) == (8, PART)
+                part, more = struct.unpack_from("<II", data, 8)
+                data = data[struct.unpack_from("<H", data)[0]:]
+            self.answer = error, (self.answer[1] if part else b"") + data
+            self.is_whole = not more
+            self.stream = self.stream[16 + padded(size):]
+
+
 class Program:
     """A connection to a daemon. `shared` asks for shared memory in HELLO, `flags` for more; `minor` is that of a later
     version."""
@@ -112,6 +138,7 @@ class Program:
         self.descriptors = []
         self.rings = None
         self.welcome = None
+        self.questions, self.for_questions = None, itertools.count(60000, 2)  # the channel on which the daemon is asked
         if greet:
             self.greet(shared, flags, minor)
 
@@ -244,23 +271,54 @@ class Program:
 
     def answer(self, number):
         """(error, body) of the answer to a request."""
-        body = b""
-        while True:
-            got = self.expect(REPLY, channel=number)
-            body = got.payload[8:] if got.u32() else body + got.payload[8:]
-            if not got.flags & MORE:
-                return got.u32(), body
+        got = self.expect(REPLY, channel=number)
+        return got.u32(), got.payload[8:]
+
+    def ask(self, what):
+        """(error, text) of the daemon's answer to a question."""
+        if not self.questions:
+            self.questions = Answers(next(self.for_questions))
+            self.open("self:xenmsg", self.questions.channel, CALL)
+        self.data(self.questions.channel, message(bytes_of(what), kind=REQUEST, number=1))
+        self.read_answer(self.questions)
+        error, text = self.questions.answer
+        if self.questions.is_over:
+            self.questions = None
+        return error, text
+
+    def told(self, channel):
+        """(error, text) of the last answer that comes on a channel, which ends with it."""
+        answers = Answers(channel)
+        while not answers.is_over:
+            self.read_answer(answers)
+        return answers.answer
+
+    def read_answer(self, answers):
+        """Waits for the next one, or the end of the channel."""
+        answers.is_whole = False
+        while not answers.is_whole and not answers.is_over:
+            got = self.receive()
+            assert got.kind != GOODBYE, got
+            if got.channel != answers.channel:
+                continue
+            if got.kind == RESET:
+                self.send_bytes(reset_frame(got.channel, got.u32(), answers.taken))
+                answers.answer, answers.is_over = (got.u32(), b""), True
+            elif got.kind == FIN:
+                answers.is_over = True
+            elif got.kind == DATA:
+                answers.take(got.payload)
+                if not self.rings:
+                    self.send_bytes(credit_frame(got.channel, answers.taken))
 
     def bind(self, endpoint, number=1, kinds=MESSAGES):
         error, text = self.request(BIND, bind_payload(endpoint, kinds), number)
         assert error == 0, (error, text)
 
-    def query(self, what, number=1):
-        error = errno.EAGAIN
-        while error == errno.EAGAIN:  # the daemon handed over while it answered
-            error, body = self.request(QUERY, what.encode(), number)
-        assert error == 0, (error, body)
-        return body.decode()
+    def query(self, what):
+        error, text = self.ask(what)
+        assert error == 0, (error, text)
+        return text.decode()
 
     def open(self, address, channel=0, kind=MESSAGE):
         self.send_bytes(open_frame(channel, address, kind))

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from frames import (BECOMES_STREAM, BIND, DATA, EVENT, FIN, HELLO, OPEN, PING, PROBE, QUERY, REPLY, RESET, SHARED_MEMORY, UNBIND,
+from frames import (BECOMES_STREAM, BIND, DATA, EVENT, FIN, HELLO, OPEN, PING, PROBE, REPLY, RESET, SHARED_MEMORY, UNBIND,
                     WATCH, WELCOME, Closed, bind_payload, frame, hello, message, open_frame)
 from library import Connection
 from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, GIVES_UP, PATIENCE, Holder, advised, eventually, stopped, tool, works
@@ -221,7 +221,7 @@ def test_a_malformed_address_ends_the_channel_only(pair):
 def test_bad_questions_are_answered_with_an_error(pair):
     with Program(pair[0].socket) as program:
         for what in (b"", b"secrets", b"endpoints  ", b"endpoints \xff\xff", b"x" * 65536):
-            error, _ = program.request(QUERY, what)
+            error, _ = program.ask(what)
             assert error != 0, what
         error, _ = program.request(PROBE, b"\0\0\0")
         assert error != 0
@@ -268,7 +268,7 @@ def test_hostile_messages_reach_only_a_receiver_that_checks(pair, shared):
 RING_CORRUPTIONS = {
     "producer far ahead": lambda program: setattr(program.out, "producer", program.out.index + 0x10000000),
     "producer goes back": lambda program: setattr(program.out, "producer", program.out.index - 8),
-    "producer in a frame": lambda program: (program.out.put(frame(QUERY, b"status", channel=1), publish=False),
+    "producer in a frame": lambda program: (program.out.put(frame(PROBE, b"self", channel=1), publish=False),
                                             setattr(program.out, "producer", program.out.index - 8)),
     "producer unaligned": lambda program: setattr(program.out, "producer", program.out.index + 3),
     "consumer of in ahead": lambda program: setattr(program.incoming, "consumer", program.incoming.producer + 8),
@@ -327,7 +327,7 @@ def test_a_program_that_does_not_read_its_answers_is_cut_off(pair):
         program.socket.settimeout(5)
         try:
             for _ in range(2000):
-                program.socket.sendall(frame(QUERY, b"status", channel=1) * 20)
+                program.socket.sendall(frame(PROBE, b"self", channel=1) * 20)
         except OSError:
             pass
         works(one, two)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Listings of hosts with 500 domains and 5,000 endpoints, whoever reads them: nothing is garbled, slow or silent."""
 
+import itertools
 import json
 import random
 import subprocess
 
 import pytest
 
-from frames import EVENT, MORE, PROBE, QUERY, REPLY, WATCH, bytes_of, frame, u32, u64
+from frames import DATA, EVENT, PROBE, WATCH, frame, u32, u64
 from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, PATIENCE, tool
 from test_cli_terminal import HostileDaemon, Terminal
 
@@ -22,6 +23,7 @@ LISTS = {"peers": DOMAINS, "endpoints": ENDPOINTS, "hosts": DOMAINS}
 class LargeDaemon(HostileDaemon):
     """Answers with long lists, in pieces; `pieces`: it ends behind so many."""
 
+    piece = PIECE
     pieces = None
 
     def __init__(self, path):
@@ -29,12 +31,9 @@ class LargeDaemon(HostileDaemon):
         super().__init__(path)
 
     def take(self, connection, got):
-        if got.kind == QUERY:
-            text = json.dumps(self.answer(got.payload), ensure_ascii=False).encode()
-            parts = [text[at:at + PIECE] for at in range(0, len(text), PIECE)]
-            for number, part in enumerate(parts[:self.pieces]):
-                more = MORE if number < len(parts) - 1 else 0
-                connection.sendall(frame(REPLY, u32(0, 0) + bytes_of(part), channel=got.channel, flags=more))
+        if got.kind == DATA:
+            for part in itertools.islice(self.tell(got), self.pieces):
+                connection.sendall(part)
             if self.pieces:
                 connection.close()
         elif got.kind == PROBE:
@@ -48,6 +47,8 @@ class LargeDaemon(HostileDaemon):
                 self.pings.clear()
         elif got.kind == WATCH:
             connection.sendall(self.reply(got) + b"".join(self.events(got.channel)))
+        else:
+            super().take(connection, got)
 
     def events(self, channel):
         """In an order in which nothing is sorted."""

@@ -113,7 +113,7 @@ def test_status_counts_in_words_and_sizes_for_people(one, two):
     assert re.search(r"^\d peers?, \d links?, 0 endpoints, 1 client$", text, re.M) and "{" not in text, text
     head, row = next((line.split(), below.split()) for line, below in itertools.pairwise(text.splitlines()) if line.startswith("ACCOUNT"))
     used = dict(zip(head[-7:], row[-7:]))
-    assert re.fullmatch(r"\d+/\d+M", used["QUEUED_BYTES"]) and re.fullmatch(r"[\d.]+[KM]?/[\d.]+[MG]", used["MEMORY"]), (head, row)
+    assert re.fullmatch(r"\d+K?/\d+M", used["QUEUED_BYTES"]) and re.fullmatch(r"[\d.]+[KM]?/[\d.]+[MG]", used["MEMORY"]), (head, row)
     assert isinstance(one.status()["accounts"][0]["memory"]["used"], int)
 
 

@@ -15,8 +15,8 @@ import threading
 
 import pytest
 
-from frames import (BIND, CALLS, EVENT, HELLO, PROBE, QUERY, REPLY, WATCH, Closed, bind_payload, bytes_of, frame, receive_frame,
-                    u32, welcome)
+from frames import (BIND, CALLS, DATA, EVENT, HELLO, OPEN, OPENED, PROBE, REPLY, WATCH, Closed, answer_frames, bind_payload, bytes_of, frame,
+                    receive_frame, u32, u64, welcome)
 from messaging import EXIT_OK, EXIT_USAGE, LOST_SOON, PATIENCE, Holder, eventually, stopped, tool
 from polling import readable
 
@@ -153,12 +153,22 @@ class HostileDaemon:
                     self.take(connection, got)
 
     def take(self, connection, got):
-        if got.kind == QUERY:
-            connection.sendall(self.reply(got, json.dumps(self.answer(got.payload), ensure_ascii=False)))
+        if got.kind == OPEN:
+            connection.sendall(frame(OPENED, u64(65536, 1 << 24) + bytes(4), channel=got.channel))
+        elif got.kind == DATA:
+            connection.sendall(b"".join(self.tell(got)))
         elif got.kind == WATCH:
             connection.sendall(self.reply(got) + frame(EVENT, u32(1, 2) + NAME.encode(), channel=got.channel))
         elif got.kind == PROBE:
             connection.sendall(self.reply(got, NAME, 113))
+
+    piece = None
+
+    def tell(self, got):
+        """The answer to a question, in pieces where it has some."""
+        size, = struct.unpack_from("<I", got.payload)
+        text = json.dumps(self.answer(got.payload[8:8 + size]), ensure_ascii=False).encode()
+        return answer_frames(got.channel, struct.unpack_from("<I", got.payload, len(got.payload) - 4)[0], text, piece=self.piece)
 
     @staticmethod
     def reply(question, text="", error=0):

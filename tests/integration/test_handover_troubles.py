@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from frames import DATA, MEMORY, QUERY, WATCH, WELCOME, frame, hello, message
+from frames import DATA, MEMORY, WATCH, WELCOME, frame, hello, message
 from library import RETAIN, TOPIC, Connection
 from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, open_to_others, stopped, tool
 from protocol import Program
@@ -146,7 +146,7 @@ def test_a_program_that_cannot_be_asked_changes_nothing(one):
     with Program(one.socket) as asker:
         usual = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
-        assert asker.request(QUERY, b"renew")[0] == errno.EMFILE
+        assert asker.ask("renew")[0] == errno.EMFILE
         resource.prlimit(one.pid, resource.RLIMIT_NOFILE, usual)
     renew(one)
     waiting.come()

@@ -635,7 +635,6 @@ def test_requests_are_answered_as_ever(one, two, mux):
     session = mux(one)
     assert session.ask(WATCH, b"*")[0] == 0
     assert session.ask(PROBE, b"2")[0] == 0
-    assert json.loads(session.query("status"))["domid"] == 1
     assert two.alive()
 
 

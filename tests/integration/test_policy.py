@@ -12,7 +12,7 @@ import time
 import jsonschema
 import pytest
 
-from frames import BIND, QUERY, bind_payload
+from frames import BIND, bind_payload
 from library import Connection
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Holder, eventually, given_time, tool
 from protocol import Program
@@ -72,6 +72,13 @@ def asks(path, kind, payload):
 
 def binds(path, endpoint):
     return asks(path, BIND, bind_payload(endpoint))
+
+
+def is_told(path, what):
+    """The daemon's answer to a question as [error, text]."""
+    with Program(path) as program:
+        error, text = program.ask(what)
+        return [error, text.decode()]
 
 
 # ---- who may reach what ----
@@ -364,7 +371,7 @@ def test_a_reload_reports(with_policies):
 
 
 def reloads(path):
-    return asks(path, QUERY, b"reload")
+    return is_told(path, "reload")
 
 
 def test_only_root_and_the_daemons_own_user_reload(with_policies):
@@ -592,9 +599,9 @@ def test_policy_denied_tells_who_what_how_often_and_by_what_rule(with_policies):
 def test_only_administrators_see_rules_and_refusals(with_policies):
     one, = with_policies({1: rule("2", "secret")})
     for question in (b"rules", b"denied"):
-        error, text = as_user(NOBODY, one, lambda path, question=question: asks(path, QUERY, question))
+        error, text = as_user(NOBODY, one, lambda path, question=question: is_told(path, question))
         assert error == errno.EPERM and "administrators" in text and "secret" not in text
-        assert asks(one.socket, QUERY, question)[0] == 0
+        assert is_told(one.socket, question)[0] == 0
     for command in ("show", "denied", "reload"):
         done = one.xenmsg("policy", command, "x")
         assert done.returncode == EXIT_USAGE and b"takes no arguments" in done.stderr

@@ -19,7 +19,7 @@ import pytest
 import frames
 import xenmsg_client
 from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, eventually, given_time, read_source
-from xenmsg_client import CREDIT, DATA, HEADER, OPENED, QUERY, REPLY, WELCOME, Client
+from xenmsg_client import CREDIT, DATA, HEADER, OPENED, REPLY, WELCOME, Client
 
 SIZES = [0, 1, 7, 8, 9, 4096, 65519, 65536, 1000003]
 
@@ -76,7 +76,7 @@ def constants_of_the_header():
     found = {name: int(value, 0) for name, value in re.findall(r"^(?:\t|#define )(\w+)\s*(?:= )?(0x[0-9a-f]+|\d+)u?\b", text, re.M)}
     named = {name.removeprefix("FRAME_"): value for name, value in found.items() if name.startswith("FRAME_")}
     named |= {kind: found["CHANNEL_" + kind] for kind in ("MESSAGE", "CALL", "STREAM")}
-    named |= {"MORE": found["FRAME_FLAG_MORE"], "INITIAL_LIMIT": found["CHANNEL_INITIAL_LIMIT"], "HOSTS": found["BIND_HOSTS"], "SHARED": found["BIND_SHARED"],
+    named |= {"INITIAL_LIMIT": found["CHANNEL_INITIAL_LIMIT"], "HOSTS": found["BIND_HOSTS"], "SHARED": found["BIND_SHARED"],
               "BECOMES_STREAM": found["HELLO_STREAM"]}
     named |= {flag: found["HELLO_" + flag] for flag in ("SHARED_MEMORY", "MUX", "RELAYS", "RESUMES", "OBEYS")}
     return named
@@ -99,7 +99,7 @@ def test_python_has_the_numbers_of_the_c_header():
 def test_client_learns_who_it_talks_to(one, client):
     assert client.domid == 1
     assert client.max_message == 16 << 20
-    status = json.loads(client.request(QUERY, b"status"))
+    status = json.loads(client.call("self:xenmsg", b"status"))
     assert status["instance"].replace("-", "") == client.instance.hex() == one.instance().replace("-", "")
 
 

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from frames import QUERY, RELAYS
+from frames import RELAYS
 from library import TOPIC, Connection
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, given_time, stopped, tool
 from polling import readable
@@ -292,7 +292,7 @@ def test_who_traces_is_an_administrator(one):
 
 def may_trace(node):
     with Program(node.socket) as program:
-        return program.request(QUERY, b"trace x")[0] == 0
+        return program.ask("trace x")[0] == 0
 
 
 def test_the_sender_learns_what_its_messages_are_called(one, two):
@@ -416,7 +416,7 @@ def test_what_can_not_be_traced_is_told(one):
     with Program(one.socket) as program:
         for i in range(16):
             assert program.query(f"trace t{i}") == "[]"
-        error, text = program.request(QUERY, b"trace more")
+        error, text = program.ask("trace more")
         assert error == errno.EUSERS and b"too many" in text
     eventually(lambda: may_trace(one), "those have ended")
 

@@ -8,9 +8,9 @@ import socket
 import struct
 import time
 
-HELLO, WELCOME, GOODBYE, BIND, QUERY, REPLY = 1, 2, 3, 32, 37, 39
+HELLO, WELCOME, GOODBYE, BIND, REPLY = 1, 2, 3, 32, 39
 OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED, _, WITHDRAW = range(16, 26)
-MESSAGE, CALL, PLAIN, REQUEST, ANSWER, ERROR, PROPERTIES = 1, 2, *range(4), 128  # kinds of channels, types of messages [2.1]
+MESSAGE, CALL, PLAIN, REQUEST, ANSWER, ERROR, PROPERTIES, PART = 1, 2, *range(4), 128, 6  # kinds of channels, types of messages [2.1], a property
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 Received = collections.namedtuple("Received", "endpoint domid uid gid pid name data channel state number")
 
@@ -20,7 +20,7 @@ class Channel:
         self.number, self.endpoint, self.sender, self.limit = number, endpoint, sender, limit
         self.sent = self.consumed = self.taken = self.received = 0  # ours: sent, taken there; theirs: taken here, received
         self.fin = self.ended = self.error = self.unsure = 0  # the last two of the RESET
-        self.buffer, self.cancelled, self.answers, self.owed = b"", {}, {}, set()
+        self.buffer, self.cancelled, self.answers, self.parts, self.owed = b"", {}, {}, {}, set()
 
 
 class Client:
@@ -61,8 +61,7 @@ class Client:
         elif kind == GOODBYE:
             raise OSError(struct.unpack_from("<I", payload)[0] or errno.ECONNRESET, payload[4:].decode())
         elif kind == REPLY:
-            body = self.replies.get(number, (b"", 0, False))[0]
-            self.replies[number] = body + payload[8:], struct.unpack_from("<I", payload)[0], not flags & 1
+            self.replies[number] = payload[8:], struct.unpack_from("<I", payload)[0]
         elif kind == OPEN:
             endpoint, name = (payload[20:].decode() + "\0\0").split("\0")[:2]
             self.channels[number] = Channel(number, endpoint, (*struct.unpack_from("<4I", payload, 4), name))
@@ -111,15 +110,19 @@ class Client:
                 break
             data, (state, number) = channel.buffer[8:8 + size], struct.unpack_from("<II", channel.buffer, whole - 8)
             channel.buffer, end = channel.buffer[whole:], channel.received - len(channel.buffer) + whole
+            part, more = 0, 0
             if kind & PROPERTIES:  # [2.5]
-                kind, data = kind - PROPERTIES, data[struct.unpack_from("<H", data)[0]:]
+                length, _, _, first = struct.unpack_from("<4H", data)
+                part, more = struct.unpack_from("<II", data, 8) if first == PART else (0, 0)
+                kind, data = kind - PROPERTIES, data[length:]
             if state == 2:
                 channel.owed.discard(number)
             elif kind in (PLAIN, REQUEST):
                 channel.owed.update([number] * kind)
                 self.inbox.append(Received(channel.endpoint, *channel.sender, data, channel, end - 8, number))
-            else:
-                channel.answers[number] = error, data
+            else:  # [2.3]: it may come in parts
+                data = channel.parts.pop(number, b"") * (part > 0) + data
+                (channel.parts if more else channel.answers)[number] = data if more else (error, data)
         self._consume(channel)
 
     def _consume(self, channel):  # all but the end of the first message that still waits for the program
@@ -181,8 +184,8 @@ class Client:
     def request(self, kind, payload):
         number = next(self.numbers)
         self._frame(kind, number, payload)
-        self.wait(lambda: number in self.replies and self.replies[number][2], 30)
-        body, error, _ = self.replies.pop(number)
+        self.wait(lambda: number in self.replies, 30)
+        body, error = self.replies.pop(number)
         if error:
             raise OSError(error, body.decode())
         return body

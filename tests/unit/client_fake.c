@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/client_fake.h"
+#include "wire/properties.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -460,20 +461,65 @@ void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32
 	FAKE_SAY(fake, CANCELLED, cancelled, channel, .offset = offset, .result = result);
 }
 
-void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body, bool more)
+void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body)
 {
 	struct frame_reply reply = {.error = error, .body = {body, strlen(body)}};
 	uint8_t payload[1024];
 
 	assert_true(strlen(body) < 1000);
-	fake_send(fake, FRAME_REPLY, more ? FRAME_FLAG_MORE : 0, number, payload,
-		  frame_reply_encode(&reply, payload));
+	fake_send(fake, FRAME_REPLY, 0, number, payload, frame_reply_encode(&reply, payload));
+}
+
+uint32_t fake_question(struct fake *fake, const char *text)
+{
+	if (!fake->questions)
+		fake->questions = fake_accept(fake) + 1; /* 0 is none */
+	fake_expect_past_credit(fake, FRAME_DATA);
+	assert_int_equal(fake->header.channel, fake->questions - 1);
+	assert_int_equal(fake->payload[4], MESSAGE_REQUEST);
+	if (text) {
+		assert_int_equal(get_u32(fake->payload), strlen(text));
+		assert_memory_equal(fake->payload + MESSAGE_HEAD_SIZE, text, strlen(text));
+	}
+	fake->asked_bytes += fake->header.length;
+	fake_credit(fake, fake->questions - 1, fake->asked_bytes, fake->asked_bytes + CHANNEL_INITIAL_LIMIT);
+	return get_u32(fake->payload + fake->header.length - 4);
+}
+
+/* Sends an answer, whose type, error and properties are in the message already, which ends at `at`. */
+static void send_answer(struct fake *fake, uint8_t *message, uint8_t *at, const char *body, uint32_t number)
+{
+	memcpy(at, body, strlen(body));
+	at += strlen(body);
+	put_u32(message, (uint32_t)(at - message - MESSAGE_HEAD_SIZE));
+	while ((at - message) % 8)
+		*at++ = 0;
+	put_u32(at, MESSAGE_SENT);
+	put_u32(at + 4, number);
+	fake_send(fake, FRAME_DATA, 0, fake->questions - 1, message,
+		  (uint32_t)(at - message) + MESSAGE_TRAILER_SIZE);
+}
+
+void fake_tell(struct fake *fake, uint32_t number, uint32_t error, const char *body)
+{
+	uint8_t message[1024] = {[4] = error ? MESSAGE_ERROR : MESSAGE_REPLY};
+
+	put_u16(message + 6, (uint16_t)error);
+	send_answer(fake, message, message + MESSAGE_HEAD_SIZE, body, number);
+}
+
+void fake_tell_part(struct fake *fake, uint32_t number, uint32_t part, bool has_more, const char *body)
+{
+	const struct properties properties = {.is_part = true, .part = part, .has_more = has_more};
+	uint8_t message[1024] = {[4] = MESSAGE_REPLY | MESSAGE_PROPERTIES}, *at = message + MESSAGE_HEAD_SIZE;
+
+	send_answer(fake, message, at + properties_encode(&properties, at), body, number);
 }
 
 void fake_answer(struct fake *fake, uint8_t type, uint32_t error, const char *reason)
 {
 	fake_expect(fake, type);
-	fake_reply(fake, fake->header.channel, error, reason, false);
+	fake_reply(fake, fake->header.channel, error, reason);
 }
 
 void fake_open_kind(struct fake *fake, uint32_t channel, enum channel_kind kind, const char *endpoint)

@@ -35,6 +35,8 @@ struct fake {
 	/* the last frame that fake_read() returned */
 	struct frame_header header;
 	uint8_t payload[FRAME_PAYLOAD_MAX];
+	uint32_t questions;   /* the channel on which the daemon is asked, once it is open */
+	uint64_t asked_bytes; /* that have come there */
 	pthread_t thread;
 	/* how fake_answer_meanwhile() does that */
 	uint8_t answered_type;
@@ -120,7 +122,13 @@ void fake_reset_by(struct fake *fake, uint32_t channel, uint32_t error, uint32_t
 /* As a program does by xenmsg_refuse(). */
 void fake_refuse(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed);
 void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result);
-void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body, bool more);
+void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body);
+/* Reads the next question to the daemon, which has to be this one (NULL: any), and takes it. Returns its
+ * number. */
+uint32_t fake_question(struct fake *fake, const char *text);
+/* Answers it with this error, or 0, or a part: the first is 0. */
+void fake_tell(struct fake *fake, uint32_t number, uint32_t error, const char *body);
+void fake_tell_part(struct fake *fake, uint32_t number, uint32_t part, bool has_more, const char *body);
 /* Reads the next frame, a request of this type, and answers it with this error or 0, for this reason. */
 void fake_answer(struct fake *fake, uint8_t type, uint32_t error, const char *reason);
 void fake_open(struct fake *fake, uint32_t channel, const char *endpoint);

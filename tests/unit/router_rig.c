@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/router_rig.h"
 
+#include "daemon/serve/questions.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
@@ -36,6 +37,26 @@ void registry_leave(struct registry *registry, struct registry_sink *sink)
 {
 }
 
+const char *registry_uuid(struct registry *registry, uint32_t domid)
+{
+	return NULL;
+}
+
+bool registry_is_complete(struct registry *registry, uint32_t domid)
+{
+	return true;
+}
+
+bool registry_is_up(struct registry *registry, uint32_t domid)
+{
+	return true;
+}
+
+bool registry_is_led_to(struct registry *registry, uint32_t domid, bool is_late)
+{
+	return true;
+}
+
 int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
 {
 	return 0;
@@ -48,6 +69,11 @@ void session_cut_off(struct session *session, int error, const char *why)
 bool session_has_unread(const struct session *session)
 {
 	return false;
+}
+
+int questions_accept(struct questions *questions, struct channel *channel)
+{
+	return -EACCES;
 }
 
 bool session_is_mux(const struct session *session)

@@ -89,7 +89,7 @@ static void expect_drain(void)
 	read_next(FRAME_DRAIN);
 	assert_int_equal(fake.header.length, 4);
 	assert_memory_equal(fake.payload, "work", 4);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_reply(&fake, fake.header.channel, 0, "");
 }
 
 static void free_taken(void)
@@ -189,7 +189,7 @@ BOTH(an_endpoint_may_be_bound_again_while_it_is_drained)
 	expect_reset(5, ENOENT);
 	assert_int_equal(xenmsg_begin_bind(fake.conn, "work", NULL, keep, NULL, NULL, NULL), 0);
 	read_next(FRAME_BIND);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_reply(&fake, fake.header.channel, 0, "");
 	fake_open(&fake, 7, "work");
 	send_one(7, MESSAGE_PLAIN, 0, 0, "new");
 	take(2);
@@ -317,7 +317,7 @@ BOTH(calls_that_wait_go_behind_those_that_will_be_refused)
 	fake_credit(&fake, channel, 48, 65536);
 	send_one(channel, MESSAGE_REFUSAL, ENOENT, first, "");
 	read_next(FRAME_WATCH);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_reply(&fake, fake.header.channel, 0, "");
 	FAKE_SAY(&fake, EVENT, event, fake.header.channel, .kind = EVENT_ENDPOINT_UP, .domid = 2,
 		 .text = {"work", 4});
 	read_next(FRAME_OPEN);

@@ -114,7 +114,7 @@ static void consent_to_unbind(struct fake *daemon)
 	expect_reset(1, ENOENT, 24);
 	fake_expect(daemon, FRAME_UNBIND);
 	fake_reset(daemon, 1, ENOENT, 0, 0);
-	fake_reply(daemon, daemon->header.channel, 0, "", false);
+	fake_reply(daemon, daemon->header.channel, 0, "");
 }
 
 BOTH(unbinding_tells_the_senders_first)

@@ -134,7 +134,7 @@ static void expect_bind(const char *endpoint, uint32_t error)
 	bind = FAKE_HEARD(&fake, bind);
 	assert_int_equal(bind.endpoint.size, strlen(endpoint));
 	assert_memory_equal(bind.endpoint.data, endpoint, bind.endpoint.size);
-	fake_reply(&fake, fake.header.channel, error, error ? "no" : "", false);
+	fake_reply(&fake, fake.header.channel, error, error ? "no" : "");
 }
 
 LASTING(what_was_under_way_ends_and_the_rest_goes_on)
@@ -207,7 +207,7 @@ LASTING(a_watch_is_set_again_under_its_number)
 	fake_expect(&fake, FRAME_WATCH);
 	assert_int_equal(fake.header.channel, watch);
 	assert_memory_equal(fake.payload, "*", 1);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_reply(&fake, fake.header.channel, 0, "");
 	FAKE_SAY(&fake, EVENT, event, (uint32_t)watch, .kind = EVENT_DOMAIN_UP, .domid = 3,
 		 .text = {"web", 3});
 	expect_told("LB");
@@ -230,7 +230,7 @@ LASTING(a_watch_of_a_host_waits_until_that_is_known)
 		xenmsg_wait(fake.conn, 100);
 	fake_expect(&fake, FRAME_WATCH);
 	assert_int_equal(fake.header.channel, watch);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_reply(&fake, fake.header.channel, 0, "");
 	xenmsg_wait(fake.conn, 0);
 	assert_string_equal(told, "LB");
 	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);
@@ -315,7 +315,7 @@ LASTING(what_waits_goes_on_though_the_next_daemon_refuses_its_watch)
 			 0);
 	fake_reset(&fake, expect_open("hostb/5:inbox"), EHOSTDOWN, 0, 0);
 	read_watch();
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_reply(&fake, fake.header.channel, 0, "");
 	assert_true(xenmsg_wait(fake.conn, 10) >= 0);
 	lose();
 	find();
@@ -324,7 +324,7 @@ LASTING(what_waits_goes_on_though_the_next_daemon_refuses_its_watch)
 	fake_reset(&fake, expect_open("hostb/5:inbox"), EHOSTDOWN, 0, 0);
 	read_watch();
 	assert_int_equal(ended.times, 0);
-	fake_reply(&fake, fake.header.channel, ENOBUFS, "", false);
+	fake_reply(&fake, fake.header.channel, ENOBUFS, "");
 	expect_end(&ended, -ENOBUFS);
 }
 

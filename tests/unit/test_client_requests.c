@@ -65,22 +65,22 @@ BOTH(a_refusal_comes_with_its_reason)
 
 static void answer_query(struct fake *daemon)
 {
-	fake_expect(daemon, FRAME_QUERY);
-	assert_int_equal(daemon->header.length, 5);
-	assert_memory_equal(daemon->payload, "peers", 5);
-	fake_reply(daemon, daemon->header.channel, 0, "[1,", true);
-	fake_reply(daemon, daemon->header.channel, 0, "2]", false);
+	uint32_t number = fake_question(daemon, "peers");
+
+	fake_tell_part(daemon, number, 0, true, "[1,");
+	fake_tell_part(daemon, number, 1, false, "2]");
 }
 
 static void answer_query_twice(struct fake *daemon)
 {
-	fake_expect(daemon, FRAME_QUERY);
-	fake_reply(daemon, daemon->header.channel, 0, "[0,", true);
-	fake_reply(daemon, daemon->header.channel, EAGAIN, "", false);
-	answer_query(daemon);
+	uint32_t number = fake_question(daemon, "peers");
+
+	fake_tell_part(daemon, number, 0, true, "[0,");
+	fake_tell_part(daemon, number, 0, true, "[1,"); /* by the next daemon, from the beginning */
+	fake_tell_part(daemon, number, 1, false, "2]");
 }
 
-BOTH(an_answer_that_a_hand_over_cuts_short_is_asked_for_again)
+BOTH(an_answer_that_a_hand_over_cuts_short_comes_once)
 {
 	char *json;
 
@@ -94,20 +94,16 @@ BOTH(an_answer_that_a_hand_over_cuts_short_is_asked_for_again)
 /* Each piece comes within the time-out, and the answer never: until the program has given up. */
 static void hand_over_again_and_again(struct fake *daemon)
 {
-	uint32_t number;
-	int times = 0;
+	uint32_t number = fake_question(daemon, "peers");
+	struct pollfd wait = {.fd = daemon->fd, .events = 0};
 
-	fake_expect(daemon, FRAME_QUERY);
-	number = daemon->header.channel;
-	do {
-		fake_reply(daemon, number, 0, "[0,", true);
-		assert_int_equal(poll(NULL, 0, 50), 0);
-		fake_reply(daemon, number, EAGAIN, "", false);
-		fake_read(daemon);
-		assert_true(++times < 200);
-	} while (daemon->header.type == FRAME_QUERY);
-	assert_int_equal(daemon->header.type, FRAME_PROBE);
-	fake_reply(daemon, daemon->header.channel, EHOSTDOWN, "", false);
+	for (int times = 0; times < 20; times++) {
+		fake_tell_part(daemon, number, 0, true, "[0,");
+		assert_int_equal(poll(&wait, 1, 50), 0);
+	}
+	fake_expect_past_credit(daemon, FRAME_WITHDRAW);
+	fake_expect_past_credit(daemon, FRAME_PROBE);
+	fake_reply(daemon, daemon->header.channel, EHOSTDOWN, "");
 }
 
 BOTH(an_answer_cut_short_again_and_again_ends_in_time)
@@ -133,7 +129,7 @@ static void answer_ping(struct fake *daemon)
 static void answer_ping_of_the_next_daemon(struct fake *daemon)
 {
 	fake_expect(daemon, FRAME_PROBE);
-	fake_reply(daemon, daemon->header.channel, EAGAIN, "", false);
+	fake_reply(daemon, daemon->header.channel, EAGAIN, "");
 	answer_ping(daemon);
 }
 
@@ -147,6 +143,43 @@ BOTH(a_ping_that_a_hand_over_ends_is_asked_for_again)
 	assert_int_equal(rtt, 123456);
 }
 
+static void refuse_query(struct fake *daemon)
+{
+	uint32_t number = fake_question(daemon, "rules");
+
+	fake_tell_part(daemon, number, 0, true, "[");
+	fake_tell(daemon, number, EPERM, "only root may");
+}
+
+BOTH(a_question_that_is_refused_says_why)
+{
+	char *json;
+
+	fake_meanwhile(&fake, refuse_query);
+	assert_int_equal(xenmsg_query(fake.conn, "rules", NULL, &json), -EPERM);
+	fake_join(&fake);
+	assert_string_equal(xenmsg_reason(fake.conn, -EPERM), "only root may");
+}
+
+static void skip_a_part(struct fake *daemon)
+{
+	uint32_t number = fake_question(daemon, "peers");
+
+	fake_tell_part(daemon, number, 0, true, "[");
+	fake_tell_part(daemon, number, 2, false, "]");
+	fake_read_up_to(daemon, FRAME_RESET);
+	fake_reset(daemon, daemon->questions - 1, EPROTO, daemon->asked_bytes, daemon->asked_bytes);
+}
+
+BOTH(an_answer_with_a_part_that_is_missing_is_none)
+{
+	char *json;
+
+	fake_meanwhile(&fake, skip_a_part);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", NULL, &json), -ECONNRESET);
+	fake_join(&fake);
+}
+
 BOTH(answers_may_come_in_pieces_and_late)
 {
 	uint64_t rtt;
@@ -158,11 +191,17 @@ BOTH(answers_may_come_in_pieces_and_late)
 	assert_string_equal(json, "[1,2]");
 	free(json);
 	assert_int_equal(xenmsg_ping(fake.conn, "2", XENMSG_WITHIN(20), &rtt), -ETIMEDOUT);
-	fake_answer(&fake, FRAME_PROBE, EHOSTDOWN, "too late");
+	fake_expect_past_credit(&fake, FRAME_PROBE);
+	fake_reply(&fake, fake.header.channel, EHOSTDOWN, "too late");
 	fake_meanwhile(&fake, answer_ping);
 	assert_int_equal(xenmsg_ping(fake.conn, "2", XENMSG_WITHIN(10000), &rtt), 0);
 	fake_join(&fake);
 	assert_int_equal(rtt, 123456);
+}
+
+static void answer_nothing(struct fake *daemon)
+{
+	fake_tell(daemon, fake_question(daemon, "peers"), 0, "[]");
 }
 
 BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next)
@@ -173,7 +212,7 @@ BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next)
 	handled = 0;
 	fake_bind(&fake, "inbox", handle, &fake);
 	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = POLLIN};
-	fake_answer_meanwhile(&fake, FRAME_QUERY, 0, "[]");
+	fake_meanwhile(&fake, answer_nothing);
 	assert_int_equal(xenmsg_query(fake.conn, "peers", NULL, &json), 0);
 	fake_join(&fake);
 	free(json);
@@ -204,7 +243,7 @@ static void answer_watch(struct fake *daemon)
 {
 	fake_expect(daemon, FRAME_WATCH);
 	watch_number = daemon->header.channel;
-	fake_reply(daemon, watch_number, 0, "", false);
+	fake_reply(daemon, watch_number, 0, "");
 	send_event(daemon, EVENT_DOMAIN_UP, 2, "");
 }
 
@@ -213,7 +252,7 @@ static void answer_unwatch(struct fake *daemon)
 	fake_expect(daemon, FRAME_UNWATCH);
 	assert_int_equal(get_u32(daemon->payload), watch_number);
 	send_event(daemon, EVENT_DOMAIN_DOWN, 2, "");
-	fake_reply(daemon, daemon->header.channel, 0, "", false);
+	fake_reply(daemon, daemon->header.channel, 0, "");
 }
 
 BOTH(events_are_reported_until_unwatch)
@@ -244,9 +283,10 @@ BOTH(events_are_reported_until_unwatch)
 
 static void answer_query_behind_an_event(struct fake *daemon)
 {
-	fake_expect(daemon, FRAME_QUERY);
+	uint32_t number = fake_question(daemon, "hosts");
+
 	send_event(daemon, EVENT_DOMAIN_UP, 2, "");
-	fake_reply(daemon, daemon->header.channel, 0, "{}", false);
+	fake_tell(daemon, number, 0, "{}");
 }
 
 BOTH(who_waits_for_the_daemon_calls_nobody_back)
@@ -298,10 +338,10 @@ BOTH(endpoints_can_be_bound_without_waiting)
 	fake_expect(&fake, FRAME_BIND);
 	second = fake.header.channel;
 	assert_int_equal(bind_outcomes[0], PENDING);
-	fake_reply(&fake, second, EEXIST, "pid 17 has bound it", false);
+	fake_reply(&fake, second, EEXIST, "pid 17 has bound it");
 	assert_int_equal(outcome_of(&bind_outcomes[1]), -EEXIST);
 	assert_string_equal(xenmsg_reason(fake.conn, 0), "pid 17 has bound it");
-	fake_reply(&fake, first, 0, "", false);
+	fake_reply(&fake, first, 0, "");
 	assert_int_equal(outcome_of(&bind_outcomes[0]), 0);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one");
@@ -343,7 +383,7 @@ BOTH(the_death_of_the_daemon_ends_a_bind)
 
 static void die(struct fake *daemon)
 {
-	fake_expect(daemon, FRAME_QUERY);
+	fake_question(daemon, "status");
 	fake_die(daemon);
 }
 

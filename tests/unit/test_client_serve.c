@@ -241,7 +241,7 @@ static void agree(struct fake *daemon)
 
 	fake_expect(daemon, FRAME_BIND);
 	bind = FAKE_HEARD(daemon, bind);
-	fake_reply(daemon, daemon->header.channel, 0, "", false);
+	fake_reply(daemon, daemon->header.channel, 0, "");
 	assert_int_equal(bind.kinds, bind.endpoint.data[0] == 'b' ? 3 : bind.endpoint.data[0] == 'm' ? 1 : 2);
 }
 

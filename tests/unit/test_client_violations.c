@@ -45,7 +45,7 @@ TEST_EACH(garbage_from_the_daemon_ends_the_connection, 14)
 		fake_opened(&fake, channel, 65536, 1);
 		break;
 	case 5: /* an answer to nothing */
-		fake_reply(&fake, 77, 0, "", false);
+		fake_reply(&fake, 77, 0, "");
 		break;
 	case 6: /* a length that no frame has */
 		if (fake.shared) {

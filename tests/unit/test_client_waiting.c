@@ -52,7 +52,7 @@ static uint32_t park(uint32_t error)
 
 	refuse("5:inbox", error);
 	watch = expect_watch("5:inbox");
-	fake_reply(&fake, watch, 0, "", false);
+	fake_reply(&fake, watch, 0, "");
 	return watch;
 }
 
@@ -169,7 +169,7 @@ BOTH(what_cannot_be_watched_ends_with_what_it_met)
 
 		send_waiting("hostb/5:inbox", &ended);
 		refuse("hostb/5:inbox", EHOSTDOWN);
-		fake_reply(&fake, expect_watch("hostb/5:inbox"), cases[i].error, "", false);
+		fake_reply(&fake, expect_watch("hostb/5:inbox"), cases[i].error, "");
 		expect_end(&ended, cases[i].outcome);
 		assert_int_equal(ended.result.fate, XENMSG_FATE_NOT_DONE);
 	}

@@ -528,7 +528,7 @@ TEST(a_header_is_the_bytes_of_the_document)
 	const struct frame_header header = {
 		.length = 0x201,
 		.type = FRAME_DATA,
-		.flags = FRAME_FLAG_MORE,
+		.flags = 1,
 		.messages = 0x403,
 		.channel = 0x08070605,
 		.sequence = 0x0c0b0a09,

@@ -240,7 +240,7 @@ static void answer_bind(uint32_t error)
 	bind = FAKE_HEARD(&fake, bind);
 	assert_int_equal(bind.endpoint.size, 5);
 	assert_memory_equal(bind.endpoint.data, "inbox", 5);
-	fake_reply(&fake, fake.header.channel, error, error ? "no" : "", false);
+	fake_reply(&fake, fake.header.channel, error, error ? "no" : "");
 }
 
 static void lose_and_find(struct fake *which)

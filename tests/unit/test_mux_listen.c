@@ -14,7 +14,7 @@ static void agree_late(struct fake *daemon)
 	fake_expect(daemon, FRAME_BIND);
 	fake_open_kind(daemon, 1, CHANNEL_STREAM, "web");
 	fake_send(daemon, FRAME_DATA, 0, 1, "hello", 5);
-	fake_reply(daemon, daemon->header.channel, 0, "", false);
+	fake_reply(daemon, daemon->header.channel, 0, "");
 	fake_send(daemon, FRAME_DATA, 0, 1, " you", 4);
 }
 
@@ -71,7 +71,7 @@ static void agree_for_this_host(struct fake *daemon)
 {
 	fake_expect(daemon, FRAME_BIND);
 	assert_int_equal(FAKE_HEARD(daemon, bind).kinds, BIND_STREAMS);
-	fake_reply(daemon, daemon->header.channel, 0, "", false);
+	fake_reply(daemon, daemon->header.channel, 0, "");
 }
 
 MUX_BOTH(streams_of_other_hosts_are_asked_for)
@@ -93,7 +93,7 @@ MUX_BOTH(an_endpoint_is_removed)
 	assert_int_equal(fake.header.length, 3);
 	assert_memory_equal(fake.payload, "web", 3);
 	assert_int_equal(xenmsg_unbind(conn, "web"), -ENOENT);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_reply(&fake, fake.header.channel, 0, "");
 	fake_open_kind(&fake, 1, CHANNEL_STREAM, "web"); /* was on its way: nobody takes it */
 	settle();
 	fake_expect(&fake, FRAME_RESET);

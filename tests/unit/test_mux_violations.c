@@ -178,7 +178,7 @@ TEST_EACH(an_impossible_frame_ends_the_session, 2 * VIOLATIONS)
 			raw_header(70000, FRAME_DATA, user->number, 8);
 		break;
 	case 22: /* an answer to nothing */
-		fake_reply(&fake, 77, EPERM, "nothing was asked", false);
+		fake_reply(&fake, 77, EPERM, "nothing was asked");
 		break;
 	}
 	assert_int_equal(process_until_over(), -EPROTO);

@@ -1,0 +1,760 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/serve/questions.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/cost.h"
+#include "base/image.h"
+#include "base/quota.h"
+#include "base/timer.h"
+#include "daemon/registry/registry.h"
+#include "daemon/serve/report.h"
+#include "daemon/serve/status.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/inner.h"
+#include "wire/bytes.h"
+#include "wire/properties.h"
+#include "wire/ut.h"
+
+#define PIECE		  32768u /* bytes of an answer that are sent at once */
+#define PIECE_LEAST	  4096u	 /* for which it waits until the asker has room, unless it is the last one */
+#define PART_BLOCK	  16u	 /* bytes of a block with a part and nothing else */
+#define OVERHEAD	  (MESSAGE_HEAD_SIZE + PART_BLOCK + 8 + MESSAGE_TRAILER_SIZE)
+#define BEGIN_UNITS	  500u /* to read a question, or to answer it at once */
+#define SEND_UNITS(bytes) ((bytes) / 16)
+#define TURN_UNITS	  2048u /* of frames that are looked at in one turn */
+#define LATE_MS		  2000	/* what waits is looked at so often */
+#define AHEAD_MAX	  64u	/* questions of a channel that are known; others lie in it */
+
+enum question_state {
+	NEW,
+	HELD,
+	ANSWERING,
+	DONE,
+};
+
+struct question {
+	struct question *prev, *next;
+	struct asker *asker;
+	uint32_t number; /* of the call */
+	uint32_t size;	 /* of the message's payload, with properties */
+	bool has_block, is_inherited;
+	enum question_state state;
+	uint64_t since_ms;     /* when it was asked, also of a daemon before this */
+	struct report *report; /* from which `text` gets more; NULL: it is complete */
+	struct evbuffer *text; /* that isn't sent yet */
+	int error;	       /* with which it is answered, a positive errno */
+	uint32_t part;	       /* so many were sent */
+};
+
+/* One channel from which questions come. */
+struct asker {
+	struct asker *prev, *next;
+	struct questions *questions;
+	struct channel_end *end;
+	struct account *account; /* a reference; NULL: nobody pays */
+	struct task task;
+	struct question *first; /* utlist: all that aren't taken, in the order in which they came */
+	unsigned count;
+	size_t parsed;	    /* bytes of end->queue that these have */
+	size_t inherited;   /* bytes there that a daemon before this had got already */
+	bool is_beyond;	    /* its user has one more channel than it may, for this */
+	bool is_at_its_end; /* FIN has come */
+};
+
+struct questions {
+	struct switchboard *board;
+	const struct status_sources *sources;
+	struct questions_callbacks callbacks;
+	void *userdata;
+	struct hop *hop;
+	struct registry_sink sink;
+	struct event *late; /* for those that have waited long enough, though nothing was told */
+	uint64_t waited_ms; /* the longest that one had waited which a daemon before this has left */
+	bool is_left;	    /* to the next daemon */
+	struct asker *askers;
+};
+
+static struct line *line_of(const struct asker *asker)
+{
+	return asker->account ? account_line(asker->account) : NULL;
+}
+
+static void questions_spend(const struct asker *asker, uint64_t units)
+{
+	turns_spend(&asker->questions->board->turns, line_of(asker), units);
+}
+
+/* --- the life of a question ------------------------------------------------------------------------ */
+
+/* Lets it need nothing any more. Its request is taken in its turn. */
+static void question_end(struct question *question)
+{
+	struct questions *questions = question->asker->questions;
+
+	if (question->state == HELD)
+		questions->callbacks.forget(questions->userdata, question);
+	report_free(question->report);
+	question->report = NULL;
+	if (question->text)
+		evbuffer_free(question->text);
+	question->text = NULL;
+	question->state = DONE;
+}
+
+static void question_remove(struct question *question)
+{
+	struct asker *asker = question->asker;
+
+	question_end(question);
+	DL_DELETE(asker->first, question);
+	asker->count--;
+	free(question);
+}
+
+static void forget_asker(struct asker *asker)
+{
+	struct questions *questions = asker->questions;
+
+	while (asker->first)
+		question_remove(asker->first);
+	questions->callbacks.gone(questions->userdata, asker);
+	task_cancel(&asker->task);
+	account_unref(asker->account);
+	asker->end->participant = NULL;
+	DL_DELETE(questions->askers, asker);
+	free(asker);
+}
+
+static void end_asker(struct asker *asker, int error)
+{
+	struct channel_end *end = asker->end;
+
+	forget_asker(asker);
+	inner_reset(end, error);
+}
+
+struct session *question_session(const struct question *question)
+{
+	return hop_owner(question->asker->end->channel->opener.hop);
+}
+
+struct account *question_account(const struct question *question)
+{
+	return question->asker->account;
+}
+
+const void *question_asker(const struct question *question)
+{
+	return question->asker;
+}
+
+bool question_is_inherited(const struct question *question)
+{
+	return question->is_inherited;
+}
+
+/* --- reading --------------------------------------------------------------------------------------- */
+
+static bool copy_out(struct evbuffer *queue, size_t at, void *to, size_t size)
+{
+	struct evbuffer_ptr place;
+
+	return evbuffer_ptr_set(queue, &place, at, EVBUFFER_PTR_SET) == 0 &&
+	       evbuffer_copyout_from(queue, &place, to, size) == (ev_ssize_t)size;
+}
+
+static struct question *question_add(struct asker *asker, const uint8_t *head, uint32_t number)
+{
+	struct question *question = calloc(1, sizeof(*question));
+
+	if (!question)
+		return NULL;
+	question->asker = asker;
+	question->number = number;
+	question->size = get_u32(head);
+	question->has_block = head[4] & MESSAGE_PROPERTIES;
+	question->is_inherited = asker->parsed < asker->inherited;
+	question->since_ms = clock_ms() - (question->is_inherited ? asker->questions->waited_ms : 0);
+	DL_APPEND(asker->first, question);
+	asker->count++;
+	return question;
+}
+
+/* Reads the next request in the channel. 1; 0: there is none yet; -EPROTO, -EMSGSIZE, -ENOMEM. */
+static int read_request(struct asker *asker)
+{
+	struct evbuffer *queue = asker->end->queue;
+	uint8_t head[MESSAGE_HEAD_SIZE], trailer[MESSAGE_TRAILER_SIZE];
+	size_t span;
+
+	if (asker->count >= AHEAD_MAX || channel_queued(asker->end) <= asker->parsed)
+		return 0;
+	if (!copy_out(queue, asker->parsed, head, sizeof(head)) ||
+	    (head[4] & (uint8_t)~MESSAGE_PROPERTIES) != MESSAGE_REQUEST)
+		return -EPROTO;
+	if (get_u32(head) > QUESTION_MAX + PROPERTIES_MAX)
+		return -EMSGSIZE;
+	span = (size_t)message_span(get_u32(head));
+	if (channel_queued(asker->end) - asker->parsed < span)
+		return 0;
+	if (!copy_out(queue, asker->parsed + span - sizeof(trailer), trailer, sizeof(trailer)))
+		return -EPROTO;
+	if (!question_add(asker, head, get_u32(trailer + 4)))
+		return -ENOMEM;
+	asker->parsed += span;
+	return 1;
+}
+
+/* Copies the question's text, which ends with a zero. 0; -ECANCELED: nobody wants an answer; -EPROTO: it is
+ * malformed; -EINVAL: it is no text, or too long. */
+static int copy_text(const struct question *question, char text[QUESTION_MAX + 1])
+{
+	uint8_t message[QUESTION_MAX + PROPERTIES_MAX + 32];
+	const struct question *before;
+	struct properties properties;
+	size_t at = 0, span = (size_t)message_span(question->size), size = question->size;
+	int block = 0;
+
+	DL_FOREACH(question->asker->first, before) {
+		if (before == question)
+			break;
+		at += (size_t)message_span(before->size);
+	}
+	if (!copy_out(question->asker->end->queue, at, message, span))
+		return -EPROTO;
+	if (get_u32(message + span - MESSAGE_TRAILER_SIZE) != MESSAGE_SENT)
+		return -ECANCELED;
+	if (question->has_block) {
+		block = size < PROPERTIES_HEAD ? -EPROTO
+					       : properties_length(message + MESSAGE_HEAD_SIZE, size);
+		if (block < 0 ||
+		    properties_decode(message + MESSAGE_HEAD_SIZE, (uint32_t)block, &properties) < 0)
+			return -EPROTO;
+		size -= (size_t)block;
+	}
+	if (size > QUESTION_MAX || memchr(message + MESSAGE_HEAD_SIZE + block, '\0', size))
+		return -EINVAL;
+	memcpy(text, message + MESSAGE_HEAD_SIZE + block, size);
+	text[size] = '\0';
+	return 0;
+}
+
+/* Takes the requests at the front that need nothing any more. */
+static void take_done(struct asker *asker)
+{
+	while (asker->first && asker->first->state == DONE) {
+		size_t span = (size_t)message_span(asker->first->size);
+
+		question_remove(asker->first);
+		asker->parsed -= span;
+		asker->inherited -= asker->inherited < span ? asker->inherited : span;
+		evbuffer_drain(asker->end->queue, span);
+		inner_taken(asker->end, span);
+	}
+}
+
+/* --- answering ------------------------------------------------------------------------------------- */
+
+static void make_due(const struct question *question)
+{
+	task_due(&question->asker->task);
+}
+
+void question_report(struct question *question, struct report *report)
+{
+	question->state = ANSWERING;
+	question->report = report;
+	make_due(question);
+}
+
+/* Without memory for its text it is answered with an error alone. */
+static void question_say(struct question *question, int error, const void *text, size_t size)
+{
+	question->state = ANSWERING;
+	question->error = error;
+	question->text = evbuffer_new();
+	if (!question->text || evbuffer_add(question->text, text, size) < 0)
+		question->error = error ? error : ENOMEM;
+	make_due(question);
+}
+
+void question_again(struct question *question)
+{
+	question->state = NEW;
+	make_due(question);
+}
+
+void question_answer(struct question *question, const void *text, size_t size)
+{
+	question_say(question, 0, text, size);
+}
+
+void question_refuse(struct question *question, int error, const char *why)
+{
+	question_say(question, error, why, strlen(why));
+}
+
+static void begin_answer(struct question *question)
+{
+	struct questions *questions = question->asker->questions;
+	char text[QUESTION_MAX + 1];
+	int r = copy_text(question, text);
+	struct report *report;
+
+	questions_spend(question->asker, BEGIN_UNITS);
+	if (r == -ECANCELED) {
+		question_end(question);
+	} else if (r == -EPROTO) {
+		end_asker(question->asker, EPROTO);
+	} else if (r < 0) {
+		question_refuse(question, -r, "a question is a text of at most 512 bytes");
+	} else {
+		question->state = HELD;
+		report = questions->callbacks.begin(questions->userdata, question, text);
+		if (report)
+			question_report(question, report);
+	}
+}
+
+/* Adds a piece of the report to the text. */
+static void add_piece(struct question *question)
+{
+	struct questions *questions = question->asker->questions;
+	uint64_t units = 0;
+	int r = -ENOMEM;
+
+	if (!question->text)
+		question->text = evbuffer_new();
+	if (question->text)
+		r = report_more(question->report, questions->sources, question->text, &units);
+	questions_spend(question->asker, units);
+	if (r > 0)
+		return;
+	report_free(question->report);
+	question->report = NULL;
+	if (r < 0) {
+		question->error = -r;
+		if (question->text)
+			evbuffer_drain(question->text, evbuffer_get_length(question->text));
+	}
+}
+
+/* Writes the next message of the answer. Returns how many bytes, or as hop_push(). */
+static int push_message(struct question *question, uint32_t size, bool is_last)
+{
+	const struct properties properties = {.is_part = true, .part = question->part, .has_more = !is_last};
+	uint8_t message[OVERHEAD + PROPERTIES_WRITE + PIECE], *at = message + MESSAGE_HEAD_SIZE;
+	bool is_whole = is_last && question->part == 0;
+	struct iovec piece = {.iov_base = message};
+
+	memset(message, 0, MESSAGE_HEAD_SIZE);
+	message[4] = question->error ? MESSAGE_ERROR : MESSAGE_REPLY;
+	put_u16(message + 6, (uint16_t)question->error);
+	if (!is_whole && !question->error) {
+		message[4] |= MESSAGE_PROPERTIES;
+		at += properties_encode(&properties, at);
+	}
+	if (size)
+		evbuffer_remove(question->text, at, size);
+	at += size;
+	put_u32(message, (uint32_t)(at - message - MESSAGE_HEAD_SIZE));
+	while ((at - message) % 8)
+		*at++ = 0;
+	put_u32(at, MESSAGE_SENT);
+	put_u32(at + 4, question->number);
+	piece.iov_len = (size_t)(at - message) + MESSAGE_TRAILER_SIZE;
+	question->part++;
+	questions_spend(question->asker, SEND_UNITS(piece.iov_len));
+	return hop_push(question->asker->end, &piece, 1, (uint32_t)piece.iov_len, 1);
+}
+
+/* Sends what is there of the answer, as far as the asker has room. False: it hasn't, or has gone. */
+static bool send_piece(struct question *question)
+{
+	size_t size = question->text ? evbuffer_get_length(question->text) : 0;
+	uint64_t room = inner_room(question->asker->end) & ~(uint64_t)7;
+	size_t least = size < PIECE_LEAST ? size : PIECE_LEAST;
+	bool is_last;
+	int r;
+
+	if (room < least + OVERHEAD)
+		return false;
+	if (size > PIECE)
+		size = PIECE;
+	if (size > room - OVERHEAD)
+		size = (size_t)(room - OVERHEAD);
+	is_last = !question->report && (!question->text || size == evbuffer_get_length(question->text));
+	r = push_message(question, (uint32_t)size, is_last);
+	if (r == -ENOMEM) { /* the stream has a hole, of which the program can't be told */
+		end_asker(question->asker, ENOBUFS);
+		return false;
+	}
+	if (r < 0) /* a RESET is on its way */
+		return false;
+	if (is_last)
+		question_end(question);
+	return true;
+}
+
+/* Does a piece of an answer. False: the asker has no room, or has gone. */
+static bool answer(struct question *question)
+{
+	if (!question->report || (question->text && evbuffer_get_length(question->text) >= PIECE))
+		return send_piece(question);
+	add_piece(question);
+	return true;
+}
+
+static bool is_ready(const struct question *question)
+{
+	const struct questions *questions = question->asker->questions;
+	char text[QUESTION_MAX + 1];
+
+	return copy_text(question, text) < 0 ||
+	       questions->callbacks.ready(questions->userdata, frame_text_of(text),
+					  clock_ms() - question->since_ms);
+}
+
+/* Returns what is to be done next: an answer that is begun is brought to its end first. NULL: nothing now. */
+static struct question *next_question(struct asker *asker)
+{
+	struct question *question;
+
+	DL_FOREACH(asker->first, question)
+		if (question->state == ANSWERING && question->part)
+			return question;
+	DL_FOREACH(asker->first, question) {
+		if (asker->questions->is_left && question->state == NEW)
+			continue;
+		if (question->state == ANSWERING || (question->state == NEW && is_ready(question)))
+			return question;
+		if (question->state == NEW)
+			timer_start(asker->questions->late, LATE_MS);
+	}
+	return NULL;
+}
+
+/* All was answered, and nothing more comes. */
+static bool is_over(const struct asker *asker)
+{
+	return asker->is_at_its_end && !asker->first && !channel_has_backlog(asker->end);
+}
+
+/* Whether the program has gone, of which a RESET is about to tell. */
+static bool has_gone(const struct asker *asker)
+{
+	const struct hop *hop = asker->end->channel->opener.hop;
+
+	return !hop || hop_is_retired(hop) || !hop_owner(hop);
+}
+
+static void asker_on_turn(struct task *task)
+{
+	struct asker *asker = (struct asker *)((char *)task - offsetof(struct asker, task));
+	struct channel_end *end = asker->end;
+	struct question *question;
+	bool more = true;
+	int r;
+
+	if (has_gone(asker))
+		return;
+	while ((r = read_request(asker)) > 0)
+		;
+	if (r < 0) {
+		end_asker(asker, r == -ENOMEM ? ENOBUFS : -r);
+		return;
+	}
+	question = next_question(asker);
+	if (question && question->state == NEW)
+		begin_answer(question);
+	else if (question)
+		more = answer(question);
+	if (!end->participant)
+		return;
+	take_done(asker);
+	if (is_over(asker)) {
+		forget_asker(asker);
+		inner_fin(end);
+	} else if (question && more) {
+		task_due(task);
+	}
+}
+
+static void questions_look_again(struct questions *questions)
+{
+	struct asker *asker;
+
+	DL_FOREACH(questions->askers, asker)
+		task_due(&asker->task);
+}
+
+static void questions_on_known(void *userdata, enum registry_what what, uint32_t domid)
+{
+	if (what == REGISTRY_ALL)
+		questions_look_again(userdata);
+}
+
+static void questions_on_late(evutil_socket_t fd, short what, void *userdata)
+{
+	questions_look_again(userdata);
+}
+
+/* --- what comes at the hop ------------------------------------------------------------------------- */
+
+static void withdraw(struct asker *asker, uint32_t number)
+{
+	struct question *question;
+
+	DL_SEARCH_SCALAR(asker->first, question, number, number);
+	if (question)
+		question_end(question);
+	task_due(&asker->task);
+}
+
+static void questions_take_frame(struct channel_end *end, const struct channel_frame *frame)
+{
+	struct asker *asker = end->participant;
+	struct frame_reset reset;
+	uint32_t number;
+
+	switch (frame->header.type) {
+	case FRAME_CREDIT:
+		if (asker)
+			task_due(&asker->task);
+		break;
+	case FRAME_WITHDRAW:
+		if (asker && frame_u32_decode(frame->payload, frame->header.length, &number) == 0)
+			withdraw(asker, number);
+		break;
+	case FRAME_FIN:
+		if (asker) {
+			asker->is_at_its_end = true;
+			task_due(&asker->task);
+		} else {
+			inner_fin(end);
+		}
+		break;
+	case FRAME_RESET:
+		if (asker)
+			forget_asker(asker);
+		if (frame_reset_decode(frame->payload, frame->header.length, &reset) == 0)
+			inner_reset(end, (int)reset.error);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Takes the next thing that has come. False: nothing has. */
+static bool questions_take(struct questions *questions)
+{
+	struct channel_frame frame;
+	struct channel_end *end;
+	struct asker *asker;
+	size_t length;
+
+	if (inner_next_frame(questions->hop, &end, &frame)) {
+		questions_take_frame(end, &frame);
+		return true;
+	}
+	end = inner_next_data(questions->hop);
+	if (!end)
+		return false;
+	asker = end->participant;
+	length = channel_queued(end);
+	inner_wait_for_data(end);
+	if (asker) {
+		task_due(&asker->task);
+	} else {
+		evbuffer_drain(end->queue, length);
+		inner_taken(end, length);
+	}
+	return true;
+}
+
+static void questions_on_turn(void *owner)
+{
+	struct questions *questions = owner;
+	uint64_t from = hop_spent_by_all(questions->hop);
+	bool more = true;
+
+	while (more && hop_spent_by_all(questions->hop) - from < TURN_UNITS)
+		more = questions_take(questions);
+	if (more)
+		inner_due(questions->hop);
+}
+
+static const struct hop_callbacks questions_hop_callbacks = {.turn = questions_on_turn};
+
+/* --- askers ---------------------------------------------------------------------------------------- */
+
+static int add_asker(struct questions *questions, struct channel_end *end, bool is_beyond)
+{
+	struct asker *asker = calloc(1, sizeof(*asker));
+
+	if (!asker)
+		return -ENOMEM;
+	asker->questions = questions;
+	asker->end = end;
+	asker->account = account_ref(end->channel->charge.account);
+	asker->is_beyond = is_beyond;
+	task_init(&asker->task, &questions->board->turns, line_of(asker), asker_on_turn);
+	DL_APPEND(questions->askers, asker);
+	end->participant = asker;
+	inner_has(end);
+	return 0;
+}
+
+/* Whether the user has one beyond its maximum already. */
+static bool has_one_beyond(const struct questions *questions, const struct account *account)
+{
+	const struct asker *asker;
+
+	DL_FOREACH(questions->askers, asker)
+		if (asker->is_beyond && asker->account == account)
+			return true;
+	return false;
+}
+
+int questions_accept(struct questions *questions, struct channel *channel)
+{
+	const struct hop *from = channel->opener.hop;
+	bool is_beyond = false;
+	int r;
+
+	if (channel->kind != CHANNEL_CALL)
+		return -EPROTOTYPE;
+	if (channel_from_host(channel) || !from || !hop_is_session(from))
+		return -EACCES;
+	r = channel_accept(channel, questions->hop, DAEMON_ENDPOINT);
+	if (r == -ENOBUFS && !has_one_beyond(questions, channel->charge.account)) {
+		is_beyond = true;
+		channel_exceed(channel);
+		r = channel_accept(channel, questions->hop, DAEMON_ENDPOINT);
+	}
+	if (r == 0 && add_asker(questions, &channel->acceptor, is_beyond) < 0)
+		inner_reset(&channel->acceptor, ENOBUFS);
+	return r;
+}
+
+struct questions *questions_new(struct switchboard *board, const struct status_sources *sources,
+				const struct questions_callbacks *callbacks, void *userdata)
+{
+	struct questions *questions = calloc(1, sizeof(*questions));
+
+	if (!questions)
+		return NULL;
+	questions->board = board;
+	questions->sources = sources;
+	questions->callbacks = *callbacks;
+	questions->userdata = userdata;
+	questions->late = evtimer_new(board->base, questions_on_late, questions);
+	questions->hop =
+		hop_new(board, HOP_DAEMON, &questions_hop_callbacks, questions, 1, CHANNEL_NUMBERS / 2);
+	if (!questions->late || !questions->hop) {
+		free_event(questions->late);
+		if (questions->hop)
+			hop_retire(questions->hop, ENOENT);
+		free(questions);
+		return NULL;
+	}
+	hop_set_image_number(questions->hop, 0); /* it is in every image */
+	registry_listen(sources->registry, &questions->sink, questions_on_known, questions);
+	return questions;
+}
+
+void questions_free(struct questions *questions)
+{
+	if (!questions)
+		return;
+	while (questions->askers)
+		forget_asker(questions->askers);
+	registry_leave(questions->sources->registry, &questions->sink);
+	hop_note_goodbye(questions->hop);
+	hop_retire(questions->hop, ENOENT);
+	event_free(questions->late);
+	free(questions);
+}
+
+/* --- handing over ---------------------------------------------------------------------------------- */
+
+void questions_hand_over(struct questions *questions)
+{
+	questions->is_left = true;
+}
+
+void questions_stay(struct questions *questions)
+{
+	questions->is_left = false;
+	questions_look_again(questions);
+}
+
+uint32_t questions_number_for_image(struct questions *questions, uint32_t number)
+{
+	hop_set_image_number(questions->hop, number);
+	return number + 1;
+}
+
+/* How long the one has waited that is asked for the longest time. */
+static uint64_t longest_wait(const struct questions *questions)
+{
+	uint64_t since = clock_ms(), now = since;
+	const struct question *question;
+	const struct asker *asker;
+
+	DL_FOREACH(questions->askers, asker)
+		DL_FOREACH(asker->first, question)
+			if (question->state == NEW && question->since_ms < since)
+				since = question->since_ms;
+	return now - since;
+}
+
+void questions_write_image(struct questions *questions, struct image *image)
+{
+	uint64_t waited_ms = longest_wait(questions);
+
+	image_section(image, IMAGE_QUESTIONS);
+	hop_inner_image(image, questions->hop);
+	image_u64(image, &waited_ms);
+}
+
+void questions_write_channels(struct questions *questions, struct image *image)
+{
+	hop_write_channels(image, questions->hop);
+}
+
+void questions_read_image(struct questions *questions, struct image *image, struct image_hops *hops)
+{
+	hop_inner_image(image, questions->hop);
+	image_u64(image, &questions->waited_ms);
+	if (!image->error && image_hops_add(hops, questions->hop) < 0)
+		image_fail(image, -ENOMEM);
+}
+
+void questions_go_on(struct questions *questions)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = hop_next_channel(questions->hop, &number))) {
+		if (end->participant || end->in == IN_RESET)
+			continue;
+		if (add_asker(questions, end, false) < 0) {
+			inner_reset(end, ENOBUFS);
+			continue;
+		}
+		((struct asker *)end->participant)->inherited = channel_queued(end);
+		((struct asker *)end->participant)->is_at_its_end =
+			end->out == OUT_FIN && !(end->owed & OWED_FIN);
+		task_due(&((struct asker *)end->participant)->task);
+	}
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_QUESTIONS_H
+#define XENMSG_DAEMON_QUESTIONS_H
+
+/*
+ * The daemon's own endpoint, DAEMON_ENDPOINT: a question to the daemon is a call to it. So the daemon is a
+ * program on its own switch (switch/inner.h), and channels decide what becomes of a question whose asker
+ * ends, doesn't read, gives up or pays for nothing.
+ *
+ * The daemon's status has an entry for each program, so answers grow with the programs that ask: a question
+ * is 24 bytes, and its answer may be millions. So an answer is made and sent in pieces (report.h), each a
+ * message of its own (protocol.md, 2.3):
+ *
+ *   NEW ──its turn, and it can be answered──▶ begun ──a report──▶ ANSWERING ──the last piece──▶ DONE
+ *    │                                          │                  ▲     │
+ *    │                                          └──others answer──▶ HELD  │ a piece: the account's turn,
+ *    └──cancelled──▶ DONE                                           │     │ and the asker has read
+ *                                                                   └─────┘
+ *
+ * A request is taken only when it and all those before it are DONE. Until then it lies in its channel, so at
+ * a hand-over the next daemon finds it there, and answers it from the beginning.
+ *
+ * Making answers is a task of the account that asks (turns.h), one for each channel: a user that asks without
+ * end delays only its own programs. At most one piece is kept that a program hasn't read.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire/frame.h"
+
+struct account;
+struct channel;
+struct image;
+struct image_hops;
+struct question;
+struct questions;
+struct report;
+struct session;
+struct status_sources;
+struct switchboard;
+
+#define QUESTION_MAX 512u /* bytes of its text */
+
+struct questions_callbacks {
+	/* Returns whether a question whose turn has come can be answered now, which has waited for so long
+	 * already, also with the daemons before this one. If not, it is looked at again at REGISTRY_ALL, and
+	 * each 2 s. */
+	bool (*ready)(void *userdata, struct frame_text text, uint64_t waited_ms);
+	/* Begins to answer. Returns a report, which is sent in pieces and freed; or NULL: one of the
+	 * functions below has answered, or will. */
+	struct report *(*begin)(void *userdata, struct question *question, const char *text);
+	/* Nobody waits any more for the answer to a question that was begun and isn't answered. */
+	void (*forget)(void *userdata, struct question *question);
+	/* The asker (question_asker()) has gone. */
+	void (*gone)(void *userdata, const void *asker);
+};
+
+/* Returns NULL when memory is short. `sources` are what reports describe; they outlive the questions. */
+struct questions *questions_new(struct switchboard *board, const struct status_sources *sources,
+				const struct questions_callbacks *callbacks, void *userdata);
+/* Those that wait are never answered. NULL is allowed. */
+void questions_free(struct questions *questions);
+/* Leads a channel here: of a program of this domain. 0; -EACCES: of somebody else; -EPROTOTYPE: not a channel
+ * of calls; -ENOBUFS, -ENOMEM. A user that has as many channels as it may have gets one more for this. */
+int questions_accept(struct questions *questions, struct channel *channel);
+
+/* --- of one question, until it is answered -------------------------------------------------------- */
+
+/* Returns the program that asks. */
+struct session *question_session(const struct question *question);
+struct account *question_account(const struct question *question);
+/* Returns whose it is: the same for all questions of one channel. */
+const void *question_asker(const struct question *question);
+/* Returns whether a daemon before this one had got it already. */
+bool question_is_inherited(const struct question *question);
+/* Answer it, once, now or later: with a text, which is copied; with a positive errno, and why; or with a
+ * report, which it frees in any case. */
+void question_answer(struct question *question, const void *text, size_t size);
+void question_refuse(struct question *question, int error, const char *why);
+void question_report(struct question *question, struct report *report);
+/* Has it begun again, in its turn. */
+void question_again(struct question *question);
+
+/* --- for the image that is handed over (hop_image.h) ---------------------------------------------- */
+
+/* From now on none is begun: the next daemon does it. Or this one does after all. */
+void questions_hand_over(struct questions *questions);
+void questions_stay(struct questions *questions);
+/* Gives the hop its number there. Returns the next one. */
+uint32_t questions_number_for_image(struct questions *questions, uint32_t number);
+/* Write the section, and the channels whose opener has gone; read the section; and take up what has come for
+ * a daemon before, once all channels were read. */
+void questions_write_image(struct questions *questions, struct image *image);
+void questions_write_channels(struct questions *questions, struct image *image);
+void questions_read_image(struct questions *questions, struct image *image, struct image_hops *hops);
+void questions_go_on(struct questions *questions);
+
+#endif
