@@ -237,8 +237,8 @@ static void break_socket(void *userdata, int fd, bool ended)
 	close(fd);
 }
 
-/* What comes in pieces goes on in pieces: a program that writes twice and then waits would wait for 40 ms. And
- * a far machine that has gone without a word is found out at some time. */
+/* What comes in pieces goes on in pieces: a program that writes twice and then waits would wait for 40
+ * ms. And a far machine that has gone without a word is found out at some time. */
 static struct pump_end forward_end_of_socket(struct end_at *at, int fd)
 {
 	int yes = 1;

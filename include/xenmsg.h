@@ -461,9 +461,10 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
  *           XENMSG_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN and XENMSG_COUNT_LISTENERS. With
  *           neither of the first two it takes messages and calls, which come as messages that want a reply
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
- * Returns 0, or -EINVAL (not an endpoint's name, an unknown flag, or both of the first two), -EEXIST (bound
- * already, here, for messages or streams, or by another program, and they don't share it; after the end of that
- * program it takes the daemon a moment to see it), -EACCES (a policy denies it), -ENOBUFS (over a quota),
+ * Returns 0, or -EINVAL (not an endpoint's name, an unknown flag, or both of the first two), -EEXIST
+ * (bound already, here, for messages or streams, or by another program, and they don't share it; after the
+ * end of that program it takes the daemon a moment to see it), -EACCES (a policy denies it), -ENOBUFS (over a
+ * quota),
  * -ENOTCONN, -ETIMEDOUT (the daemon didn't answer in time), -EINTR, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint,
@@ -1081,7 +1082,8 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
  * A caller that is neither root nor an administrator (admin-group in xenmsgd.conf(5)) is told only of
  * its own, and what isn't about any user. Returns 0, or -EINVAL (unknown question),
  * -EHOSTDOWN (no such domain), -EPERM (about the policy for others), -ENOTCONN, -EINTR, -ETIMEDOUT,
- * -ENOMEM, -ENOBUFS (too much is asked at a time); about other hosts also -EACCES, -EHOSTUNREACH (nothing leads there).
+ * -ENOMEM, -ENOBUFS (too much is asked at a time); about other hosts also -EACCES, -EHOSTUNREACH (nothing
+ * leads there).
  */
 XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what,
 					 const struct xenmsg_options *options, char **json);

@@ -536,8 +536,8 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	return count;
 }
 
-/* Something of a topic was taken. What is due for a pattern is done before the next callback, when nobody uses
- * the binding. */
+/* Something of a topic was taken. What is due for a pattern is done before the next callback, when
+ * nobody uses the binding. */
 static void note_of_topic(struct xenmsg *conn, const struct binding *binding,
 			  const struct xenmsg_message *message)
 {

@@ -82,7 +82,8 @@ void session_refuse(struct session *session, int error, const char *why);
 /* Tells the program why, and ends the session at the end of the turn. */
 void session_cut_off(struct session *session, int error, const char *why);
 
-/* Answers the request with this number. `body` is copied; `error` is 0 or a positive errno. Returns 0 or a negative errno. */
+/* Answers the request with this number. `body` is copied; `error` is 0 or a positive errno. Returns 0 or
+ * a negative errno. */
 int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size);
 /* Does it with a text: why not, or "". */
 static inline void session_reply_error(struct session *session, uint32_t request, int error, const char *why)

@@ -136,10 +136,10 @@ int stream_write(struct stream *stream);
 /* Returns whether the program has closed its socket, or shut it down both ways, while it calls. One that only
  * has nothing more to send may still wait for its call. */
 bool stream_caller_has_left(struct stream *stream);
-/* Tells the program that its stream is there. It is `fd`, a connection that stream_watch_socket() doesn't
- * watch, or, if the program takes that, a socket of its own, made for it; the caller closes `fd` then. Returns the
- * stream's socket, -ECONNRESET: the program has gone, or -ENOBUFS: it is to be tried later; `fd` is still
- * there then. */
+/* Tells the program that its stream is there. It is `fd`, a connection that stream_watch_socket()
+ * doesn't watch, or, if the program takes that, a socket of its own, made for it; the caller closes `fd`
+ * then. Returns the stream's socket, -ECONNRESET: the program has gone, or -ENOBUFS: it is to be tried
+ * later; `fd` is still there then. */
 int stream_answer(struct stream *stream, int fd);
 /* Has the stream's turn come for that, if its socket is watched. */
 void stream_answer_later(struct stream *stream);

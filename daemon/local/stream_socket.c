@@ -105,8 +105,8 @@ static unsigned reserve(const struct stream *stream, uint32_t size, struct iovec
 	return (unsigned)ring_writer_reserve(&behind_header, size, pieces);
 }
 
-/* What was lacking may be there in a moment, of which no event tells. Returns 0, or -ECONNRESET: that can't be
- * waited for. */
+/* What was lacking may be there in a moment, of which no event tells. Returns 0, or -ECONNRESET: that
+ * can't be waited for. */
 static int try_later(struct stream *stream)
 {
 	const struct timeval later = {.tv_usec = LACK_MS * 1000};

@@ -13,7 +13,8 @@
  *                      WAITS ──a step──▶ its turn: answered with what is there
  *
  * What nobody asks for waits in memory that the tracer's user has paid for; what doesn't fit is counted, and
- * told in its place. So a tracer that doesn't read holds nobody. It ends with the channel from which it has asked.
+ * told in its place. So a tracer that doesn't read holds nobody. It ends with the channel from which it has
+ * asked.
  *
  * This owns the tracers, and while there are any, board->steps. It reads the switch and changes nothing
  * there.

@@ -26,10 +26,10 @@ struct switchboard;
 
 /* Prepares the socket, once, before any of the following. Returns 0 or a negative errno. */
 int program_socket_init(int fd);
-/* Copies bytes that are there, and leaves them. Returns how many; 0: the program sends no more; -EAGAIN: none
- * are there; -EBADMSG: descriptors came with some of them, or with what lies behind them; -ENOBUFS: there
- * is no memory for it now, and no event tells when there is (LACK_MS). There may be up to PROGRAM_SOCKET_PIECES
- * pieces. */
+/* Copies bytes that are there, and leaves them. Returns how many; 0: the program sends no more; -EAGAIN:
+ * none are there; -EBADMSG: descriptors came with some of them, or with what lies behind them; -ENOBUFS:
+ * there is no memory for it now, and no event tells when there is (LACK_MS). There may be up to
+ * PROGRAM_SOCKET_PIECES pieces. */
 ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count);
 /* After -EBADMSG: peeks at the bytes from `offset` on that lie before the byte with descriptors. (The kernel
  * ends there what it gives, whatever lies behind. If descriptors came with more than one byte, those before
@@ -46,9 +46,9 @@ void program_sockets_begin(void);
 void program_sockets_end(void);
 /* Peeks, then takes what there is room for, as far as program_socket_take() does. Errors as above. */
 ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count);
-/* Sends a REPLY, which answers the handshake of a stream, as far as the socket takes it at once: an error and
- * why, or 0; with a descriptor, which stays the caller's, unless `passed` is -1. 0, -ECONNRESET, or -ENOBUFS: as
- * above. */
+/* Sends a REPLY, which answers the handshake of a stream, as far as the socket takes it at once: an
+ * error and why, or 0; with a descriptor, which stays the caller's, unless `passed` is -1. 0,
+ * -ECONNRESET, or -ENOBUFS: as above. */
 int program_socket_reply(int fd, int error, const char *why, int passed);
 /* Closes the socket. `charge` holds the descriptor that the socket's account pays for (NULL: none pays). */
 void program_socket_close(struct switchboard *board, int fd, struct charge *charge);

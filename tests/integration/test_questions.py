@@ -57,7 +57,7 @@ def test_a_bad_request_ends_its_channel_alone(one, what):
         assert json.loads(program.query("status"))["domid"] == 1
 
 
-def test_many_questions_are_answered_in_their_order_over_hand_overs(one):
+def test_many_questions_are_answered_over_a_hand_over(one):
     count = 400
     with Program(one.socket) as program:
         program.send_bytes(question_frames(2, *["status all" if i % 2 else "peers" for i in range(count)]))

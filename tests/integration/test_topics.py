@@ -233,7 +233,7 @@ def kept_by_key(conn):
 
 
 @pytest.mark.parametrize("queue", [0, 1])
-def test_all_that_is_kept_comes_to_who_has_waited_whatever_its_queue(host, one, two, queue):
+def test_all_that_is_kept_comes_whatever_the_queue(host, one, two, queue):
     early = subscriber(two, "1:news", WAITING, queue)
     letters = "abcdefghijklmnopqrstuvwxyz"
     host.sim("pause", 2)

@@ -19,7 +19,7 @@ def payloads(got):
     return [what for what, _ in got if isinstance(what, bytes)]
 
 
-def test_a_pattern_gets_each_message_once_however_often_its_publisher_is_restored(one, two):
+def test_a_pattern_gets_each_message_once_over_restores(one, two):
     publisher = topic(two)
     conn = Connection(one.socket)
     assert conn.subscribe("*:news", 0, PATTERN) == 0
@@ -37,7 +37,7 @@ def test_a_pattern_gets_each_message_once_however_often_its_publisher_is_restore
         assert got == [b"%d before" % number, b"%d after" % number, b"%d last" % number], all_of
 
 
-def test_who_waits_for_a_topic_of_its_own_domain_waits_over_a_restore(nodes):
+def test_who_waits_for_an_own_topic_waits_over_a_restore(nodes):
     one = nodes(1, policy="")[1]
     conn = subscriber(one, "self:news", WAITING)
     live = topic(one, "other")
@@ -133,7 +133,7 @@ def test_ended_is_the_end_though_the_daemon_comes_again(one):
         assert not [each for each in one.status()["subscriptions"] if each["address"] == "1:later"]
 
 
-def test_what_comes_over_an_open_channel_names_its_sender_s_number_of_now(nodes):
+def test_an_open_channel_names_its_sender_s_number_of_now(nodes):
     pair = nodes(1, 2)
     conns = {node: Connection(node.socket, binds="inbox") for node in pair.values()}
     one, two = pair.values()

@@ -115,7 +115,7 @@ def test_a_pattern_ends_as_a_whole(one):
     assert told(conn) == ("1:news", b"again")
 
 
-def test_a_pattern_leaves_who_is_called_otherwise_and_takes_it_back(nodes, host, zero):
+def test_a_pattern_leaves_a_renamed_domain_and_takes_it_back(nodes, host, zero):
     host.sim("rename", 2, "web-1")
     one, two = nodes(1, 2).values()
     publisher = topic(two)

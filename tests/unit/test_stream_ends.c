@@ -206,7 +206,7 @@ SCENE_TEST(lost_link_breaks_the_stream, call_peer)
 	expect_gone(scene, 1);
 }
 
-SCENE_TEST(a_stream_in_which_nothing_moves_though_both_sides_want_it_is_stuck, call_peer)
+SCENE_TEST(a_stream_that_both_sides_want_to_move_is_stuck, call_peer)
 {
 	join_peer(scene, 65536);
 	scene->caller->limit = scene->caller->sent;
