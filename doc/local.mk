@@ -93,4 +93,5 @@ dist_decisions_DATA = \
 	doc/decisions/0048-one-way-to-begin-and-one-shape-of-result.md \
 	doc/decisions/0049-traces-name-messages-by-their-place.md \
 	doc/decisions/0050-what-looks-like-two-and-stays.md \
+	doc/decisions/0051-the-daemon-is-a-program-on-its-own-switch.md \
 	doc/decisions/README.md

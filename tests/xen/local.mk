@@ -23,6 +23,6 @@ EXTRA_DIST += tests/xen/build tests/xen/run tests/xen/machine.py tests/xen/other
 	tests/xen/init tests/xen/units tests/xen/runner tests/xen/daemon \
 	tests/xen/lib.sh tests/xen/domain.sh tests/xen/bench_chain.sh tests/xen/test_00_host.sh tests/xen/test_05_xsm.sh tests/xen/test_10_messages.sh tests/xen/test_15_calls_and_streams.sh tests/xen/test_16_topics.sh \
 	tests/xen/test_18_spy.sh tests/xen/test_20_life.sh \
-	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh tests/xen/test_45_trace.sh tests/xen/test_46_host_policy.sh tests/xen/test_50_save.sh tests/xen/test_55_moves.sh tests/xen/test_60_systemd.sh tests/xen/test_70_service.sh \
+	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh tests/xen/test_45_trace.sh tests/xen/test_46_host_policy.sh tests/xen/test_50_save.sh tests/xen/test_52_ports.sh tests/xen/test_55_moves.sh tests/xen/test_60_systemd.sh tests/xen/test_70_service.sh \
 	tests/xen/test_80_conformance.sh tests/xen/test_85_chaos.sh tests/xen/test_90_doc.sh tests/conformance/lib.sh tests/conformance/cases.sh tests/conformance/corners.sh tests/conformance/answers \
 	tests/conformance/answers.4.20 tests/conformance/answers.4.20.oxenstored tests/conformance/answers.aarch64 tests/conformance/answers.xenstored tests/conformance/vchan.trace tests/conformance/on-xensim.sh
