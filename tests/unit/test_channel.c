@@ -171,7 +171,7 @@ SCENE_TEST(windows_that_have_grown_bar_nobody_from_opening_more, scene_start)
 	assert_in_range(account_usage(scene->a->hop.account, QUOTA_BYTES).used, 2u << 20,
 			(2u << 20) + 20 * CHANNEL_INITIAL_LIMIT);
 	hop_reset_channels(&scene->a->hop, ECONNRESET);
-	rig_settle(&scene->rig);
+	read_all(scene);
 	hop_set_account(&scene->a->hop, NULL);
 	scene->rig.board[0].quota = NULL;
 	quota_free(quota);
