@@ -330,6 +330,10 @@ static void api_requests_read_answer(struct xenmsg *conn, struct xenmsg_result *
 	} else if (result->error == -ECONNRESET && conn->dead) {
 		result->error = conn->dead;
 		result->reason = conn_reason(conn, conn->dead);
+	} else if (result->error == -ETIMEDOUT ||
+		   (result->error == -ECONNRESET && !strcmp(result->reason, OUTBOX_UNSETTLED))) {
+		result->error = conn_say(conn, -ETIMEDOUT, -ETIMEDOUT, "xenmsgd has not answered in time");
+		result->reason = conn_reason(conn, -ETIMEDOUT);
 	} else if (result->error == 0) {
 		result->json = malloc(size + 1);
 		if (result->json) {

@@ -548,7 +548,7 @@ static int inbox_on_reset(struct inbox *inbox, struct receiver *receiver, const 
 	return r;
 }
 
-#define CANCELLED_MAX (1u << 20) /* more messages than fit into what lies unread for one channel */
+#define CANCELLED_MAX (1u << 17) /* more messages than fit into what lies unread for one channel */
 
 static int on_cancel(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload, uint32_t length)
 {
@@ -565,11 +565,15 @@ static int on_cancel(struct inbox *inbox, struct receiver *receiver, const uint8
 	} else if (receiver->cancelled_count >= CANCELLED_MAX) {
 		return -EPROTO;
 	} else {
-		grown = realloc(receiver->cancelled, (receiver->cancelled_count + 1) * sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		receiver->cancelled = grown;
-		grown[receiver->cancelled_count++] = answer.offset;
+		size_t count = receiver->cancelled_count;
+
+		if ((count & (count - 1)) == 0) { /* room for as many again */
+			grown = realloc(receiver->cancelled, 2 * (count + !count) * sizeof(*grown));
+			if (!grown)
+				return -ENOMEM;
+			receiver->cancelled = grown;
+		}
+		receiver->cancelled[receiver->cancelled_count++] = answer.offset;
 		answer.result = ECANCELED;
 	}
 	return transport_control(inbox->transport, FRAME_CANCELLED, receiver->number, out,

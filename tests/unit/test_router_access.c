@@ -211,6 +211,8 @@ SCENE_TEST_EACH(policy_decides_about_a_peer_that_was_away_when_it_is_back, start
 	hop_drop_replay(&scene->link->hop);
 	scene->link->hop.life = HOP_DETACHED;
 	decide(scene, ENODATA);
+	/* It hears at most what number its sender has now. */
+	assert_int_equal(participant_get(scene->b, 0, &frame), is_other);
 	assert_false(participant_get(scene->b, 0, &frame));
 	decide(scene, EACCES);
 	expect_end(scene, EACCES);
