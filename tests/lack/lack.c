@@ -145,8 +145,8 @@ static int lacks(const char *call)
 		return real(__VA_ARGS__);                                                                    \
 	}
 
-/* One in which nothing fails: glibc 2.36 ends in an assertion or by SIGSEGV where it lacks memory for its table
- * of databases. */
+/* One in which nothing fails: glibc 2.36 ends in an assertion or by SIGSEGV where it lacks memory for
+ * its table of databases. */
 #define WHOLE(type, name, parameter)                                                                         \
 	type name(parameter what)                                                                            \
 	{                                                                                                    \
