@@ -478,6 +478,10 @@ static int take_part(struct caller *caller, struct call *call, struct xenmsg_mes
 	bool has_more = message->properties->has_more;
 	int r = 0;
 
+	if (!address_part_is(caller->to.endpoint, DAEMON_ENDPOINT)) { /* only daemons send parts */
+		xenmsg_message_free(message);
+		return -EPROTO;
+	}
 	if (part == 0) {
 		xenmsg_message_free(call->parts);
 		call->parts = message;

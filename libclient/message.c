@@ -62,8 +62,8 @@ int message_append(struct xenmsg_message *message, const struct xenmsg_message *
 	size_t size = message->skipped + message->size;
 	int r;
 
-	message->size = size; /* which is kept */
-	r = message_grow(message, size + more->size, size + more->size);
+	message->size = size;						       /* which is kept */
+	r = message_grow(message, size + more->size, 2 * (size + more->size)); /* others follow */
 	if (r == 0) {
 		memcpy(message->data + size, more->data + more->skipped, more->size);
 		message->size += more->size;

@@ -84,7 +84,7 @@ static void add_stream(void *userdata, struct stream *stream)
 
 uint64_t handover_size(struct daemon *daemon)
 {
-	uint64_t bytes = topics_queued(daemon->topics);
+	uint64_t bytes = topics_queued(daemon->topics) + questions_queued(daemon->questions);
 
 	local_each(daemon->local, add_queued_for, &bytes);
 	links_each_hop(daemon->links, add_queued, &bytes);

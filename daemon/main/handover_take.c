@@ -351,6 +351,8 @@ static const char *without(uint32_t type)
 		return "names are learned anew";
 	case IMAGE_POLICY:
 		return "domain 0 has to tell its policy again";
+	case IMAGE_QUESTIONS:
+		return "numbers of channels with questions begin anew";
 	case IMAGE_MEMORY:
 		return "nobody pays for some memory that a program keeps";
 	case IMAGE_COMMAND:

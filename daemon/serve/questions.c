@@ -16,6 +16,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/serve/report.h"
 #include "daemon/serve/status.h"
+#include "daemon/switch/cancel.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
@@ -32,6 +33,7 @@
 #define SEND_UNITS(bytes) ((bytes) / 16)
 #define TURN_UNITS	  2048u /* of frames that are looked at in one turn */
 #define LATE_MS		  2000	/* what waits is looked at so often */
+#define LOOK_UNITS	  40u	/* at a question that isn't begun, or for one */
 #define AHEAD_MAX	  64u	/* questions of a channel that are known; others lie in it */
 
 enum question_state {
@@ -46,6 +48,7 @@ struct question {
 	struct asker *asker;
 	uint32_t number; /* of the call */
 	uint32_t size;	 /* of the message's payload, with properties */
+	size_t span;	 /* bytes in the channel; of one that is DONE, with those behind it that are, too */
 	bool has_block, is_inherited;
 	enum question_state state;
 	uint64_t since_ms;     /* when it was asked, also of a daemon before this */
@@ -81,6 +84,7 @@ struct questions {
 	uint64_t waited_ms; /* the longest that one had waited which a daemon before this has left */
 	bool is_left;	    /* to the next daemon */
 	struct asker *askers;
+	unsigned asker_count;
 };
 
 static struct line *line_of(const struct asker *asker)
@@ -110,6 +114,30 @@ static void question_end(struct question *question)
 	question->state = DONE;
 }
 
+/* Returns where its request begins in what waits in the channel. */
+static size_t place_of(const struct question *question)
+{
+	const struct question *before;
+	size_t at = 0;
+
+	DL_FOREACH(question->asker->first, before) {
+		if (before == question)
+			break;
+		at += before->span;
+	}
+	return at;
+}
+
+/* It was answered, or isn't wanted any more: who finds its request there, as the next daemon may, answers
+ * nothing. */
+static void question_settle(struct question *question)
+{
+	struct channel_end *end = question->asker->end;
+
+	question_end(question);
+	channel_cancel_queued(end, end->sent + place_of(question) + question->span - MESSAGE_TRAILER_SIZE);
+}
+
 static void question_remove(struct question *question)
 {
 	struct asker *asker = question->asker;
@@ -131,6 +159,7 @@ static void forget_asker(struct asker *asker)
 	account_unref(asker->account);
 	asker->end->participant = NULL;
 	DL_DELETE(questions->askers, asker);
+	questions->asker_count--;
 	free(asker);
 }
 
@@ -181,6 +210,7 @@ static struct question *question_add(struct asker *asker, const uint8_t *head, u
 	question->asker = asker;
 	question->number = number;
 	question->size = get_u32(head);
+	question->span = (size_t)message_span(question->size);
 	question->has_block = head[4] & MESSAGE_PROPERTIES;
 	question->is_inherited = asker->parsed < asker->inherited;
 	question->since_ms = clock_ms() - (question->is_inherited ? asker->questions->waited_ms : 0);
@@ -219,17 +249,11 @@ static int read_request(struct asker *asker)
 static int copy_text(const struct question *question, char text[QUESTION_MAX + 1])
 {
 	uint8_t message[QUESTION_MAX + PROPERTIES_MAX + 32];
-	const struct question *before;
+	size_t span = question->span, size = question->size;
 	struct properties properties;
-	size_t at = 0, span = (size_t)message_span(question->size), size = question->size;
 	int block = 0;
 
-	DL_FOREACH(question->asker->first, before) {
-		if (before == question)
-			break;
-		at += (size_t)message_span(before->size);
-	}
-	if (!copy_out(question->asker->end->queue, at, message, span))
+	if (!copy_out(question->asker->end->queue, place_of(question), message, span))
 		return -EPROTO;
 	if (get_u32(message + span - MESSAGE_TRAILER_SIZE) != MESSAGE_SENT)
 		return -ECANCELED;
@@ -248,11 +272,18 @@ static int copy_text(const struct question *question, char text[QUESTION_MAX + 1
 	return 0;
 }
 
-/* Takes the requests at the front that need nothing any more. */
+/* Takes the requests at the front that need nothing any more. Those behind one that waits count as one. */
 static void take_done(struct asker *asker)
 {
+	struct question *question;
+
+	DL_FOREACH(asker->first, question)
+		while (question->state == DONE && question->next && question->next->state == DONE) {
+			question->span += question->next->span;
+			question_remove(question->next);
+		}
 	while (asker->first && asker->first->state == DONE) {
-		size_t span = (size_t)message_span(asker->first->size);
+		size_t span = asker->first->span;
 
 		question_remove(asker->first);
 		asker->parsed -= span;
@@ -307,8 +338,10 @@ static void begin_answer(struct question *question)
 {
 	struct questions *questions = question->asker->questions;
 	char text[QUESTION_MAX + 1];
+	struct channel_end *end = question->asker->end;
 	int r = copy_text(question, text);
 	struct report *report;
+	uint64_t upto;
 
 	questions_spend(question->asker, BEGIN_UNITS);
 	if (r == -ECANCELED) {
@@ -318,6 +351,9 @@ static void begin_answer(struct question *question)
 	} else if (r < 0) {
 		question_refuse(question, -r, "a question is a text of at most 512 bytes");
 	} else {
+		upto = end->sent + place_of(question) + question->span;
+		if (end->begun < upto)
+			end->begun = upto;
 		question->state = HELD;
 		report = questions->callbacks.begin(questions->userdata, question, text);
 		if (report)
@@ -390,8 +426,12 @@ static bool send_piece(struct question *question)
 		return false;
 	if (size > PIECE)
 		size = PIECE;
+	if (size > question->asker->end->channel->max_message)
+		size = (size_t)question->asker->end->channel->max_message;
 	if (size > room - OVERHEAD)
 		size = (size_t)(room - OVERHEAD);
+	if (question->error && question->text) /* of which there are no parts */
+		evbuffer_drain(question->text, evbuffer_get_length(question->text) - size);
 	is_last = !question->report && (!question->text || size == evbuffer_get_length(question->text));
 	r = push_message(question, (uint32_t)size, is_last);
 	if (r == -ENOMEM) { /* the stream has a hole, of which the program can't be told */
@@ -401,7 +441,7 @@ static bool send_piece(struct question *question)
 	if (r < 0) /* a RESET is on its way */
 		return false;
 	if (is_last)
-		question_end(question);
+		question_settle(question);
 	return true;
 }
 
@@ -433,6 +473,7 @@ static struct question *next_question(struct asker *asker)
 		if (question->state == ANSWERING && question->part)
 			return question;
 	DL_FOREACH(asker->first, question) {
+		questions_spend(asker, LOOK_UNITS);
 		if (asker->questions->is_left && question->state == NEW)
 			continue;
 		if (question->state == ANSWERING || (question->state == NEW && is_ready(question)))
@@ -454,7 +495,7 @@ static bool has_gone(const struct asker *asker)
 {
 	const struct hop *hop = asker->end->channel->opener.hop;
 
-	return !hop || hop_is_retired(hop) || !hop_owner(hop);
+	return channel_is_reset(asker->end) || !hop || hop_is_retired(hop) || !hop_owner(hop);
 }
 
 static void asker_on_turn(struct task *task)
@@ -467,6 +508,7 @@ static void asker_on_turn(struct task *task)
 
 	if (has_gone(asker))
 		return;
+	questions_spend(asker, LOOK_UNITS);
 	while ((r = read_request(asker)) > 0)
 		;
 	if (r < 0) {
@@ -516,7 +558,7 @@ static void withdraw(struct asker *asker, uint32_t number)
 
 	DL_SEARCH_SCALAR(asker->first, question, number, number);
 	if (question)
-		question_end(question);
+		question_settle(question);
 	task_due(&asker->task);
 }
 
@@ -609,6 +651,7 @@ static int add_asker(struct questions *questions, struct channel_end *end, bool 
 	asker->is_beyond = is_beyond;
 	task_init(&asker->task, &questions->board->turns, line_of(asker), asker_on_turn);
 	DL_APPEND(questions->askers, asker);
+	questions->asker_count++;
 	end->participant = asker;
 	inner_has(end);
 	return 0;
@@ -620,7 +663,7 @@ static bool has_one_beyond(const struct questions *questions, const struct accou
 	const struct asker *asker;
 
 	DL_FOREACH(questions->askers, asker)
-		if (asker->is_beyond && asker->account == account)
+		if (asker->is_beyond && asker->account && account_is(asker->account, account))
 			return true;
 	return false;
 }
@@ -636,6 +679,8 @@ int questions_accept(struct questions *questions, struct channel *channel)
 	if (channel_from_host(channel) || !from || !hop_is_session(from))
 		return -EACCES;
 	r = channel_accept(channel, questions->hop, DAEMON_ENDPOINT);
+	if (r == -ENOBUFS)
+		switch_spend(questions->board, channel->charge.account, questions->asker_count);
 	if (r == -ENOBUFS && !has_one_beyond(questions, channel->charge.account)) {
 		is_beyond = true;
 		channel_exceed(channel);
@@ -718,6 +763,11 @@ static uint64_t longest_wait(const struct questions *questions)
 	return now - since;
 }
 
+uint64_t questions_queued(const struct questions *questions)
+{
+	return hop_queued(questions->hop);
+}
+
 void questions_write_image(struct questions *questions, struct image *image)
 {
 	uint64_t waited_ms = longest_wait(questions);
@@ -736,25 +786,41 @@ void questions_read_image(struct questions *questions, struct image *image, stru
 {
 	hop_inner_image(image, questions->hop);
 	image_u64(image, &questions->waited_ms);
-	if (!image->error && image_hops_add(hops, questions->hop) < 0)
+	if (image->error)
+		hop_set_parity(questions->hop, 1); /* the next number anew */
+	if (image_hops_add(hops, questions->hop) < 0)
 		image_fail(image, -ENOMEM);
+}
+
+/* Whether its user has as much as it may, so that this may be the channel beyond that. */
+static bool is_full(const struct account *account)
+{
+	return account && (!account_usage(account, QUOTA_CHANNELS).available ||
+			   !account_usage(account, QUOTA_BYTES).available);
+}
+
+static bool is_of_questions(const struct channel *channel)
+{
+	return channel->kind == CHANNEL_CALL && (!channel->opener.hop || hop_is_session(channel->opener.hop));
 }
 
 void questions_go_on(struct questions *questions)
 {
 	struct channel_end *end;
+	struct asker *asker;
 	uint32_t number = 0;
 
 	while ((end = hop_next_channel(questions->hop, &number))) {
 		if (end->participant || end->in == IN_RESET)
 			continue;
-		if (add_asker(questions, end, false) < 0) {
+		if (!is_of_questions(end->channel) ||
+		    add_asker(questions, end, is_full(end->channel->charge.account)) < 0) {
 			inner_reset(end, ENOBUFS);
 			continue;
 		}
-		((struct asker *)end->participant)->inherited = channel_queued(end);
-		((struct asker *)end->participant)->is_at_its_end =
-			end->out == OUT_FIN && !(end->owed & OWED_FIN);
-		task_due(&((struct asker *)end->participant)->task);
+		asker = end->participant;
+		asker->inherited = channel_queued(end);
+		asker->is_at_its_end = end->out == OUT_FIN && !(end->owed & OWED_FIN);
+		task_due(&asker->task);
 	}
 }

@@ -90,6 +90,8 @@ void questions_hand_over(struct questions *questions);
 void questions_stay(struct questions *questions);
 /* Gives the hop its number there. Returns the next one. */
 uint32_t questions_number_for_image(struct questions *questions, uint32_t number);
+/* Returns how many bytes wait there. */
+uint64_t questions_queued(const struct questions *questions);
 /* Write the section, and the channels whose opener has gone; read the section; and take up what has come for
  * a daemon before, once all channels were read. */
 void questions_write_image(struct questions *questions, struct image *image);

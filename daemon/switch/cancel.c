@@ -297,7 +297,7 @@ static int cancel_in(struct evbuffer *buffer, uint64_t position)
 	return -ECANCELED;
 }
 
-static int cancel_queued(struct channel_end *out, uint64_t offset)
+int channel_cancel_queued(struct channel_end *out, uint64_t offset)
 {
 	return cancel_in(out->queue, offset - out->sent);
 }
@@ -359,7 +359,7 @@ int channel_cancel(struct channel_end *end, uint64_t offset)
 	if (offset < out->consumed)
 		answer_cancel(end, offset, 0);
 	else if (offset >= out->sent)
-		answer_cancel(end, offset, cancel_queued(out, offset));
+		answer_cancel(end, offset, offset < out->begun ? 0 : channel_cancel_queued(out, offset));
 	else if (offset < sharing_base_to(end->channel->sharing)) /* with a program that is gone */
 		answer_cancel(end, offset, -ECONNRESET);
 	else
@@ -395,8 +395,9 @@ void cancels_left(struct channel *channel, uint64_t begin)
 	HASH_ITER(hh, channel->cancels->all, cancel, next) {
 		switch_spend(channel->board, channel->charge.account, WALK_COST);
 		cancel_settle(channel->cancels, cancel,
-			      cancel->offset < begin ? -ECONNRESET
-						     : cancel_queued(&channel->acceptor, cancel->offset));
+			      cancel->offset < begin
+				      ? -ECONNRESET
+				      : channel_cancel_queued(&channel->acceptor, cancel->offset));
 	}
 }
 

@@ -37,6 +37,9 @@ struct image;
 int channel_cancel(struct channel_end *end, uint64_t offset);
 int channel_cancelled(struct channel_end *end, const struct frame_cancelled *cancelled);
 
+/* Marks the message whose state lies at `offset`, in what waits at this end, as cancelled. Returns
+ * -ECANCELED, or -ECONNRESET: it doesn't wait there. */
+int channel_cancel_queued(struct channel_end *out, uint64_t offset);
 /* Makes the next CANCEL or CANCELLED that is to be sent at `end`. False: there is none. */
 bool cancels_next_frame(struct channel_end *end, struct channel_frame *frame);
 /* Whether the opener, at `end`, is still to be sent an answer. */

@@ -115,6 +115,7 @@ struct channel_end {
 	uint64_t released;
 
 	void *participant; /* of an inner hop's owner (inner.h): what it has to do with the channel */
+	uint64_t begun;	   /* it may have acted on what lies before this, though it hasn't taken it */
 
 	bool in_urgent, in_backlog;
 	uint64_t turn; /* in the backlog */

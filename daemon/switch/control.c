@@ -380,6 +380,11 @@ void hop_on_stuck(int fd, short what, void *userdata)
 
 	if (!hop->waiting.waiters)
 		return;
+	if (hop->waiting.lacks) {
+		hop_release_waiters(hop);
+		hop_mark(hop, MARK_DIRTY);
+		return;
+	}
 	if (hop->out[OUTLET_MAIN].position - hop->waiting.stuck_from >= STUCK_BYTES) {
 		watch_stuck(hop); /* busy, not stuck */
 		return;
@@ -442,6 +447,7 @@ void hop_release_waiters(struct hop *hop)
 	if (hop->waiting.granted)
 		hop->waiting.granted->waiting.granted_by = NULL;
 	hop->waiting.granted = NULL;
+	hop->waiting.lacks = false;
 	while ((waiter = hop->waiting.waiters)) {
 		DL_DELETE2(hop->waiting.waiters, waiter, waiting.prev, waiting.next);
 		waiter->waiting.blocked_on = NULL;

@@ -86,7 +86,7 @@ void hop_set_account(struct hop *hop, struct account *account)
 /* `has_seen`: what was taken is still to be counted. */
 static void hop_begin(struct hop *hop, bool has_seen)
 {
-	if (hop->traits->outlets > OUTLET_DELIVERIES)
+	if (hop->traits->release_means_taken)
 		outlet_pace(&hop->out[OUTLET_DELIVERIES]);
 	hop->waiting.stuck = false;
 	hop->taken.pending = has_seen;
@@ -463,8 +463,9 @@ void inner_fin(struct channel_end *end)
 
 void inner_reset(struct channel_end *end, int error)
 {
-	const struct frame_reset reset = {
-		.error = (uint32_t)error, .consumed = end->consumed, .unsure = end->consumed};
+	const struct frame_reset reset = {.error = (uint32_t)error,
+					  .consumed = end->consumed,
+					  .unsure = end->begun > end->consumed ? end->begun : end->consumed};
 
 	if (end->hop && end->in != IN_RESET)
 		channel_reset(end, &reset);

@@ -260,6 +260,7 @@ struct hop_waiting {
 	struct event *stuck_timer; /* runs while there are waiters */
 	uint64_t stuck_from;	   /* the main outlet's position when it was started */
 	bool stuck;		   /* our output has been full for long: what is for it is spilled */
+	bool lacks;		   /* memory for that: who waits tries again by the timer */
 };
 
 #define HOP_LAST_TURNS 16u /* where two accounts have the same place, one may have more turns */

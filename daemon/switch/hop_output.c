@@ -209,8 +209,10 @@ int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint3
 			       !channel_has_backlog(out)))
 		return (int)done;
 	r = spill(out, end->hop, pieces, count, done);
-	if (r == -ENOMEM && !hop_is_finishing(end->hop)) /* it stays where it lies, until there is some */
+	if (r == -ENOMEM && !hop_is_finishing(end->hop)) { /* it stays where it lies, until there is some */
+		out->hop->waiting.lacks = true;
 		return (int)done;
+	}
 	if (r == -ENOLINK && done) { /* which counts */
 		hop_fail(end->hop, r, "this domain was restored");
 		return (int)done;
@@ -603,7 +605,8 @@ void hop_emit(struct hop *hop)
 		return;
 	if (has_more && hop_emit_is_over(hop))
 		hop_mark(hop, MARK_DIRTY);
-	if (hop->waiting.waiters && !has_more && outlet_has_ample_room(&hop->out[OUTLET_MAIN]))
+	if (hop->waiting.waiters && !hop->waiting.lacks && !has_more &&
+	    outlet_has_ample_room(&hop->out[OUTLET_MAIN]))
 		hop_grant_next(hop);
 	hop_mark(hop, MARK_AWAKE);
 }
@@ -659,6 +662,6 @@ void hop_ask_for_output(struct hop *hop)
 	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		if (hop->out[i].wanted)
 			ask_for_room(hop, &hop->out[i], hop->out[i].wanted);
-	if (hop->waiting.waiters && !hop->waiting.granted && !hop_has_output(hop))
+	if (hop->waiting.waiters && !hop->waiting.lacks && !hop->waiting.granted && !hop_has_output(hop))
 		ask_for_room(hop, &hop->out[OUTLET_MAIN], 0);
 }

@@ -466,6 +466,8 @@ int outlet_see_taken(struct outlet *outlet)
 {
 	int r = ring_writer_unread(&outlet->writer);
 
+	if (r >= 0)
+		look_at_pace(outlet);
 	outlet->taken_upto = outlet->writer.tail;
 	return r < 0 ? r : 0;
 }

@@ -162,4 +162,12 @@ int outlet_find_released(struct outlet *outlet, const struct channel_end *end, u
 /* Forgets the end, which is about to go. Returns how many entries it had in the ledger. */
 uint32_t outlet_forget(struct outlet *outlet, struct channel_end *end);
 
+/* Returns how many unread bytes of DATA the ring may have. */
+static inline uint32_t outlet_limit(const struct outlet *outlet)
+{
+	uint32_t size = outlet->writer.ring.size;
+
+	return outlet->pace.most && outlet->pace.most < size ? outlet->pace.most : size;
+}
+
 #endif

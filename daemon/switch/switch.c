@@ -61,7 +61,7 @@ static bool may_be_notified_later(const struct switchboard *board, struct hop *h
 	if (hop->has_made_room && in->head - in->released <= in->ring.size / 2)
 		return false;
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
-		if (ring_writer_unread(&hop->out[i].writer) >= (int)(hop->out[i].writer.ring.size / 2))
+		if (ring_writer_unread(&hop->out[i].writer) >= (int)(outlet_limit(&hop->out[i]) / 2))
 			return false;
 	return true;
 }
