@@ -357,12 +357,18 @@ static void poll_or_ask(struct link *link, uint64_t now)
 	}
 }
 
+/* Lets the peer's account pay for the time that was spent polling for it. */
+static void pay_for_polling(struct link *link, uint64_t ns)
+{
+	hop_spend_measured(link->hop, ns / TURNS_UNIT_NS);
+}
+
 static void stop_polling(struct links *links)
 {
 	struct link *link = links->polled;
 
 	links->polled = NULL;
-	busy_poll_in_vain(&link->busy_poll);
+	pay_for_polling(link, busy_poll_in_vain(&link->busy_poll, clock_ns()));
 	hop_look(link->hop); /* which asks for a notification again */
 }
 
@@ -373,7 +379,7 @@ static void link_after_turn(void *owner, bool took_in, bool more)
 
 	if (took_in) {
 		if (link->busy_poll.idle_since)
-			busy_poll_came(&link->busy_poll, now, link->was_polled);
+			pay_for_polling(link, busy_poll_came(&link->busy_poll, now, link->was_polled));
 		note_heard(link, clock_ms_of(now));
 		send_due_ack(link);
 	}

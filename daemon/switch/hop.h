@@ -553,6 +553,11 @@ static inline void hop_spend(const struct hop *hop, uint64_t units)
 {
 	turns_spend(&hop->board->turns, hop->input.line, units); /* the account's */
 }
+/* The same for work that was measured. */
+static inline void hop_spend_measured(struct hop *hop, uint64_t units)
+{
+	turns_spend_measured(&hop->board->turns, hop->input.line, units);
+}
 /* Returns how much work was done in all, by which a caller ends its piece. */
 static inline uint64_t hop_spent_by_all(const struct hop *hop)
 {

@@ -130,3 +130,49 @@ SCENE_TEST(slow_link_is_never_looked_at, up_with_busy_poll)
 		assert_false(links_poll(scene->links));
 	}
 }
+
+/* Returns how many of `times` waits are spent polling where a frame comes `percent` of the limit later. */
+static unsigned polled_of(unsigned times, unsigned percent)
+{
+	struct busy_poll busy_poll;
+	uint64_t now = 1;
+	unsigned count = 0;
+
+	busy_poll_init(&busy_poll, 1000);
+	while (times--) {
+		bool polled = busy_poll_idle(&busy_poll, now);
+
+		now += percent * 10;
+		assert_int_equal(busy_poll_came(&busy_poll, now, polled), polled ? percent * 10 : 0);
+		count += polled;
+	}
+	return count;
+}
+
+SCENE_TEST(peer_whose_frames_come_just_within_the_limit_is_polled_for_a_share_only, up)
+{
+	assert_true(polled_of(100000, 50) > 99900);
+	assert_in_range(polled_of(100000, 80), 10000, 30000);
+	assert_in_range(polled_of(100000, 99), 10000, 20000);
+}
+
+SCENE_TEST(polling_is_paid_by_the_peer, up_with_busy_poll)
+{
+	const struct line *line = line_present(want(scene, scene->peer.domid)->input.line);
+
+	for (unsigned in_vain = 0; in_vain < 2; in_vain++) {
+		uint64_t before, waited = in_vain ? BUSY_POLL_MS : BUSY_POLL_MS / 2;
+		uint8_t payload[8];
+
+		say_until_polled(scene);
+		assert_true(links_poll(scene->links));
+		before = line->measured;
+		time_passed_ms += waited;
+		if (!in_vain)
+			put(scene, FRAME_PING, 0, payload, frame_u64_encode(1, payload));
+		assert_int_equal(links_poll(scene->links), !in_vain);
+		if (!in_vain)
+			expect_answer(scene);
+		assert_true(line->measured - before >= waited * (1000000 / TURNS_UNIT_NS));
+	}
+}
