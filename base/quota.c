@@ -32,6 +32,7 @@ struct account {
 	uint64_t used[QUOTA_RESOURCES];
 	uint64_t refused[QUOTA_RESOURCES];
 	struct account_sent sent;
+	uint64_t kept;	      /* of its bytes: values that topics keep */
 	uint64_t cut_off;     /* sessions */
 	bool unlisted;	      /* nobody finds it by its number */
 	struct account *into; /* has all of this one's, which is none any more: a reference */
@@ -303,6 +304,7 @@ int account_merge(struct account *from, struct account *to)
 	}
 	to->sent.bytes += from->sent.bytes;
 	to->sent.messages += from->sent.messages;
+	to->kept += from->kept;
 	to->cut_off += from->cut_off;
 	line_merge(&from->line, &to->line);
 	account_unlist(from);
@@ -345,6 +347,19 @@ void account_note_sent(struct account *account, uint64_t bytes, uint64_t message
 struct account_sent account_sent(const struct account *account)
 {
 	return present(account)->sent;
+}
+
+void account_note_kept(struct account *account, int64_t bytes)
+{
+	account = present(account);
+	if (account)
+		account->kept += (uint64_t)bytes;
+}
+
+uint64_t account_kept(const struct account *account)
+{
+	account = present(account);
+	return account ? account->kept : 0;
 }
 
 void account_note_cut_off(struct account *account)

@@ -138,6 +138,9 @@ struct quota_usage account_usage(const struct account *account, enum quota_resou
 /* Counts what has come from the account, and returns what has. */
 void account_note_sent(struct account *account, uint64_t bytes, uint64_t messages);
 struct account_sent account_sent(const struct account *account);
+/* Counts so many bytes more, or fewer, among those that the account holds as kept values of topics. */
+void account_note_kept(struct account *account, int64_t bytes);
+uint64_t account_kept(const struct account *account);
 /* Counts a session of the account that the daemon has cut off. */
 void account_note_cut_off(struct account *account);
 uint64_t account_cut_off(const struct account *account);

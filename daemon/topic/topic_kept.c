@@ -76,6 +76,7 @@ static void remove_value(struct topic_kept *kept, struct kept_value *value)
 		set_places(kept, kept->places / 2);
 	HASH_DEL(kept->by_key, value);
 	charge_release(&kept->charge, QUOTA_BYTES, cost_of(value));
+	account_note_kept(kept->charge.account, -(int64_t)cost_of(value));
 	topic_entry_unref(value->entry);
 	free(value);
 }
@@ -130,14 +131,31 @@ static struct kept_value *new_value(struct topic_kept *kept, struct frame_text k
 	return value;
 }
 
+/* Whether the account may keep so much more: all its topics together keep at most half of what it may have,
+ * so the rest is left to calls and streams. */
+static bool has_room(const struct topic_kept *kept, uint64_t cost)
+{
+	const struct account *account = kept->charge.account;
+	const struct quota_usage usage = account_usage(account, QUOTA_BYTES);
+
+	return !account || (cost <= usage.available &&
+			    account_kept(account) + cost <= (usage.used + usage.available) / 2);
+}
+
+static void charge_kept(struct topic_kept *kept, uint64_t cost)
+{
+	charge_exceed(&kept->charge, QUOTA_BYTES, cost);
+	account_note_kept(kept->charge.account, (int64_t)cost);
+}
+
 /* Has the account pay for one more. The last message has had room when it came, so it is kept in any case. */
 static void topic_kept_pay(struct topic_kept *kept, uint64_t cost)
 {
-	while (kept->count && !charge_fits(&kept->charge, QUOTA_BYTES, cost)) {
+	while (kept->count && !has_room(kept, cost)) {
 		evict(kept, kept->values[0]);
 		kept->is_incomplete = true;
 	}
-	charge_exceed(&kept->charge, QUOTA_BYTES, cost);
+	charge_kept(kept, cost);
 }
 
 static void topic_kept_append(struct topic_kept *kept, struct kept_value *value, uint64_t number)
@@ -186,7 +204,7 @@ int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct to
 	value = new_value(kept, key, entry);
 	if (!value)
 		return -ENOMEM;
-	charge_exceed(&kept->charge, QUOTA_BYTES, cost_of(value));
+	charge_kept(kept, cost_of(value));
 	topic_kept_append(kept, value, number);
 	return 0;
 }

@@ -36,8 +36,8 @@ void topic_kept_init(struct topic_kept *kept, struct account *account);
 void topic_kept_begin(struct topic_kept *kept, unsigned capacity);
 void topic_kept_end(struct topic_kept *kept);
 /* Keeps the message, with a reference of its own, instead of that of the same key; or, if it is empty and has
- * a key, keeps none of that. The oldest go if there is no room: if it's the account that has none, it is
- * incomplete then. */
+ * a key, keeps none of that. The oldest go if there is no room: if it's the account that has none, of which
+ * all its topics together keep at most half, it is incomplete then. */
 void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry, bool is_empty);
 /* One isn't there that should be, which readers that aren't behind it lack. */
 void topic_kept_lack(struct topic_kept *kept);

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from library import AT_ONCE, COUNT_LISTENERS, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, USUAL_MS, WAITING, Connection, KeyOptions
-from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventually, open_to_others, stopped, tool
+from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, deliver, eventually, open_to_others, stopped, tool
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_policy import NOBODY
 from test_top import terminals  # the fixture `terminal`  # noqa: F401  pylint: disable=unused-import
@@ -264,6 +264,19 @@ def test_who_comes_after_others_have_missed_something_is_told(host, one, two):
     words, behind = kept_by_key(late)
     assert words["x"][:3] == b"399"
     assert behind.notice.kind == MISSED and behind.notice.unknown
+
+
+def test_what_is_kept_leaves_its_user_room_for_the_rest(nodes):
+    one, = nodes(1, config="[limits]\nmax-queued-bytes = 16M\n").values()
+    topics = [Connection(one.socket) for _ in range(3)]
+    for number, conn in enumerate(topics):
+        assert conn.bind_keys(f"news-{number}", 4095) == 0
+        for key in range(100):
+            assert conn.send_key(f"self:news-{number}", b"%d" % key, bytes(70000)) == 0
+    deliver(one, one)
+    with subscriber(one, "self:news-0") as late:
+        words, behind = kept_by_key(late)
+        assert list(words)[-1] == "99" and behind.notice.kind == MISSED, "the oldest have gone, which is told"
 
 
 def test_keys_are_for_topics_that_keep_them(one):

@@ -156,6 +156,50 @@ TEST(without_room_the_oldest_go_and_it_is_known)
 	quota_free(quota);
 }
 
+TEST(topics_of_a_user_keep_half_of_its_share_together)
+{
+	struct quota_limits limits = {.pool = {[QUOTA_BYTES] = 80000}};
+	struct account *account, *other;
+	struct topic_kept kept[4];
+	struct charge calls;
+	struct quota *quota;
+
+	limits.max[QUOTA_UID][QUOTA_BYTES] = 10000;
+	quota = quota_new(&limits);
+	account = quota_account(quota, QUOTA_UID, 5);
+	other = quota_account(quota, QUOTA_UID, 6);
+	charge_init(&calls, account);
+	/* A user that has a half otherwise has its whole share for all that. */
+	assert_int_equal(charge_add(&calls, QUOTA_BYTES, 4000), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		struct model model = {.room = KEYS};
+
+		if (i == 2)
+			assert_int_equal(account_merge(account, other), 0);
+		topic_kept_init(&kept[i], account);
+		topic_kept_begin(&kept[i], KEYS);
+		for (unsigned key = 1; key < KEYS; key++)
+			publish(&kept[i], &model, key, false);
+		assert_true(kept[i].is_incomplete);
+		assert_in_range(kept[i].count, 1, KEYS - 3);
+		if (i == 0)
+			assert_in_range(account_usage(account, QUOTA_BYTES).used, 8500, 9000);
+	}
+	/* The newest one of each topic is kept in any case. */
+	assert_in_range(account_usage(account, QUOTA_BYTES).used, 8500, 9000 + 3 * 500);
+	for (unsigned i = 1; i < 4; i++) {
+		assert_int_equal(kept[i].count, 1);
+		topic_kept_end(&kept[i]);
+	}
+	assert_int_equal(charge_add(&calls, QUOTA_BYTES, 1000), 0);
+	topic_kept_end(&kept[0]);
+	assert_int_equal(account_kept(account), 0);
+	charge_end(&calls);
+	account_unref(account);
+	account_unref(other);
+	quota_free(quota);
+}
+
 TEST(room_for_keys_takes_no_memory_before_there_are_some)
 {
 	struct model model = {.room = TOPIC_KEYS_MOST};
