@@ -93,12 +93,10 @@ static int tell_answer(struct call_command *call, const struct xenmsg_result *re
 		cli_complain("call %s: the server answered with error %u: %.*s", call->address, result->code,
 			     (int)xenmsg_message_size(data), (const char *)xenmsg_message_data(data));
 	else if (result->exit_status)
-		cli_complain(
-			"call %s: the server answered with an error: %s; its command's exit status is %d",
-			call->address, strerror((int)result->code), result->exit_status);
+		cli_complain("call %s: the server answered with an error: its command's exit status is %d",
+			     call->address, result->exit_status);
 	else
-		cli_complain("call %s: the server answered with an error: %s", call->address,
-			     strerror((int)result->code));
+		cli_complain("call %s: the server answered with error %u", call->address, result->code);
 	xenmsg_message_free(data);
 	return EXIT_ANSWERED;
 }

@@ -260,6 +260,12 @@ static bool is_answer(const char *word)
 	return !strcmp(word, "allow") || !strcmp(word, "deny") || !strcmp(word, "undecided");
 }
 
+/* Returns whether this is a line of rules: "[rule]", or "from = work". */
+static bool is_of_rules(char *words[WORDS], unsigned count)
+{
+	return *words[0] == '[' || (count > 1 && *words[1] == '=');
+}
+
 static const char *answer_of(struct json_object *decision)
 {
 	if (json_object_get_boolean(at(decision, "allow")))
@@ -323,8 +329,11 @@ static int check_lines(struct table *table, FILE *file)
 		if (count != WORDS || !is_answer(words[2]))
 			code = cli_usage(
 				"policy test",
-				"%s:%u: a line is FROM TO and what is expected: allow, deny or undecided",
-				table->path, table->line);
+				"%s:%u: a line is FROM TO and what is expected: allow, deny or undecided%s",
+				table->path, table->line,
+				is_of_rules(words, count)
+					? "; these are rules, which 'xenmsgd --check-config' checks"
+					: "");
 		else
 			code = table_ask(table, words);
 	}

@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -38,6 +39,19 @@ static const char *parse_tcp(struct place *place, const char *text)
 	return place->host && place->port ? NULL : "out of memory";
 }
 
+/* Says what must stand before an address, above all where it is one of Xen's: 2:web. */
+static const char *place_lacks_kind(const char *text)
+{
+	static const char must[] = "an address here must begin with unix:, tcp: or xen:";
+	static char words[sizeof(must) + ADDRESS_MAX + sizeof("; try xen:")];
+	struct address address;
+
+	if (address_parse(text, strlen(text), &address, NULL) < 0)
+		return must;
+	snprintf(words, sizeof(words), "%s; try xen:%.*s", must, ADDRESS_MAX, text);
+	return words;
+}
+
 const char *place_parse(struct place *place, const char *text, bool is_source)
 {
 	struct address address;
@@ -56,7 +70,7 @@ const char *place_parse(struct place *place, const char *text, bool is_source)
 		return text[5] ? NULL : "unix: takes a PATH";
 	}
 	if (strncmp(text, "xen:", 4) != 0)
-		return "an address here must begin with unix:, tcp: or xen:";
+		return place_lacks_kind(text);
 	place->kind = PLACE_XEN;
 	place->path = strdup(text + 4);
 	if (is_source)
