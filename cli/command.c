@@ -48,13 +48,19 @@ bool command_can_be_run(const char *command)
 	return found;
 }
 
-/* Makes signals as if none had ever been caught or ignored by us, for a command. */
+/* Makes signals as if none had ever been blocked, caught or ignored by us, for a command. A shell has those
+ * that it runs in the background ignore SIGINT, which is for the command as well. */
 static void reset_signals(void)
 {
 	static const int caught[] = {SIGINT, SIGTERM, SIGCHLD, SIGPIPE, SIGXFSZ};
 
+	sigset_t none;
+
 	for (size_t i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
-		signal(caught[i], SIG_DFL);
+		if (signal(caught[i], SIG_DFL) == SIG_IGN && caught[i] == SIGINT)
+			signal(SIGINT, SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 pid_t command_fork(void)
@@ -69,7 +75,8 @@ pid_t command_fork(void)
 	error = errno;
 	if (pid == 0)
 		reset_signals();
-	sigprocmask(SIG_SETMASK, &before, NULL);
+	else
+		sigprocmask(SIG_SETMASK, &before, NULL);
 	errno = error;
 	return pid;
 }

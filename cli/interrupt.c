@@ -28,9 +28,8 @@ static struct {
 	const char *volatile words;
 	volatile int words_to; /* the descriptor that they are written to */
 	char complaint[COMPLAINT_MAX];
-	sigset_t ours;	   /* SIGINT and SIGTERM, unless they are ignored */
-	sigset_t original; /* signals blocked before */
-	sigset_t asleep;   /* `original` without `ours` */
+	sigset_t ours;	 /* SIGINT and SIGTERM, unless they are ignored */
+	sigset_t asleep; /* signals blocked before */
 } state;
 
 static void on_signal(int number)
@@ -59,10 +58,7 @@ static void catch_one(int number)
 
 void interrupt_catch(void)
 {
-	sigprocmask(SIG_BLOCK, NULL, &state.original);
-	state.asleep = state.original;
-	sigdelset(&state.asleep, SIGINT);
-	sigdelset(&state.asleep, SIGTERM);
+	sigprocmask(SIG_BLOCK, NULL, &state.asleep);
 	sigemptyset(&state.ours);
 	catch_one(SIGINT);
 	catch_one(SIGTERM);
@@ -108,12 +104,6 @@ void interrupt_die_of(int number)
 void interrupt_die(void)
 {
 	interrupt_die_of(interrupt_came() ? state.caught : 0);
-}
-
-void interrupt_restore(void)
-{
-	if (state.catching)
-		sigprocmask(SIG_SETMASK, &state.original, NULL);
 }
 
 void interrupt_allow(const char *words)

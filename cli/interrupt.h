@@ -31,8 +31,6 @@ bool interrupt_came(void);
 void interrupt_die(void);
 /* Does the same for a signal that something else has caught (an event loop); 0: none. */
 void interrupt_die_of(int number);
-/* Restores the signals in a child before it executes another program. */
-void interrupt_restore(void);
 
 /* Encloses calls that block by themselves, until the second function. A signal that comes in between writes
  * `words`, which stay valid until then, to standard output and kills the process. With NULL it only

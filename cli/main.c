@@ -4,11 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/command.h"
 #include "cli/nearest.h"
 #include "wire/advice.h"
+#include "wire/libc.h"
 
 /* In the order in which the help groups them. */
 static const struct command {
@@ -161,6 +165,61 @@ static bool keep_places(void)
 	return true;
 }
 
+/*
+ * Makes the signals of this process as a program expects them, whoever started it: none is blocked, the end of
+ * a child is told, and a closed output or one that may grow no more is an error of write(). Signals that are
+ * ignored stay so: a shell asks for that, or nohup(1).
+ */
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static _Noreturn void be_first_process(pid_t work, const sigset_t *all)
+{
+	const struct timespec at_once = {0};
+
+	close_range(0, ~0u, 0); /* else nobody would see that the work has closed one of them */
+	for (;;) {
+		siginfo_t came;
+		int status;
+		pid_t ended = waitpid(-1, &status, WNOHANG);
+
+		if (ended == work)
+			_exit(command_exit_status(status));
+		if (sigtimedwait(all, &came, ended > 0 ? &at_once : NULL) < 0 || came.si_signo == SIGCHLD)
+			continue;
+		if (came.si_code != SI_KERNEL) /* a terminal has sent it to the work too */
+			kill(work, came.si_signo);
+	}
+}
+
+/*
+ * The first process of a container inherits each process there whose parent ends, and no signal reaches it
+ * that it doesn't catch. So in it this function makes a process that does the work, and doesn't return: it
+ * passes signals on, waits for all that end, and ends as the work does. Elsewhere it does nothing.
+ */
+static void leave_first_process(void)
+{
+	sigset_t all, before;
+	pid_t work;
+
+	if (getpid() != 1)
+		return;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	work = fork();
+	if (work > 0)
+		be_first_process(work, &all);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	struct cli cli = {.command = ""};
@@ -168,10 +227,8 @@ int main(int argc, char **argv)
 	char help[4096];
 	int code;
 
-	/* A closed output and one that may grow no more (ulimit -f) are errors of write(), handled where they
-	 * happen. command_fork() undoes it. */
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);
+	reset_signals(); /* command_fork() does so for commands */
+	leave_first_process();
 	if (!keep_places())
 		return EXIT_OTHER;
 	make_help(help, sizeof(help));

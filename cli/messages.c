@@ -92,7 +92,6 @@ static int messages_start(struct message_command *command, struct xenmsg_message
 
 	*pid = fd < 0 ? -1 : command_fork();
 	if (*pid == 0) {
-		interrupt_restore();
 		if (word) {
 			close(ends[1]);
 			await_word(ends[0]);

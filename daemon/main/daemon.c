@@ -121,8 +121,19 @@ static int start_base(void *userdata)
 	return r < 0 ? r : self_new_instance(&daemon->self);
 }
 
+/* A mask is inherited, and the ends of commands must be heard, whoever starts the daemon. */
+static void hear_children(void)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGCHLD);
+	sigprocmask(SIG_UNBLOCK, &signals, NULL);
+}
+
 static void prepare_process(struct daemon *daemon)
 {
+	hear_children();
 	daemon->descriptors = descriptors_pool(); /* before any of the former daemon's are taken */
 	if (!startup_takes_over(&daemon->inherited))
 		startup_hold_stop(SIG_UNBLOCK);

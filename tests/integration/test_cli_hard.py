@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -260,3 +261,66 @@ def test_words_of_a_hostile_daemon_are_escaped(alone, tmp_path):
             eventually(lambda: terminal.process.poll() is not None, f"{command} ends", timeout=15)  # pylint: disable=cell-var-from-loop
             text = terminal.end()
             assert terminal.process.returncode != EXIT_OK and not DOES_SOMETHING.search(text), (command, text)
+
+
+# Becomes a program that inherits signals as pools of workers, judges and old session managers have them.
+BLOCKS = "import os, signal, sys; stop = {signal.SIGINT, signal.SIGTERM}; signal.pthread_sigmask(signal.SIG_BLOCK, stop | {signal.SIGCHLD});"
+BEGINS = {"as usual": "import os, sys;", "blocked": BLOCKS, "ignored": "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"}
+
+
+@pytest.mark.parametrize("how", BEGINS)
+def test_a_command_may_inherit_any_signals(pair, tmp_path, how):
+    one, two = pair
+
+    def start(node, *words, **options):
+        return node.popen_command("python3", "-c", f"{BEGINS[how]} os.execv(sys.argv[1], sys.argv[1:])", node.tool("xenmsg"), *words,
+                                  stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
+
+    def lines(name):
+        return (tmp_path / name).read_text().count("\n") if (tmp_path / name).exists() else 0
+    servers = [start(two, "listen", "echo", "--", "cat", binds="echo"), start(two, "listen", "--run", "cat", "--", "cat", binds="cat"),
+               start(two, "serve", "mask", "--", "grep", "SigBlk", "/proc/self/status", binds="mask"),
+               start(two, "recv", "--confirm", "ok", "--exec", "true", binds="ok"),
+               start(two, "recv", "each", "--exec", f"echo >>{tmp_path}/each", binds="each")]
+    assert one.xenmsg("connect", "2:echo", data=b"word").stdout == b"word"
+    assert one.xenmsg("run", "2:cat", data=b"word").stdout == b"word"
+    assert re.fullmatch(rb"SigBlk:\s0+\n", one.xenmsg("call", "2:mask", "").stdout)
+    one.send("2:ok", "word", "-t", "30")
+    one.send("2:each", None, "--lines", data=b"1\n2\n3\n")
+    eventually(lambda: lines("each") == 3, "a command has run for each message")
+    two.popen("publish", "--each", "--stay", "600", "news", "a", "b", "c", binds="news")
+    reader = start(one, "subscribe", "-n", "3", "2:news", "--exec", f"echo >>{tmp_path}/news")
+    assert reader.wait(timeout=30 * PATIENCE) == 0, reader.stderr.read()
+    assert lines("news") == 3
+    for server in servers:
+        server.terminate()
+        assert server.wait(timeout=30 * PATIENCE) == -signal.SIGTERM, server.args
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
+FIRST = {"serve": ("serve up -- {}", "call 2:up word"), "listen": ("listen up -- {}", "connect 2:up"), "run": ("listen --run up -- {}", "run 2:up"),
+         "recv": ("recv up --exec {}", "send 2:up word"), "ping": ("ping 1 -n 1000000", None)}
+
+
+@pytest.mark.parametrize("what", FIRST)
+def test_the_first_process_of_a_container_reaps_and_ends(pair, tmp_path, what):
+    one, two = pair
+    command = tmp_path / "command"
+    command.write_text("#!/bin/sh\n(sleep 0.1; true) </dev/null >/dev/null 2>&1 &\n")
+    command.chmod(0o755)
+    words, asks = FIRST[what]
+    first = two.popen_command("unshare", "--pid", "--fork", *([] if os.geteuid() == 0 else ["--map-root-user"]), two.tool("xenmsg"),
+                              *words.format(command).split(), binds="up" if asks else (), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    if asks:
+        for _ in range(3):
+            assert one.xenmsg(*asks.split()).returncode == EXIT_OK
+    else:
+        assert first.stdout.readline()
+    init = children(first.pid)[0]
+    eventually(lambda: len(children(init)) == 1, "only the process that does the work is left")
+    os.kill(init, signal.SIGTERM)
+    assert first.wait(timeout=30 * PATIENCE) == 128 + signal.SIGTERM
