@@ -13,8 +13,9 @@
 
 /* Checks a command before any peer comes. Returns false with errno set. */
 bool command_can_be_run(const char *command);
-/* Forks for a command, whose signals are as if none had ever been blocked or caught: until it executes, a
- * signal to it would otherwise be taken by the event loop that it shares with its parent. Returns as fork(2). */
+/* Forks for a command, whose signals are as if none had ever been blocked or caught: until it executes,
+ * a signal to it would otherwise be taken by the event loop that it shares with its parent. Returns as
+ * fork(2). */
 pid_t command_fork(void);
 /* Writes in words how a command ended, from wait(2)'s status: "ended with status 5". Returns `text`. */
 const char *command_end(int status, char text[32]);

@@ -165,11 +165,9 @@ static bool keep_places(void)
 	return true;
 }
 
-/*
- * Makes the signals of this process as a program expects them, whoever started it: none is blocked, the end of
- * a child is told, and a closed output or one that may grow no more is an error of write(). Signals that are
- * ignored stay so: a shell asks for that, or nohup(1).
- */
+/* Makes the signals of this process as a program expects them, whoever started it: none is blocked, the
+ * end of a child is told, and a closed output or one that may grow no more is an error of write().
+ * Signals that are ignored stay so: a shell asks for that, or nohup(1). */
 static void reset_signals(void)
 {
 	sigset_t none;

@@ -149,7 +149,7 @@ static unsigned polled_of(unsigned times, unsigned percent)
 	return count;
 }
 
-SCENE_TEST(peer_whose_frames_come_just_within_the_limit_is_polled_for_a_share_only, up)
+SCENE_TEST(peer_whose_frames_come_just_in_time_is_polled_for_a_share, up)
 {
 	assert_true(polled_of(100000, 50) > 99900);
 	assert_in_range(polled_of(100000, 80), 10000, 30000);
