@@ -34,14 +34,14 @@ enum image_section_type {
 	IMAGE_LINK,
 	/* daemon/topic/topic_image.c: its log, and what it keeps; they are numbered behind the links */
 	IMAGE_TOPIC,
-	IMAGE_CHANNEL,	/* daemon/switch/channel_image.c: between two of them, or what is left of one */
-	IMAGE_LEDGER,	/* daemon/switch/hop_image.c: what lies in the rings of one */
-	IMAGE_PARTY,	/* daemon/topic/topic_image.c: a publisher or a subscriber of a topic */
-	IMAGE_ENDPOINT, /* daemon/serve/router_image.c: what one has bound */
-	IMAGE_WATCH,	/* daemon/local/watches_image.c: what one wants to hear of */
+	IMAGE_CHANNEL,	 /* daemon/switch/channel_image.c: between two of them, or what is left of one */
+	IMAGE_LEDGER,	 /* daemon/switch/hop_image.c: what lies in the rings of one */
+	IMAGE_PARTY,	 /* daemon/topic/topic_image.c: a publisher or a subscriber of a topic */
+	IMAGE_ENDPOINT,	 /* daemon/serve/router_image.c: what one has bound */
+	IMAGE_WATCH,	 /* daemon/local/watches_image.c: what one wants to hear of */
 	IMAGE_QUESTIONS, /* daemon/serve/questions.c: the hop at which questions to the daemon come */
-	IMAGE_END,	/* the last one */
-	IMAGE_STREAM,	/* daemon/local/streams_image.c: a byte stream; they are numbered behind the topics */
+	IMAGE_END,	 /* the last one */
+	IMAGE_STREAM, /* daemon/local/streams_image.c: a byte stream; they are numbered behind the topics */
 	/* daemon/activation/activation_image.c: an endpoint that is started on demand; they are numbered
 	 * behind the streams */
 	IMAGE_ROOM,

@@ -375,9 +375,12 @@ static void be_talked_to(void)
 	fake_meanwhile(&fake, chat);
 }
 
+static bool is_closed;
+
 static void close_it(void *userdata, const struct xenmsg_result *result)
 {
-	if (result->error == -ETIMEDOUT)
+	is_closed = result->error == -ETIMEDOUT;
+	if (is_closed)
 		xenmsg_close(fake.conn);
 }
 
@@ -414,7 +417,7 @@ static void meet(size_t state, size_t call)
 
 	cell[0] = states[state].name;
 	cell[1] = calls[call].name;
-	is_over = false;
+	is_over = is_closed = false;
 	states[state].begin();
 	alarm(PATIENCE_S);
 	r = calls[call].call();
@@ -427,7 +430,7 @@ static void meet(size_t state, size_t call)
 	if ((states[state].begin == be_silent && r != calls[call].late) ||
 	    (states[state].begin == be_talked_to && fake.conn->dead))
 		fail_msg("%s, %s: %d", cell[0], cell[1], r);
-	if (states[state].begin == be_closed && r == -ECANCELED)
+	if (is_closed)
 		fake.conn = NULL;
 	hear_again();
 	fake_stop(&fake);
