@@ -142,15 +142,15 @@ def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
         assert user["sent"]["messages"] >= 1 and user["sent"]["bytes"] > 64  # questions count
         assert user["descriptors"]["used"] == 5  # with the memory; the asker doesn't share any
         peer, = (each for each in two.status()["accounts"] if each["kind"] == "peer")
-        assert peer["id"] == 1 and peer["channels"] == {"used": 1, "max": 50, "available": 49, "refused": 0}
+        assert peer["id"] == 1 and peer["channels"] == {"used": 1, "max": 50, "available": 32, "refused": 0}  # the asker has some
         assert peer["clients"] is None and peer["sent"]["messages"] == 1
         assert peer["sent"]["bytes"] <= two.link(1)["rx"]["bytes"]
         lines = [line.split() for line in two.xenmsg("status").stdout.decode().splitlines()]
         assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "MEMORY", "REFUSED", "RESTS",
                 "CUT_OFF"] in lines, lines
         row, = (line for line in lines if line[:2] == ["domain", "1"])
-        assert row[2:5] == ["-", "-", "1/50"], row
-        assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_account_available{kind="uid",id="0",resource="channels"} 49\n') == 1
+        assert row[2:5] == ["-", "-", "1/33"], row
+        assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_account_available{kind="uid",id="0",resource="channels"} 48\n') == 1
 
 
 def test_sessions_that_were_cut_off_are_counted_by_user(one, valid):

@@ -15,6 +15,7 @@ import pytest
 
 from messaging import EXIT_USAGE, PATIENCE, SOURCES, eventually, is_listening, needs_systemd, peer_pid, stopped, tool
 from polling import readable
+from renewing import Installer
 from service_manager import Manager, listener
 
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
@@ -119,11 +120,14 @@ def test_a_hand_over_is_a_reload_to_the_manager(one, manager):
 
 @pytest.mark.parametrize("fault, end", [(("stall-store", 1, "on"), ("stall-store", 1, "off")),
                                         (("refuse", 1, "READ", "on", "ECONNRESET"), ("refuse", 1, "READ", "off"))])
-def test_the_manager_is_told_that_a_take_over_needs_more_time(host, one, manager, fault, end):
+def test_the_manager_is_told_that_a_take_over_needs_more_time(host, one, manager, tmp_path, fault, end):
     """Its watchdog, and its time-out for a start, go on while XenStore doesn't answer, or its connection breaks."""
+    install = Installer(one, tmp_path)
     started(one, manager)
-    host.fault(*fault)
-    renewal = one.popen("daemon", "renew")
+    with install.waiting("--take-over") as it_waits:
+        renewal = one.popen("daemon", "renew")
+        it_waits()
+        host.fault(*fault)
     manager.wait_for("RELOADING=1")
     manager.wait_for("WATCHDOG=1")
     manager.wait_for("EXTEND_TIMEOUT_USEC=30000000")
