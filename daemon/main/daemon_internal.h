@@ -74,7 +74,7 @@ struct daemon {
 	uint64_t started_ms;
 	bool has_sockets;
 	uint64_t descriptors; /* for programs and peers */
-	int singleton; /* the descriptor, or -1 */
+	int singleton;	      /* the descriptor, or -1 */
 	bool has_board;
 	bool stopping;
 

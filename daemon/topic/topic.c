@@ -65,7 +65,7 @@ static void tell_topic(struct topic *replica)
 		piece = (struct iovec){entry->bytes, entry->size};
 		if (hop_push(end, &piece, 1, entry->size, 1) == -ENOMEM)
 			count = (uint32_t)replica->listeners_told; /* again after a rest */
-		listeners_told(replica, count); /* or a RESET tells */
+		listeners_told(replica, count);			   /* or a RESET tells */
 	}
 	topic_entry_unref(entry);
 }
