@@ -28,7 +28,7 @@ host_like() {
 
 # gets_all NAME: another vCPU, a disk and a NIC, now
 gets_all() {
-	xl vcpu-set "$1" 2
+	xl vcpu-set --ignore-host "$1" 2
 	on "$1" 'eventually 10 [ -e /sys/devices/system/cpu/cpu1/online ]; echo 1 >/sys/devices/system/cpu/cpu1/online || :
 		eventually 10 grep -q 1 /sys/devices/system/cpu/cpu1/online'
 	xl block-attach "$1" phy:/dev/ram0 xvda w
