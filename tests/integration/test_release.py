@@ -109,11 +109,12 @@ def test_an_address_is_written_into_all_files(tree):
 
 @pytest.fixture(name="signer")
 def repository_with_a_key(tree):
-    """The tree as a repository, and a key of its own, in a short path: gpg's socket is there."""
+    """The tree as a repository, and keys of its own, the second of which is git's, in a short path: gpg's socket is there."""
     home = tempfile.mkdtemp(prefix="gpg-")
     tree.environment.update(GNUPGHOME=home, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_SYSTEM="/dev/null")
-    subprocess.run(["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", "Some Body <somebody@xenmsg.test>", "ed25519", "sign"],
-                   env=tree.environment, check=True, capture_output=True)
+    for name in ("Any Body <anybody@xenmsg.test>", "Some Body <somebody@xenmsg.test>"):
+        subprocess.run(["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", name, "ed25519", "sign"],
+                       env=tree.environment, check=True, capture_output=True)
     tree.git("init", "--quiet")
     for name, value in (("user.name", "Some Body"), ("user.email", "somebody@xenmsg.test"), ("commit.gpgsign", "false")):
         tree.git("config", name, value)
@@ -131,7 +132,31 @@ def commit(tree):
     (tree.path / "build-check/passed").write_text(tree.git("rev-parse", "HEAD") + "\n")
 
 
-@pytest.mark.skipif(not shutil.which("gpg") or not shutil.which("git"), reason="gpg or git isn't there")
+HAS_KEYS = pytest.mark.skipif(not shutil.which("gpg") or not shutil.which("git"), reason="gpg or git isn't there")
+
+
+def keys_in(tree, path):
+    said = subprocess.run(["gpg", "--with-colons", "--show-keys", path], env=tree.environment, capture_output=True, text=True, check=True).stdout
+    return re.findall(r"^uid:.* <(\w+)@xenmsg\.test>", said, re.M)
+
+
+@HAS_KEYS
+def test_one_key_is_published_which_made_the_signature(signer, tmp_path):
+    """Since apt trusts all that it's given."""
+    tree, folder = signer, tmp_path / "made"
+    folder.mkdir()
+    (folder / "xenmsg.tar.xz").touch()
+    for name in ("somebody", "anybody"):
+        tree.succeeds("sign", str(folder))
+        assert keys_in(tree, folder / "key.asc") == [name]
+        tree.git("config", "user.signingkey", "anybody@xenmsg.test")
+    # asked for before anything is made
+    tree.git("config", "user.signingkey", "nobody@xenmsg.test")
+    assert tree.fails("make", str(tmp_path / "more"))[-1].startswith("gpg can't sign with the key of nobody@xenmsg.test: ")
+    assert not (tmp_path / "more").exists()
+
+
+@HAS_KEYS
 def test_a_tag_is_signed_of_what_is_ready_and_of_nothing_else(signer):
     tree = signer
     for name, unreleased, released in (("NEWS", f"xenmsg {VERSION} (not released)\n", f"xenmsg {VERSION}\n"), ("debian/changelog", "UNRELEASED", "unstable")):
