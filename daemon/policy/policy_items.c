@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/self.h"
 #include "base/users.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
@@ -163,21 +164,11 @@ static bool resembles_uuid(const char *name)
 	return digits >= 24 && others <= 4;
 }
 
-static bool is_uuid(const char *name)
-{
-	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
-
-	if (strlen(name) != sizeof(form) - 1)
-		return false;
-	for (unsigned i = 0; name[i]; i++)
-		if (form[i] == '-' ? name[i] != '-' : !isxdigit((unsigned char)name[i]))
-			return false;
-	return true;
-}
-
 /* No toolstack has to keep a domain from being called like that, but who writes it means something else. */
 static const char *name_means_nobody(const char *name)
 {
+	uint8_t uuid[16];
+
 	if (*name == '!')
 		return "a rule has no exceptions: write one for them before it, with the other action";
 	if (*name == '@')
@@ -186,7 +177,7 @@ static const char *name_means_nobody(const char *name)
 		return "a domain has no pattern: name each one, or * means all; patterns are for endpoints";
 	if (strpbrk(name, "\"'"))
 		return "a name stands without quotes";
-	if (resembles_uuid(name) && !is_uuid(name))
+	if (resembles_uuid(name) && !uuid_parse(name, strlen(name), uuid))
 		return "a UUID is 32 hexadecimal digits, like 0f0e0d0c-0b0a-4908-8706-050403020100";
 	return NULL;
 }
