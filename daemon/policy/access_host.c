@@ -405,7 +405,7 @@ void access_host_status(const struct access *access, struct json *json)
 	json_begin(json, "of_host", '{');
 	json_text(json, "mode", modes[access->mode]);
 	json_text(json, "directory", access->host_directory);
-	json_number_if(json, "rules", rules, rules ? policy_rules(rules) : 0);
+	json_number_if(json, "rules", rules, policy_rules(rules));
 	json_number_if(json, "since", rules, access->host_since);
 	json_end(json, '}');
 }
