@@ -90,7 +90,7 @@ static int answer_caller(struct stream *stream)
 
 	stream->was_accepted = fd == -ENOBUFS;
 	if (stream->was_accepted) {
-		stream_answer_later(stream);
+		stream_try_later(stream);
 		return 0;
 	}
 	stream->state = FLOWING;

@@ -141,8 +141,9 @@ bool stream_caller_has_left(struct stream *stream);
  * then. Returns the stream's socket, -ECONNRESET: the program has gone, or -ENOBUFS: it is to be tried
  * later; `fd` is still there then. */
 int stream_answer(struct stream *stream, int fd);
-/* Has the stream's turn come for that, if its socket is watched. */
-void stream_answer_later(struct stream *stream);
+/* Has the turn of a stream whose socket is watched come in a moment, when what was lacking may be there, of
+ * which no event tells. Returns 0, or -ECONNRESET: that can't be waited for. */
+int stream_try_later(struct stream *stream);
 /* Tells the program that its call has failed, and why, or "". */
 void stream_answer_caller(struct stream *stream, int error, const char *why);
 /* Returns whether the program would see that the stream breaks, or nobody is there to see it. */

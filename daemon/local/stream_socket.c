@@ -105,13 +105,9 @@ static unsigned reserve(const struct stream *stream, uint32_t size, struct iovec
 	return (unsigned)ring_writer_reserve(&behind_header, size, pieces);
 }
 
-/* What was lacking may be there in a moment, of which no event tells. Returns 0, or -ECONNRESET: that
- * can't be waited for. */
-static int try_later(struct stream *stream)
+int stream_try_later(struct stream *stream)
 {
-	const struct timeval later = {.tv_usec = LACK_MS * 1000};
-
-	return event_add(stream->writable, &later) == 0 ? 0 : -ECONNRESET;
+	return timer_set(stream->writable, LACK_MS) == 0 ? 0 : -ECONNRESET;
 }
 
 /* Copies up to `size` bytes that came before the one that breaks the stream into the ring. Returns how many,
@@ -202,7 +198,7 @@ static void let_program_write(struct stream *stream)
 	stream->is_unguarded = program_socket_take(stream->fd, 1) == 1;
 	if (!stream->is_unguarded) {
 		stream->in_doubt = stream->readable = true;
-		try_later(stream);
+		stream_try_later(stream);
 	}
 }
 
@@ -275,7 +271,7 @@ int stream_read(struct stream *stream)
 		if (size > 0)
 			r = read_piece(stream, (uint32_t)size);
 		if (r < 0)
-			return r == -ENOBUFS ? try_later(stream) : r;
+			return r == -ENOBUFS ? stream_try_later(stream) : r;
 		if (r > 0 && (looked || stream->breaks || stream->has_rest || (uint64_t)r == size))
 			continue;
 		if (looked && has_left_without_a_word(stream))
@@ -352,7 +348,7 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 		if (size < 0 && errno == EAGAIN)
 			return event_add(stream->writable, NULL) == 0 ? 0 : -ECONNRESET;
 		if (size < 0 && lack_passes(errno))
-			return try_later(stream);
+			return stream_try_later(stream);
 		if (size < 0 && errno != EPIPE && errno != ECONNRESET)
 			return -ECONNRESET; /* the program would take more */
 		if (size < 0) {
@@ -452,11 +448,6 @@ static void forget_end(struct stream *stream)
 	close(stream->end_epoll);
 	stream->end_epoll = -1;
 	charge_release(&stream->charge, QUOTA_DESCRIPTORS, 1);
-}
-
-void stream_answer_later(struct stream *stream)
-{
-	try_later(stream);
 }
 
 int stream_answer(struct stream *stream, int fd)
