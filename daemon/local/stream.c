@@ -210,6 +210,7 @@ static void finish_if_done(struct stream *stream)
 
 static void stream_run(struct stream *stream)
 {
+	uint64_t moved = stream->sent + stream->taken;
 	uint32_t before = progress(stream);
 	int r = take_frames(stream);
 
@@ -234,10 +235,8 @@ static void stream_run(struct stream *stream)
 	if (stream->state == FLOWING)
 		stream_look_for_close(stream);
 	tell_taken(stream);
-	if (stream->sent + stream->taken != stream->moved || !stream->moved_ns) {
-		stream->moved = stream->sent + stream->taken;
+	if (stream->sent + stream->taken != moved || !stream->moved_ns)
 		stream->moved_ns = clock_ns();
-	}
 	if (progress(stream) != before)
 		hop_event(&stream->hop);
 	ring_reader_arm(&stream->reader, CONTROL_RING_SIZE + 1);

@@ -82,13 +82,13 @@ struct stream {
 	struct ring_reader reader, data_reader;
 	uint32_t number; /* of the channel */
 
-	uint64_t sent, limit;	  /* of the stream from the program */
-	uint64_t taken;		  /* of the stream to the program: written to its socket */
-	uint64_t told;		  /* of `taken`, by CREDIT */
-	uint64_t moved, moved_ns; /* the sum of what was sent and taken, and since when it is that */
-	uint32_t written;	  /* of the DATA frame at the head of data_reader */
-	uint64_t total;		  /* with fin_came: the size of the stream to the program */
-	bool was_accepted;	  /* the call, which the program is still to be told */
+	uint64_t sent, limit; /* of the stream from the program */
+	uint64_t taken;	      /* of the stream to the program: written to its socket */
+	uint64_t told;	      /* of `taken`, by CREDIT */
+	uint64_t moved_ns;    /* when a byte was sent or taken last; 0: there was no turn yet */
+	uint32_t written;     /* of the DATA frame at the head of data_reader */
+	uint64_t total;	      /* with fin_came: the size of the stream to the program */
+	bool was_accepted;    /* the call, which the program is still to be told */
 	bool fin_came;
 	bool breaks;	 /* a byte with a descriptor lies in the socket, which breaks it, */
 	uint32_t copied; /* and so many of those before it have been copied */
