@@ -27,13 +27,13 @@
 static void watch_event(struct watcher *watcher, const struct watch *watch, struct frame_event event)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
-
 	int r;
 
+	if (watcher->is_cut_off)
+		return;
 	event.host = frame_text_of(watcher->watches->host);
-	r = watcher->is_cut_off ? 0
-				: hop_send(session_hop(watcher->session), FRAME_EVENT, 0, watch->number,
-					   payload, frame_event_encode(&event, payload));
+	r = hop_send(session_hop(watcher->session), FRAME_EVENT, 0, watch->number, payload,
+		     frame_event_encode(&event, payload));
 	if (r == 0)
 		return;
 	watcher->is_cut_off = true;
