@@ -77,12 +77,12 @@ static void on_hangup(int number, short what, void *userdata)
 	reload_files(daemon);
 }
 
-static void hold_hangup(int how)
+static void hold_signal(int number, int how)
 {
 	sigset_t signals;
 
 	sigemptyset(&signals);
-	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, number);
 	sigprocmask(how, &signals, NULL);
 }
 
@@ -90,7 +90,7 @@ static void hold_hangup(int how)
 static void hold_signals(int how)
 {
 	startup_hold_stop(how);
-	hold_hangup(how);
+	hold_signal(SIGHUP, how);
 }
 
 /* Makes an event and adds it, unless that was done before. */
@@ -121,23 +121,14 @@ static int start_base(void *userdata)
 	return r < 0 ? r : self_new_instance(&daemon->self);
 }
 
-/* A mask is inherited, and the ends of commands must be heard, whoever starts the daemon. */
-static void hear_children(void)
-{
-	sigset_t signals;
-
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGCHLD);
-	sigprocmask(SIG_UNBLOCK, &signals, NULL);
-}
-
 static void prepare_process(struct daemon *daemon)
 {
-	hear_children();
+	/* A mask is inherited, and the ends of commands must be heard, whoever starts the daemon. */
+	hold_signal(SIGCHLD, SIG_UNBLOCK);
 	daemon->descriptors = descriptors_pool(); /* before any of the former daemon's are taken */
 	if (!startup_takes_over(&daemon->inherited))
 		startup_hold_stop(SIG_UNBLOCK);
-	hold_hangup(SIG_BLOCK); /* there is nothing yet that a reload could be applied to */
+	hold_signal(SIGHUP, SIG_BLOCK); /* there is nothing yet that a reload could be applied to */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* an image that may not be as large fails, and no more */
 }
