@@ -124,6 +124,8 @@ static void renewal_conclude(struct renewal *renewal, int status)
 {
 	int error = status < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0 ? -EINVAL : 0;
 
+	if (status < 0)
+		renewal_kill(renewal);
 	while (renewal->size && renewal->words[renewal->size - 1] == '\n')
 		renewal->size--;
 	renewal->words[renewal->size] = '\0';
@@ -155,20 +157,15 @@ static void on_words(int fd, short what, void *userdata)
 	struct renewal *renewal = userdata;
 	bool goes_on = take_words(renewal);
 
-	if (renewal->size == sizeof(renewal->words) - 1) {
-		renewal_kill(renewal);
+	if (renewal->size == sizeof(renewal->words) - 1)
 		renewal_conclude(renewal, -1);
-	} else if (!goes_on) { /* it has closed its output, and hasn't ended by that */
+	else if (!goes_on) /* it has closed its output, and hasn't ended by that */
 		stop_reading(renewal);
-	}
 }
 
 static void renewal_on_late(int fd, short what, void *userdata)
 {
-	struct renewal *renewal = userdata;
-
-	renewal_kill(renewal);
-	renewal_conclude(renewal, -1);
+	renewal_conclude(userdata, -1);
 }
 
 /* What it has said at its end is all, though it may have left others that hold its output. */
