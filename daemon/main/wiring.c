@@ -16,6 +16,7 @@
 #include "wire/advice.h"
 #include "wire/doorbell.h"
 #include "daemon/main/daemon_internal.h"
+#include "base/descriptors.h"
 #include "daemon/link/directory.h"
 #include "daemon/registry/registry.h"
 #include "daemon/hosts/hosts.h"
@@ -188,7 +189,7 @@ static int start_local(struct daemon *daemon)
 			daemon->config.socket, strerror(-r),
 			(int)(strrchr(daemon->config.socket, '/') - daemon->config.socket),
 			daemon->config.socket);
-	else if (r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS)
+	else if (lack_passes(-r))
 		log_error("can't listen on %s: %s", daemon->config.socket, strerror(-r));
 	else if (r < 0)
 		log_error(
