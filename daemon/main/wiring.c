@@ -297,12 +297,6 @@ static int follow_own_domid(struct daemon *daemon)
 	return store_watch(daemon->store, "domid", restore_on_domid_changed, daemon, NULL, NULL);
 }
 
-/* Also when it has read all. */
-static bool takes_over(const struct daemon *daemon)
-{
-	return daemon->handover || daemon->renewals;
-}
-
 static int become_user(struct daemon *daemon)
 {
 	const char *user = daemon->config.user;
@@ -320,7 +314,8 @@ static int become_user(struct daemon *daemon)
 		  r == -ENOENT	 ? "there is no such user"
 		  : r == -EAGAIN ? "users can't be looked up now"
 				 : strerror(-r));
-	if (takes_over(daemon) && geteuid() != 0 && r != -EAGAIN) {
+	/* It takes over, or has. */
+	if ((daemon->handover || daemon->renewals) && geteuid() != 0 && r != -EAGAIN) {
 		log_warning("so this daemon keeps the user of the one before it, uid %u", geteuid());
 		return 0;
 	}
