@@ -460,8 +460,7 @@ static bool is_ready(const struct question *question)
 	char text[QUESTION_MAX + 1];
 
 	return copy_text(question, text) < 0 ||
-	       questions->callbacks.ready(questions->userdata, frame_text_of(text),
-					  clock_ms() - question->since_ms);
+	       questions->callbacks.ready(questions->userdata, text, clock_ms() - question->since_ms);
 }
 
 /* Returns what is to be done next: an answer that is begun is brought to its end first. NULL: nothing now. */

@@ -28,8 +28,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "wire/frame.h"
-
 struct account;
 struct channel;
 struct image;
@@ -47,7 +45,7 @@ struct questions_callbacks {
 	/* Returns whether a question whose turn has come can be answered now, which has waited for so long
 	 * already, also with the daemons before this one. If not, it is looked at again at REGISTRY_ALL, and
 	 * each 2 s. */
-	bool (*ready)(void *userdata, struct frame_text text, uint64_t waited_ms);
+	bool (*ready)(void *userdata, const char *text, uint64_t waited_ms);
 	/* Begins to answer. Returns a report, which is sent in pieces and freed; or NULL: one of the
 	 * functions below has answered, or will. */
 	struct report *(*begin)(void *userdata, struct question *question, const char *text);

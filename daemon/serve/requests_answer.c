@@ -207,33 +207,24 @@ static struct address_parts parts_about(const char *text, bool is_host)
 	return about;
 }
 
-static bool begins_with(struct frame_text text, const char *word)
-{
-	return text.size >= strlen(word) && !memcmp(text.data, word, strlen(word));
-}
-
 /* Whether another host answers a question about HOST or HOST/DOMAIN. */
-static bool is_for_host(const struct request_context *context, struct frame_text text)
+static bool is_for_host(const struct request_context *context, const char *text, bool is_host)
 {
-	char query[QUESTION_MAX + 1], *space;
-	struct address_parts about;
+	const char *space = strchr(text, ' ');
+	struct address_parts about = parts_about(space ? space + 1 : "", is_host);
 
-	memcpy(query, text.data, text.size);
-	query[text.size] = '\0';
-	space = strchr(query, ' ');
-	about = parts_about(space ? space + 1 : "", begins_with(text, "peers"));
 	return space && requests_is_remote(context, &about);
 }
 
-static bool is_ready(void *userdata, struct frame_text text, uint64_t waited_ms)
+static bool is_ready(void *userdata, const char *text, uint64_t waited_ms)
 {
 	struct request_context *context = userdata;
-	bool lists =
-		begins_with(text, "peers") ||
-		(begins_with(text, "endpoints") && !(text.size == 14 && begins_with(text, "endpoints self")));
+	bool peers = !strncmp(text, "peers", 5);
+	bool endpoints = !strncmp(text, "endpoints", 9) && strcmp(text, "endpoints self") != 0;
 
 	/* Each daemon that has taken over asks all peers anew. */
-	return !lists || is_for_host(context, text) || peers_want_all(context->peers) || waited_ms > LISTS_MS;
+	return !(peers || endpoints) || is_for_host(context, text, peers) || peers_want_all(context->peers) ||
+	       waited_ms > LISTS_MS;
 }
 
 /* --- about other hosts ------------------------------------------------------------------------ */
