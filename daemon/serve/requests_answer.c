@@ -295,22 +295,23 @@ static void requests_answer_on_told(void *userdata, void *asker, uint32_t number
 		question_refuse(question, -r, "");
 }
 
+/* Asks another daemon for this program, which pays for it. */
+static void ask_elsewhere(struct request_context *context, struct question *question, struct ask_question ask)
+{
+	int r;
+
+	ask.from = requests_identity(context, question_session(question));
+	ask.userdata = context;
+	r = asks_ask(context->asks, &ask, question_account(question), requests_answer_on_told, question, 0);
+	if (r < 0)
+		answer_error(question, ask.kind, -r);
+}
+
 /* Asks domain 0, or another host by way of it. */
 static void ask_remote(struct request_context *context, struct question *question, enum ask_kind kind,
 		       const char *host, const char *domain)
 {
-	struct ask_question ask = {
-		.kind = kind,
-		.host = host,
-		.domain = domain,
-		.from = requests_identity(context, question_session(question)),
-		.userdata = context,
-	};
-	int r = asks_ask(context->asks, &ask, question_account(question), requests_answer_on_told, question,
-			 0);
-
-	if (r < 0)
-		answer_error(question, kind, -r);
+	ask_elsewhere(context, question, (struct ask_question){.kind = kind, .host = host, .domain = domain});
 }
 
 /* Asks another host: which domains it has, or which endpoints the domain there. */
@@ -334,29 +335,20 @@ static struct report *ask_status(struct request_context *context, struct questio
 				 const char *domain)
 {
 	struct report_question own = {.kind = REPORT_STATUS, .domid = -1};
-	struct ask_question ask = {
-		.kind = ASK_STATUS,
-		.host = "",
-		.from = requests_identity(context, question_session(question)),
-		.userdata = context,
-	};
+	struct ask_question ask = {.kind = ASK_STATUS, .host = ""};
 	int r = router_resolve(context->router, domain, &ask.domid);
 
 	if (r == 0 && ask.domid == context->self->domid)
 		return requests_answer_begin_report(context, question, own);
-	if (context->self->domid != 0) {
+	if (context->self->domid != 0)
 		question_refuse(question, EACCES, "domains tell domain 0 alone how they are: ask there");
-	} else if (!viewer_of(question_session(question), context->administrators).sees_all) {
+	else if (!viewer_of(question_session(question), context->administrators).sees_all)
 		question_refuse(question, EPERM,
 				"only root and the daemon's administrators may ask other domains");
-	} else if (r < 0) {
+	else if (r < 0)
 		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
-	} else {
-		r = asks_ask(context->asks, &ask, question_account(question), requests_answer_on_told,
-			     question, 0);
-		if (r < 0)
-			answer_error(question, ASK_STATUS, -r);
-	}
+	else
+		ask_elsewhere(context, question, ask);
 	return NULL;
 }
 
@@ -439,9 +431,7 @@ static void trace_of(struct request_context *context, struct question *question,
 	struct ask_question ask = {
 		.kind = ASK_TRACE,
 		.host = "",
-		.from = requests_identity(context, question_session(question)),
 		.trace = text[size] ? text + size + 1 : "",
-		.userdata = context,
 	};
 	char domain[DOMAIN_NAME_MAX + 1] = "";
 	int r;
@@ -457,9 +447,8 @@ static void trace_of(struct request_context *context, struct question *question,
 	else if (ask.domid == 0 || !*ask.trace || strlen(ask.trace) > DOMAIN_NAME_MAX)
 		question_refuse(question, EINVAL,
 				"another domain is to be asked, about at most 127 characters");
-	else if ((r = asks_ask(context->asks, &ask, question_account(question), requests_answer_on_told,
-			       question, 0)) < 0)
-		answer_error(question, ASK_TRACE, -r);
+	else
+		ask_elsewhere(context, question, ask);
 }
 
 /* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
