@@ -75,10 +75,9 @@ int message_append(struct xenmsg_message *message, const struct xenmsg_message *
 int message_take_block(struct xenmsg_message *message)
 {
 	struct properties properties;
-	int block, r;
+	int block = properties_read(message->data, message->size, &properties);
+	int r = block < 0 ? block : 0;
 
-	block = message->size < PROPERTIES_HEAD ? -EPROTO : properties_length(message->data, message->size);
-	r = block < 0 ? block : properties_decode(message->data, (uint32_t)block, &properties);
 	if (r == 0 && properties.notice.kind && message->size > (size_t)block)
 		r = -EPROTO; /* a notice has no payload */
 	if (r == 0)

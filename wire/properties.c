@@ -145,3 +145,11 @@ int properties_decode(const uint8_t *block, uint32_t length, struct properties *
 	}
 	return cursor.error;
 }
+
+int properties_read(const uint8_t *payload, uint64_t size, struct properties *properties)
+{
+	int length = size < PROPERTIES_HEAD ? -EPROTO : properties_length(payload, size);
+	int r = length < 0 ? length : properties_decode(payload, (uint32_t)length, properties);
+
+	return r < 0 ? r : length;
+}

@@ -80,5 +80,7 @@ uint32_t properties_encode(const struct properties *properties, uint8_t *out);
 int properties_length(const uint8_t head[PROPERTIES_HEAD], uint64_t size);
 /* Decodes a block of this length. Returns 0 or -EPROTO. */
 int properties_decode(const uint8_t *block, uint32_t length, struct properties *properties);
+/* Does both for a payload that has `size` bytes with its block. Returns the block's length or -EPROTO. */
+int properties_read(const uint8_t *payload, uint64_t size, struct properties *properties);
 
 #endif

@@ -258,11 +258,9 @@ static int copy_text(const struct question *question, char text[QUESTION_MAX + 1
 	if (get_u32(message + span - MESSAGE_TRAILER_SIZE) != MESSAGE_SENT)
 		return -ECANCELED;
 	if (question->has_block) {
-		block = size < PROPERTIES_HEAD ? -EPROTO
-					       : properties_length(message + MESSAGE_HEAD_SIZE, size);
-		if (block < 0 ||
-		    properties_decode(message + MESSAGE_HEAD_SIZE, (uint32_t)block, &properties) < 0)
-			return -EPROTO;
+		block = properties_read(message + MESSAGE_HEAD_SIZE, size, &properties);
+		if (block < 0)
+			return block;
 		size -= (size_t)block;
 	}
 	if (size > QUESTION_MAX || memchr(message + MESSAGE_HEAD_SIZE + block, '\0', size))

@@ -217,14 +217,12 @@ int ingest_check(const struct topic_entry *entry, struct properties *properties)
 {
 	uint8_t type = entry->bytes[4];
 	uint32_t size = get_u32(entry->bytes);
-	int block, r;
+	int r;
 
 	*properties = (struct properties){.has_deadline = false};
 	if (!(type & MESSAGE_PROPERTIES))
 		return type;
-	block = size < PROPERTIES_HEAD ? -EPROTO : properties_length(entry->bytes + MESSAGE_HEAD_SIZE, size);
-	r = block < 0 ? block
-		      : properties_decode(entry->bytes + MESSAGE_HEAD_SIZE, (uint32_t)block, properties);
+	r = properties_read(entry->bytes + MESSAGE_HEAD_SIZE, size, properties);
 	return r < 0 ? r : type & ~MESSAGE_PROPERTIES;
 }
 

@@ -152,11 +152,11 @@ static void decode_told(const uint8_t *payload, uint32_t length)
 /* What is known of them encodes again to what decodes to the same. */
 static void decode_properties(const uint8_t *payload, uint32_t length)
 {
-	int block = length < PROPERTIES_HEAD ? -1 : properties_length(payload, length);
 	struct properties properties, again;
+	int block = properties_read(payload, length, &properties);
 	uint32_t size;
 
-	if (block < 0 || properties_decode(payload, (uint32_t)block, &properties) < 0)
+	if (block < 0)
 		return;
 	check((uint32_t)block <= length && block <= (int)PROPERTIES_MAX);
 	check(!properties.trace.size ||

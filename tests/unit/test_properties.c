@@ -16,8 +16,8 @@ static int decode(const void *bytes, size_t size, struct properties *properties)
 	copy = malloc(size);
 	assert_non_null(copy);
 	memcpy(copy, bytes, size);
-	length = size < PROPERTIES_HEAD ? -EPROTO : properties_length(copy, size);
-	return length < 0 ? length : properties_decode(copy, (uint32_t)length, properties);
+	length = properties_read(copy, size, properties);
+	return length < 0 ? length : 0;
 }
 
 #define BOTH_KINDS                                                                                           \
