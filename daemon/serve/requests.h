@@ -25,7 +25,6 @@ struct local;
 struct peers;
 struct question;
 struct questions_callbacks;
-struct report;
 struct router;
 struct self;
 struct streams;

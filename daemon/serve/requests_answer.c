@@ -8,7 +8,6 @@
 
 #include "daemon/policy/access.h"
 #include "base/self.h"
-#include "daemon/switch/hop.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
 #include "daemon/peers/peers.h"
