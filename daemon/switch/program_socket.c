@@ -145,24 +145,13 @@ int program_socket_reply(int fd, int error, const char *why, int passed)
 	uint8_t frame[FRAME_HEADER_SIZE + 256];
 	const struct frame_header header = {.type = FRAME_REPLY,
 					    .length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE)};
-	struct iovec piece = {frame, frame_wrap(frame, &header)};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+	ssize_t r =
+		descriptors_send(fd, frame, frame_wrap(frame, &header), &passed, passed >= 0, MSG_DONTWAIT);
 
-	if (passed >= 0) {
-		message.msg_control = control.space;
-		message.msg_controllen = sizeof(control.space);
-		*CMSG_FIRSTHDR(&message) = (struct cmsghdr){
-			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), &passed, sizeof(int));
-	}
-	if (sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+	if (r >= 0)
 		return 0;
-	log_debug("telling a program about its stream: %s", strerror(errno));
-	return lack_passes(errno) ? -ENOBUFS : -ECONNRESET;
+	log_debug("telling a program about its stream: %s", strerror((int)-r));
+	return lack_passes((int)-r) ? -ENOBUFS : -ECONNRESET;
 }
 
 /* Returns whether the socket holds no descriptors, and none can come. */
