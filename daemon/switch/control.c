@@ -85,19 +85,16 @@ static bool can_put(struct hop *hop, uint32_t length)
 /* Queues a frame as a whole, or not at all. */
 static bool enqueue(struct hop *hop, const struct frame_header *header, const void *payload)
 {
-	uint32_t padded = frame_size(header->length);
 	struct evbuffer_iovec room;
-	uint8_t *at;
+	uint8_t *frame;
 
 	if (!hop->control)
 		hop->control = evbuffer_new();
-	if (!hop->control || evbuffer_reserve_space(hop->control, padded, &room, 1) < 1)
+	if (!hop->control || evbuffer_reserve_space(hop->control, frame_size(header->length), &room, 1) < 1)
 		return false;
-	at = room.iov_base;
-	room.iov_len = padded;
-	memset(at + padded - 8, 0, 8);
-	frame_header_encode(header, at);
-	memcpy(at + FRAME_HEADER_SIZE, payload, header->length);
+	frame = room.iov_base;
+	memcpy(frame + FRAME_HEADER_SIZE, payload, header->length);
+	room.iov_len = frame_wrap(frame, header);
 	return evbuffer_commit_space(hop->control, &room, 1) == 0;
 }
 
