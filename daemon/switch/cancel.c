@@ -224,38 +224,44 @@ static struct channel_cancel *find_cancel(const struct channel *channel, uint64_
 	return cancel;
 }
 
+/* Enters one into the list that it names. False: there is no memory. */
+static bool cancel_enter(struct channel_cancels *cancels, struct channel_cancel *cancel)
+{
+	if (cancel->list != ANSWERED) {
+		HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
+		if (!HASH_ADDED(cancel))
+			return false;
+	}
+	cancels->count++;
+	cancel->deadline_ms = clock_ms() + cancels->channel->board->cancel_ms;
+	if (cancel->list == RELEASED && (!cancels->lists[RELEASED] || cancel->offset < cancels->lowest))
+		cancels->lowest = cancel->offset;
+	cancel_put(cancels, cancel, cancel->list);
+	return true;
+}
+
 /* Adds a cancellation that waits for its answer. NULL: too many wait already, for this or for its way to the
  * opener, at this channel or at its opener's cost; or there is no memory. */
 static struct channel_cancel *cancels_await_answer(struct channel *channel, uint64_t offset,
 						   enum cancel_list list)
 {
 	struct channel_cancels *cancels = cancels_of(channel);
-	uint32_t ms = channel->board->cancel_ms;
 	struct channel_cancel *cancel;
 
 	if (!cancels || cancels->count >= CANCELS_MAX ||
 	    charge_add(&channel->charge, QUOTA_BYTES, CANCEL_COST) < 0)
 		return NULL;
-	cancel = calloc(1, sizeof(*cancel));
-	if (!cancel)
-		goto fail;
-	cancel->offset = offset;
-	HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
-	if (!HASH_ADDED(cancel)) {
+	cancel = malloc(sizeof(*cancel));
+	if (cancel)
+		*cancel = (struct channel_cancel){.offset = offset, .list = list};
+	if (!cancel || !cancel_enter(cancels, cancel)) {
 		free(cancel);
-		goto fail;
+		charge_release(&channel->charge, QUOTA_BYTES, CANCEL_COST);
+		return NULL;
 	}
-	cancels->count++;
-	cancel->deadline_ms = clock_ms() + ms;
-	if (list == RELEASED && (!cancels->lists[RELEASED] || offset < cancels->lowest))
-		cancels->lowest = offset;
-	cancel_put(cancels, cancel, list);
 	if (!cancels->overdue.is_due)
-		timer_start(cancels->timer, ms + 1);
+		timer_start(cancels->timer, channel->board->cancel_ms + 1);
 	return cancel;
-fail:
-	charge_release(&channel->charge, QUOTA_BYTES, CANCEL_COST);
-	return NULL;
 }
 
 /*
@@ -407,21 +413,12 @@ static void cancel_take(struct image *image, struct channel *channel, const stru
 	struct channel_cancels *cancels = cancels_of(channel);
 	struct channel_cancel *cancel = cancels ? malloc(sizeof(*cancel)) : NULL;
 
-	if (cancel) {
+	if (cancel)
 		*cancel = *read;
-		if (cancel->list != ANSWERED)
-			HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
-	}
-	if (!cancel || (cancel->list != ANSWERED && !HASH_ADDED(cancel))) {
+	if (!cancel || !cancel_enter(cancels, cancel)) {
 		free(cancel);
 		image_fail(image, -ENOMEM);
-		return;
 	}
-	cancels->count++;
-	cancel->deadline_ms = clock_ms() + channel->board->cancel_ms;
-	if (cancel->list == RELEASED && (!cancels->lists[RELEASED] || cancel->offset < cancels->lowest))
-		cancels->lowest = cancel->offset;
-	cancel_put(cancels, cancel, cancel->list);
 }
 
 /* Whether somebody is there to be asked, or answered: else a RESET tells, and the next daemon has no need of
