@@ -51,7 +51,7 @@ static void link_away_ask(struct link *link)
 	struct links *links = link->links;
 
 	wait_to_try_again(link);
-	if (link->state != LINK_AWAY || links->is_restarting || links->is_held)
+	if (links->is_restarting || links->is_held)
 		return;
 	if (link_is_unattributed(link))
 		link_seek(link);
@@ -135,8 +135,7 @@ void link_leave(struct link *link, const char *why)
 		    links->options.resume_for_ms / 1000);
 	if (carrier_is_there(&link->next)) {
 		wait_to_try_again(link);
-		if (link->state == LINK_AWAY)
-			link_try_next(link);
+		link_try_next(link);
 	} else if (has_come_back) {
 		link_away_ask(link);
 	} else {
