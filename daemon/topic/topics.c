@@ -50,7 +50,7 @@ void topics_answer(struct subscriber *subscriber, int error)
 
 /* --- the subscriptions of a program ----------------------------------------------------------- */
 
-static struct subscribing *find_session(struct topics *topics, const struct session *session)
+static struct subscribing *find_session(const struct topics *topics, const struct session *session)
 {
 	struct subscribing *found;
 
@@ -64,10 +64,8 @@ struct subscriber *topics_behind(const struct topics *topics, const struct subsc
 
 	if (subscriber && subscriber->of_session_next)
 		return subscriber->of_session_next;
-	if (subscriber) {
-		HASH_FIND_PTR(topics->sessions, &subscriber->session, of);
-		of = of->hh.next;
-	}
+	if (subscriber)
+		of = find_session(topics, subscriber->session)->hh.next;
 	return of ? of->subscribers : NULL;
 }
 
@@ -77,8 +75,7 @@ static struct subscriber *find_subscriber(const struct subscribing *subscribing,
 
 	if (subscribing)
 		DL_FOREACH2(subscribing->subscribers, subscriber, of_session_next)
-			if (strlen(subscriber->address) == address.size &&
-			    !memcmp(subscriber->address, address.data, address.size))
+			if (frame_text_is(address, subscriber->address))
 				break;
 	return subscriber;
 }
@@ -141,10 +138,7 @@ static struct subscriber *topics_new_subscriber(uint32_t request, const struct f
 struct subscriber *topics_find_subscriber(const struct topics *topics, const struct session *session,
 					  const char *address)
 {
-	const struct subscribing *of;
-
-	HASH_FIND_PTR(topics->sessions, &session, of);
-	return find_subscriber(of, frame_text_of(address));
+	return find_subscriber(find_session(topics, session), frame_text_of(address));
 }
 
 int topics_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica)
@@ -170,7 +164,6 @@ static void topics_leave(struct topics *topics, struct session *session, uint32_
 			 struct frame_text address)
 {
 	struct subscriber *subscriber = find_subscriber(find_session(topics, session), address);
-
 	int r = !subscriber ? ENOENT : replica_is_away(subscriber->participant.topic) ? EAGAIN : 0;
 
 	if (r == 0) {
@@ -239,9 +232,8 @@ void topics_forget_session(struct topics *topics, struct session *session)
 
 struct subscriber *topics_first_of(const struct topics *topics, const struct session *session)
 {
-	const struct subscribing *of;
+	const struct subscribing *of = find_session(topics, session);
 
-	HASH_FIND_PTR(topics->sessions, &session, of);
 	return of ? of->subscribers : NULL;
 }
 
