@@ -52,11 +52,10 @@ bool meant_number(const char *address, uint32_t *domid)
 int meant_readdress(struct topic *replica, const char *address)
 {
 	struct topics *topics = replica->topics;
-	char text[TOPICS_KEY_SIZE], *key, *copy = strdup(address);
+	char text[TOPICS_KEY_SIZE], *key = strdup(topics_write_key(text, replica->user.uid, address));
+	char *copy = strdup(address);
 	struct topic *other = NULL;
 
-	snprintf(text, sizeof(text), "%u %s", replica->user.uid, address);
-	key = strdup(text);
 	if (!key || !copy) {
 		free(key);
 		free(copy);

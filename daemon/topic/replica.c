@@ -302,13 +302,11 @@ static void note_uuid(struct topic *replica)
 int replica_new(struct topic **made, struct topics *topics, struct account *account,
 		const struct frame_identity *user, const char *address)
 {
-	char key[TOPICS_KEY_SIZE], *copy, *address_copy = strdup(address);
+	char key[TOPICS_KEY_SIZE], *copy = strdup(topics_write_key(key, user->uid, address));
+	char *address_copy = strdup(address);
 	struct topic *replica;
-	int r;
+	int r = copy && address_copy ? topic_make(&replica, topics, account, false) : -ENOMEM;
 
-	snprintf(key, sizeof(key), "%u %s", user->uid, address);
-	copy = strdup(key);
-	r = copy && address_copy ? topic_make(&replica, topics, account, false) : -ENOMEM;
 	if (r < 0) {
 		free(copy);
 		free(address_copy);

@@ -9,7 +9,6 @@
  */
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,8 +149,7 @@ static struct topic *new_topic(struct image *image, struct topics *topics, const
 		return NULL;
 	}
 	if (head->is_replica) {
-		snprintf(key, sizeof(key), "%u %s", head->user.uid, head->address);
-		topic->key = strdup(key);
+		topic->key = strdup(topics_write_key(key, head->user.uid, head->address));
 		DL_APPEND(topics->all_replicas, topic);
 	} else {
 		DL_APPEND(topics->own, topic);

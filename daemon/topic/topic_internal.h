@@ -356,6 +356,8 @@ void search_hurry(struct topics *topics);
 void topics_answer(struct subscriber *subscriber, int error);
 void topics_forget(struct topics *topics, struct subscriber *subscriber);
 void topics_remove_replica(struct topic *replica);
+/* Writes what a replica is found by, among those of all users, and returns it. */
+const char *topics_write_key(char key[TOPICS_KEY_SIZE], uint32_t uid, const char *address);
 /* Finds the replica that a subscriber's address means, or makes it. -ENOBUFS, -ENOMEM. */
 int topics_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica);
 /* Returns the program's subscriber of this address. NULL: there is none. */

@@ -141,6 +141,12 @@ struct subscriber *topics_find_subscriber(const struct topics *topics, const str
 	return find_subscriber(find_session(topics, session), frame_text_of(address));
 }
 
+const char *topics_write_key(char key[TOPICS_KEY_SIZE], uint32_t uid, const char *address)
+{
+	snprintf(key, TOPICS_KEY_SIZE, "%u %s", uid, address);
+	return key;
+}
+
 int topics_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica)
 {
 	const struct ucred *credentials = session_credentials(subscriber->session);
@@ -153,7 +159,7 @@ int topics_find_replica(struct topics *topics, const struct subscriber *subscrib
 	char key[TOPICS_KEY_SIZE], address[ADDRESS_MAX + 1];
 
 	meant_address(topics, subscriber->address, address);
-	snprintf(key, sizeof(key), "%u %s", credentials->uid, address);
+	topics_write_key(key, credentials->uid, address);
 	HASH_FIND_STR(topics->replicas, key, *replica);
 	if (*replica)
 		return 0;
