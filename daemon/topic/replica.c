@@ -383,7 +383,7 @@ static bool take_domain(struct topic *replica, const struct channel *channel)
 
 bool replica_is_away(const struct topic *replica)
 {
-	const struct channel_end *end = replica->feeds ? replica->feeds->participant.end : NULL;
+	const struct channel_end *end = replica_end(replica);
 
 	return end && (channel_is_away(end->channel) ||
 		       (channel_is_relayed(end->channel) &&
@@ -427,7 +427,7 @@ void replica_renumber(struct topic *replica, uint32_t domid)
 
 void replica_follow(struct topic *replica)
 {
-	struct channel_end *end = replica->feeds ? replica->feeds->participant.end : NULL;
+	struct channel_end *end = replica_end(replica);
 	struct registry *registry = replica->topics->with.registry;
 	struct frame_identity *identity;
 	uint32_t domid = replica->domid;

@@ -52,7 +52,7 @@ void listeners_told(struct topic *topic, uint64_t count)
 
 static void tell_topic(struct topic *replica)
 {
-	struct channel_end *end = replica->feeds ? replica->feeds->participant.end : NULL;
+	struct channel_end *end = replica_end(replica);
 	uint32_t count = listeners_of_replica(replica);
 	struct topic_entry *entry;
 	struct iovec piece;
@@ -509,10 +509,10 @@ static bool do_a_piece(struct topic *topic)
 static void topic_on_turn(void *owner)
 {
 	struct topic *topic = owner;
-	const struct channel_end *end = topic->feeds ? topic->feeds->participant.end : NULL;
+	const struct channel_end *end = topic->is_replica ? replica_end(topic) : NULL;
 	bool more;
 
-	if (topic->is_replica && end && end->channel->acceptor_identity.domid != topic->domid)
+	if (end && end->channel->acceptor_identity.domid != topic->domid)
 		replica_follow(topic);
 	more = do_a_piece(topic);
 

@@ -318,6 +318,11 @@ void replica_skip(struct topic *replica);
 /* The channel to the topic has ended, with a positive errno. */
 void replica_lost(struct topic *replica, int error);
 
+/* The end of its channel to the topic. NULL: it has none now. */
+static inline struct channel_end *replica_end(const struct topic *replica)
+{
+	return replica->feeds ? replica->feeds->participant.end : NULL;
+}
 /* Whether the way to the topic is lost, and perhaps comes again, as when its domain is saved. */
 bool replica_is_away(const struct topic *replica);
 /* Its domain has this number, or this name, by now. */
