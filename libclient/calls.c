@@ -521,9 +521,8 @@ static int finish_answer(struct caller *caller)
 		xenmsg_message_free(message);
 		message = NULL;
 	}
-	if (r < 0 && r != -ENOMEM)
+	if (r == -EPROTO)
 		return r;
-	r = 0;
 	item = numbers_find(&caller->waiting, number);
 	call = item ? call_of(item) : NULL;
 	/* The call was withdrawn, or never made. */
@@ -549,12 +548,12 @@ static int finish_answer(struct caller *caller)
 	} else if (!message) {
 		calls_complete(call, op_result_unknown(-EMSGSIZE, CALL_REPLY_TOO_LARGE), NULL);
 	} else if (message->has_properties && message->properties->is_part) {
-		r = take_part(caller, call, message);
+		return take_part(caller, call, message);
 	} else {
 		stamp_answer(caller, message);
 		calls_complete(call, op_result(0), message);
 	}
-	return r;
+	return 0;
 }
 
 /* Returns how large an answer may be, with its properties. */
@@ -564,13 +563,12 @@ static uint64_t most_of(const struct calls *calls, const struct assembly *answer
 }
 
 /* Consumes some of the bytes. Returns how many; 0 if they make no sense. */
-static int64_t calls_feed(struct caller *caller, const uint8_t *data, uint32_t size)
+static uint32_t calls_feed(struct caller *caller, const uint8_t *data, uint32_t size)
 {
 	const struct calls *calls = caller->calls;
 	struct assembly *answer = &caller->answer;
 	uint64_t wanted;
 	uint32_t n;
-	int r = 0;
 
 	if (answer->at < MESSAGE_HEAD_SIZE) {
 		n = MESSAGE_HEAD_SIZE - (uint32_t)answer->at;
@@ -582,19 +580,16 @@ static int64_t calls_feed(struct caller *caller, const uint8_t *data, uint32_t s
 			return n;
 		if (!calls_is_answer(type_of(answer)))
 			return 0;
-		if (assembly_size(answer) > most_of(calls, answer))
+		if (assembly_size(answer) > most_of(calls, answer)) {
 			assembly_skip(answer);
-		else
-			r = assembly_begin(answer, calls->pool, size - n);
-		if (r == -ENOMEM) {
+		} else if (assembly_begin(answer, calls->pool, size - n) < 0) {
 			assembly_skip(answer);
 			pass_over(caller);
-			r = 0;
 		}
 	} else if (answer->at < answer->trailer_at) {
 		wanted = assembly_wants(answer);
 		n = wanted < size ? (uint32_t)wanted : size;
-		if (assembly_add(answer, data, n) == -ENOMEM) {
+		if (assembly_add(answer, data, n) < 0) {
 			pass_over(caller);
 			answer->at += n;
 		}
@@ -603,12 +598,10 @@ static int64_t calls_feed(struct caller *caller, const uint8_t *data, uint32_t s
 		n = wanted < size ? (uint32_t)wanted : size;
 		memcpy(answer->trailer + (MESSAGE_TRAILER_SIZE - wanted), data, n);
 		answer->at += n;
-		if (n == wanted)
-			r = finish_answer(caller);
-		if (r == -EPROTO)
+		if (n == wanted && finish_answer(caller) < 0)
 			return 0;
 	}
-	return r < 0 ? (int64_t)r : (int64_t)n;
+	return n;
 }
 
 int calls_frame(struct calls *calls, const struct frame_header *header, const uint8_t *payload)
@@ -622,15 +615,13 @@ int calls_frame(struct calls *calls, const struct frame_header *header, const ui
 	if (!sender->caller)
 		return -EPROTO;
 	while (left > 0) {
-		int64_t n = calls_feed(sender->caller, payload, left);
+		uint32_t n = calls_feed(sender->caller, payload, left);
 
-		if (n < 0)
-			return (int)n;
 		if (n == 0)
 			return outbox_reject(calls->outbox, sender);
-		sender->taken += (uint64_t)n;
+		sender->taken += n;
 		payload += n;
-		left -= (uint32_t)n;
+		left -= n;
 	}
 	if (calls->outbox->transport->pump && !sender->caller->unreported) {
 		sender->caller->unreported = true;

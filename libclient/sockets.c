@@ -296,8 +296,8 @@ void socket_pump_out(struct socket_pump *pump)
 }
 
 /* Doubles the ring. Indices run freely, so only the places of the bytes change. Both ends belong to this
- * process. */
-static int grow_deliveries(struct socket_pump *pump)
+ * process. Returns false if it can't be any larger, now or at all. */
+static bool grow_deliveries(struct socket_pump *pump)
 {
 	struct ring_writer *writer = &pump->deliveries;
 	struct ring_reader *reader = pump->program_deliveries;
@@ -305,11 +305,11 @@ static int grow_deliveries(struct socket_pump *pump)
 	uint8_t *data;
 
 	if (size > DELIVERIES_MAX)
-		return 0;
+		return false;
 	data = malloc(size);
 	pump->lacks = !data;
 	if (!data)
-		return 0;
+		return false;
 	for (uint32_t at = reader->released; at != writer->head;) {
 		uint32_t from = at & (old_size - 1), to = at & (size - 1);
 		uint32_t n = writer->head - at;
@@ -325,26 +325,23 @@ static int grow_deliveries(struct socket_pump *pump)
 	pump->rings[LOCAL_RING_DELIVERIES].data = data;
 	writer->ring.data = reader->ring.data = data;
 	writer->ring.size = reader->ring.size = size;
-	return 1;
+	return true;
 }
 
-/* Puts a frame into its ring. Returns 1, or 0 if there is no room. */
-static int route(struct socket_pump *pump, const struct frame_header *header, const uint8_t *frame,
-		 uint32_t size)
+/* Puts a frame into its ring. Returns false if there is no room. */
+static bool route(struct socket_pump *pump, const struct frame_header *header, const uint8_t *frame,
+		  uint32_t size)
 {
 	/* The daemon's channels have odd numbers. */
 	bool delivery = header->type == FRAME_DATA && (header->channel & 1) && !pump->in_order;
 	struct ring_writer *ring = delivery ? &pump->deliveries : &pump->in;
 
-	while (ring_writer_space(ring, size) < (int)size) {
-		int r = delivery ? grow_deliveries(pump) : 0;
-
-		if (r <= 0)
-			return r;
-	}
+	while (ring_writer_space(ring, size) < (int)size)
+		if (!delivery || !grow_deliveries(pump))
+			return false;
 	ring_writer_put(ring, frame, size);
 	ring_writer_publish(ring);
-	return 1;
+	return true;
 }
 
 static int route_staged(struct socket_pump *pump)
@@ -353,17 +350,13 @@ static int route_staged(struct socket_pump *pump)
 		const uint8_t *frame = pump->staging + pump->staged_from;
 		struct frame_header header;
 		uint32_t size;
-		int r;
 
 		if (frame_header_decode(frame, &header) < 0)
 			return -EPROTO;
 		size = frame_size(header.length);
 		if (pump->staged_to - pump->staged_from < size)
 			break;
-		r = route(pump, &header, frame, size);
-		if (r < 0)
-			return r;
-		if (r == 0) {
+		if (!route(pump, &header, frame, size)) {
 			pump->in_full = true;
 			return 0;
 		}

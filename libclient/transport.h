@@ -92,7 +92,7 @@ bool socket_pump_wants_flush(const struct socket_pump *pump);
 /* Moves bytes from `out` to the socket. What the socket doesn't take waits until it is writable. */
 void socket_pump_out(struct socket_pump *pump);
 /* Moves frames from the socket into the rings, as far as there is room. Returns 0; 1 if the other end has
- * closed and its frames are in the rings; -EPROTO or -ENOMEM. */
+ * closed and its frames are in the rings; or -EPROTO. */
 int socket_pump_in(struct socket_pump *pump);
 /* Does the same after the rings were read: moves the frames that found no room before. No event would wake
  * the program for them. */
