@@ -17,15 +17,6 @@
 #define BAD_NAME  "an endpoint's name is 1 to 63 letters, digits, _ and -, and begins with a letter or digit"
 #define NOT_BOUND "this program has bound no endpoint of that name"
 
-/* Begins a function that asks the daemon: reads its options. Returns 0, -ECHILD or -EINVAL. */
-static int read_for(struct xenmsg *conn, struct op_options *opts, const struct xenmsg_options *options,
-		    unsigned flags)
-{
-	if (conn_clear(conn) < 0)
-		return -ECHILD;
-	return conn_say_options(conn, options_read(opts, options, flags, PATIENCE_MS), opts);
-}
-
 static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payload[FRAME_SMALL_MAX])
 {
 	struct frame_bind bind = {.kinds = kinds, .endpoint = {.data = endpoint, .size = strlen(endpoint)}};
@@ -81,9 +72,10 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct op_options opts;
 	uint32_t kinds = 0;
-	int r = read_for(conn, &opts, options,
-			 XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_SHARED |
-				 XENMSG_TOPIC | XENMSG_RETAIN | XENMSG_COUNT_LISTENERS | OP_KEYS);
+	int r = options_read_first(conn, &opts, options,
+				   XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_SHARED |
+					   XENMSG_TOPIC | XENMSG_RETAIN | XENMSG_COUNT_LISTENERS | OP_KEYS,
+				   PATIENCE_MS);
 
 	if (r == 0)
 		r = conn->dead;
@@ -205,7 +197,7 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 	uint8_t payload[FRAME_SMALL_MAX];
 	uint32_t kinds = BIND_STREAMS;
 	struct op_options opts;
-	int r = read_for(conn, &opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED);
+	int r = options_read_first(conn, &opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
 
 	if (r == 0 && !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		r = conn_say(conn, -EINVAL, -EINVAL, BAD_NAME);
@@ -267,7 +259,7 @@ static int watch_for(struct xenmsg *conn, const char *pattern, const struct xenm
 		     struct request **request)
 {
 	struct op_options opts;
-	int r = read_for(conn, &opts, options, 0);
+	int r = options_read_first(conn, &opts, options, 0, PATIENCE_MS);
 
 	if (r == 0)
 		r = conn->dead;
@@ -354,7 +346,7 @@ static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_
 {
 	const struct properties none = {.has_deadline = false};
 	struct op_options opts;
-	int r = read_for(conn, &opts, options, 0);
+	int r = options_read_first(conn, &opts, options, 0, PATIENCE_MS);
 
 	if (r == 0)
 		r = conn->dead;
@@ -406,7 +398,7 @@ static int ping_for(struct xenmsg *conn, const char *domain, const struct xenmsg
 {
 	struct address parsed;
 	struct op_options opts;
-	int r = read_for(conn, &opts, options, 0);
+	int r = options_read_first(conn, &opts, options, 0, PATIENCE_MS);
 
 	if (r == 0)
 		r = conn->dead;
@@ -451,11 +443,10 @@ static int connect_for(struct xenmsg *conn, const char *address, const struct xe
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct address parsed;
 	struct op_options opts;
+	int r = options_read_first(conn, &opts, options, 0, FOR_EVER);
 
-	if (conn_clear(conn) < 0)
-		return -ECHILD;
-	if (options_read(&opts, options, 0, FOR_EVER) < 0)
-		return conn_say_options(conn, -EINVAL, &opts);
+	if (r < 0)
+		return r;
 	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return conn_explain_address(conn, address, -EINVAL);
 	if (conn->dead)
@@ -595,12 +586,10 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, con
 {
 	struct conn_wait wait = {.what = FOR_ANSWER};
 	struct op_options opts;
-	int r;
+	int r = options_read_first(conn, &opts, options, 0, FOR_EVER);
 
-	if (conn_clear(conn) < 0)
-		return -ECHILD;
-	if (options_read(&opts, options, 0, FOR_EVER) < 0)
-		return conn_say_options(conn, -EINVAL, &opts);
+	if (r < 0)
+		return r;
 	wait.deadline = deadline_in(opts.timeout_ms);
 	while ((r = accept_now(conn)) == -EAGAIN) {
 		r = conn_sleep(conn, &wait);
@@ -634,7 +623,7 @@ static int stream_listen_for(struct xenmsg *conn, const char *endpoint, const st
 {
 	uint32_t kinds = BIND_STREAMS;
 	struct op_options opts;
-	int r = read_for(conn, &opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED);
+	int r = options_read_first(conn, &opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
 
 	if (r < 0)
 		return r;

@@ -39,10 +39,8 @@ static int subscription_begin(struct xenmsg *conn, const char *address, const st
 	size_t size = strlen(address);
 	struct binding *binding;
 	struct address parsed;
-	int r = subscription_check(opts);
+	int r = conn_explain_address(conn, address, address_parse(address, size, &parsed, NULL));
 
-	if (r == 0)
-		r = conn_explain_address(conn, address, address_parse(address, size, &parsed, NULL));
 	if (r == 0 && inbox_find(&conn->inbox, address, size))
 		r = -EEXIST;
 	if (r == 0)
@@ -681,13 +679,9 @@ static int subscribe_for(struct xenmsg *conn, const char *address, const struct 
 			 void *done_userdata, struct request **request)
 {
 	struct op_options opts;
-	int r = conn_clear(conn);
+	int r = options_read_first(conn, &opts, options,
+				   XENMSG_LEND | XENMSG_KEEP_OLDEST | XENMSG_PATTERN | OP_QUEUE, PATIENCE_MS);
 
-	if (r < 0)
-		return r;
-	r = options_read(&opts, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | XENMSG_PATTERN | OP_QUEUE,
-			 PATIENCE_MS);
-	conn_say_options(conn, r, &opts);
 	if (r == 0)
 		r = conn_say(conn, subscription_check(&opts), -EINVAL,
 			     "a queue is up to 65535, and XENMSG_KEEP_OLDEST is for one");
@@ -724,9 +718,10 @@ int xenmsg_subscribe(struct xenmsg *conn, const char *address, const struct xenm
 int xenmsg_unsubscribe(struct xenmsg *conn, const char *address)
 {
 	struct binding *binding = inbox_find(&conn->inbox, address, strlen(address));
+	int r = conn_ready(conn);
 
-	if (conn_ready(conn) < 0)
-		return conn_is_here(conn) ? conn->dead : -ECHILD;
+	if (r < 0)
+		return r;
 	if (!binding || binding->kinds)
 		return conn_say(conn, pattern_end(conn, address), -ENOENT,
 				"this program has no subscription to that");

@@ -67,6 +67,14 @@ int options_read_given(struct op_options *opts, const struct xenmsg_options *opt
 	return 0;
 }
 
+int options_read_first(struct xenmsg *conn, struct op_options *opts, const struct xenmsg_options *options,
+		       unsigned flags, int usual_ms)
+{
+	int r = options_read(opts, options, flags, usual_ms);
+
+	return conn_clear(conn) < 0 ? -ECHILD : conn_say_options(conn, r, opts);
+}
+
 /* ---- waiting ------------------------------------------------------------------------------ */
 
 int wait_for_room(struct xenmsg *conn, struct conn_wait *wait)

@@ -22,6 +22,10 @@ static inline int options_read(struct op_options *opts, const struct xenmsg_opti
 	*opts = (struct op_options){.timeout_ms = usual_ms};
 	return options ? options_read_given(opts, options, flags) : 0;
 }
+/* Begins a function of the API by that (conn_clear()), and says what is wrong with them. Returns also
+ * -ECHILD. */
+int options_read_first(struct xenmsg *conn, struct op_options *opts, const struct xenmsg_options *options,
+		       unsigned flags, int usual_ms);
 
 /* ---- what waits for its receiver ---------------------------------------------------------- */
 
