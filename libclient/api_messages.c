@@ -79,20 +79,6 @@ static int read_options(struct op_options *opts, const struct xenmsg_options *op
 	return 0;
 }
 
-/* Ends a function that has begun it. */
-static void begun(struct xenmsg *conn, struct call *call, const struct op_options *opts,
-		  struct xenmsg_op **op)
-{
-	call->op.conn = conn;
-	if (op)
-		*op = &call->op;
-	if (opts->flags & OP_AWAITED)
-		return;
-	call_expires(call, deadline_in(opts->timeout_ms), opts->timeout_ms);
-	conn_set_alarm(conn);
-	conn_push(conn);
-}
-
 /* Begins a message that isn't plain, or a call. Returns as calls_start(). */
 static int api_messages_begin(struct xenmsg *conn, enum channel_kind kind, const char *address,
 			      const void *data, size_t size, const struct op_options *opts, xenmsg_done done,
@@ -107,7 +93,7 @@ static int api_messages_begin(struct xenmsg *conn, enum channel_kind kind, const
 
 	r = conn_check(conn, r);
 	if (r == 0)
-		begun(conn, call, opts, op);
+		call_begun(conn, call, opts, op);
 	return r;
 }
 
@@ -200,7 +186,7 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 	if (r < 0)
 		return r;
 	if (message)
-		begun(conn, message, &opts, op);
+		call_begun(conn, message, &opts, op);
 	else
 		conn_push(conn);
 	return 0;

@@ -355,11 +355,8 @@ static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_
 						 userdata, call));
 	if (r < 0)
 		return r == -EAGAIN ? -ENOBUFS : r;
-	(*call)->op.conn = conn;
 	(*call)->read_answer = api_requests_read_answer;
-	call_expires(*call, deadline_in(opts.timeout_ms), opts.timeout_ms);
-	conn_set_alarm(conn);
-	conn_push(conn);
+	call_begun(conn, *call, &opts, NULL);
 	return 0;
 }
 

@@ -127,6 +127,18 @@ bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op)
 	return interrupted;
 }
 
+void call_begun(struct xenmsg *conn, struct call *call, const struct op_options *opts, struct xenmsg_op **op)
+{
+	call->op.conn = conn;
+	if (op)
+		*op = &call->op;
+	if (opts->flags & OP_AWAITED)
+		return;
+	call_expires(call, deadline_in(opts->timeout_ms), opts->timeout_ms);
+	conn_set_alarm(conn);
+	conn_push(conn);
+}
+
 int request_begun(struct xenmsg *conn, int r, struct request *request, struct xenmsg_op **op)
 {
 	if (r < 0)

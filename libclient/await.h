@@ -79,6 +79,8 @@ int outcome_await(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *out
 /* Waits for a request or stream that is settled by the daemon alone, without any callback. It is not reported
  * yet. Returns whether a signal came. */
 bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op);
+/* Ends a function that has begun a message or call. */
+void call_begun(struct xenmsg *conn, struct call *call, const struct op_options *opts, struct xenmsg_op **op);
 /* Ends a function that has begun a request, or hasn't (`r`). Returns `r`. */
 int request_begun(struct xenmsg *conn, int r, struct request *request, struct xenmsg_op **op);
 /* Waits for one that was begun for `outcome`, unless `r` says that it wasn't. Returns its error. */
