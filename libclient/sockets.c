@@ -92,6 +92,15 @@ int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size)
 	return errno == ENOBUFS ? -ENOMEM : -errno; /* the daemon's ENOBUFS is a limit */
 }
 
+void handshake_drop_descriptors(int fds[HANDSHAKE_FDS])
+{
+	for (unsigned i = 0; i < HANDSHAKE_FDS; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+		fds[i] = -1;
+	}
+}
+
 void handshake_keep_descriptors(struct msghdr *message, int *fds, size_t most)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
@@ -442,18 +451,10 @@ static void forget_socket(const struct stream_dial *dial)
 		epoll_ctl(transport->epoll, EPOLL_CTL_DEL, dial->fd, NULL);
 }
 
-static void drop_descriptors(struct stream_dial *dial)
-{
-	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
-		if (dial->fds[i] >= 0)
-			close(dial->fds[i]);
-	memset(dial->fds, -1, sizeof(dial->fds));
-}
-
 /* Leaves the socket. */
 static void hang_up(struct stream_dial *dial)
 {
-	drop_descriptors(dial);
+	handshake_drop_descriptors(dial->fds);
 	if (dial->fd >= 0) {
 		forget_socket(dial);
 		close(dial->fd);
@@ -581,7 +582,7 @@ static int dial_hand_over(struct stream_dial *dial)
 		close(dial->fd);
 		dial->fd = stream;
 	}
-	drop_descriptors(dial);
+	handshake_drop_descriptors(dial->fds);
 	widen(dial->fd);
 	return fcntl(dial->fd, F_SETFL, 0) < 0 ? -errno : 0;
 }

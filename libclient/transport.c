@@ -711,7 +711,7 @@ static int dial(struct transport *transport, int64_t deadline)
 static void forget_hello(struct transport *transport)
 {
 	if (transport->hello)
-		close_all(transport->hello->fds, HANDSHAKE_FDS);
+		handshake_drop_descriptors(transport->hello->fds);
 	free(transport->hello);
 	transport->hello = NULL;
 }
@@ -725,8 +725,7 @@ static int hello_new(struct transport *transport, uint32_t flags)
 	hello = calloc(1, sizeof(*hello));
 	if (!hello)
 		return -ENOMEM;
-	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
-		hello->fds[i] = -1;
+	memset(hello->fds, -1, sizeof(hello->fds));
 	hello->shared = (!without || strcmp(without, "1") != 0) && doorbells_work();
 	hello->flags = flags;
 	transport->hello = hello;
@@ -846,9 +845,7 @@ int transport_finish(struct transport *transport, int64_t deadline)
 	if (again) { /* once, without shared memory */
 		close_socket(transport);
 		transport->hello->shared = false;
-		close_all(transport->hello->fds, HANDSHAKE_FDS);
-		for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
-			transport->hello->fds[i] = -1;
+		handshake_drop_descriptors(transport->hello->fds);
 		r = dial(transport, deadline);
 		if (r == 0)
 			return transport_finish(transport, deadline);

@@ -68,6 +68,8 @@ int handshake_read(int fd, struct handshake_answer *answer, int fds[HANDSHAKE_FD
 /* Stores the descriptors that have come with a message in those `fds` that are -1, and closes the rest: there
  * is room for more of them than one might think, since their space is rounded up. */
 void handshake_keep_descriptors(struct msghdr *message, int *fds, size_t most);
+/* Closes those that have come, and leaves -1 in their places. */
+void handshake_drop_descriptors(int fds[HANDSHAKE_FDS]);
 
 /* ---- without shared memory ---------------------------------------------------------------- */
 
