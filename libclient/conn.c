@@ -538,19 +538,15 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 
 /* Something of a topic was taken. What is due for a pattern is done before the next callback, when
  * nobody uses the binding. */
-static void note_of_topic(struct xenmsg *conn, const struct binding *binding,
+static void note_of_topic(const struct xenmsg *conn, struct binding *binding,
 			  const struct xenmsg_message *message)
 {
 	const struct xenmsg_notice *notice = message ? xenmsg_message_notice(message) : NULL;
-	struct binding *ended;
 
 	if (!notice)
 		return;
-	ended = notice->kind == XENMSG_ENDED
-			? inbox_find(&conn->inbox, binding->endpoint, strlen(binding->endpoint))
-			: NULL;
-	if (ended)
-		ended->has_ended = true;
+	if (notice->kind == XENMSG_ENDED)
+		binding->has_ended = true;
 	if (binding->pattern)
 		conn->pattern_hooks->note(binding, notice);
 }

@@ -123,7 +123,7 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 /* The message at the front of `deliveries`, which stays there. */
 struct inbox_front {
 	struct receiver *receiver;
-	const struct binding *binding;
+	struct binding *binding;
 	uint32_t size;	/* of the payload and the properties before it */
 	bool has_block; /* there are properties */
 };
