@@ -35,7 +35,7 @@ struct request {
 	bool finished; /* its REPLY has come, or the session is over */
 	bool told;
 	int error;	  /* negative errno, once settled */
-	struct fifo body; /* of the REPLY, as far as it has come */
+	struct fifo body; /* of the REPLY, once it has come */
 	int timeout_ms;
 	int64_t expires; /* deadline.h */
 	xenmsg_done done;

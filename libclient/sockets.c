@@ -529,6 +529,7 @@ static int sockets_read_answer(struct stream_dial *dial)
 {
 	struct handshake_answer *answer = &dial->answer;
 	struct frame_reply reply;
+	struct frame_text why;
 	int r;
 
 	if (dial->fds[PLACE] >= 0)
@@ -550,11 +551,12 @@ static int sockets_read_answer(struct stream_dial *dial)
 		return -EPROTO;
 	if (reply.error == 0)
 		return 1;
-	frame_text_copy(reply.error == ENOMEM && !reply.body.size ? frame_text_of(WORDS_OF_PEERS_LACK)
-			: reply.error == ECONNRESET && !reply.body.size
-				? frame_text_of(words_of_break(0, false))
-				: reply.body,
-			dial->reason, sizeof(dial->reason));
+	why = reply.body;
+	if (!why.size && reply.error == ENOMEM)
+		why = frame_text_of(WORDS_OF_PEERS_LACK);
+	else if (!why.size && reply.error == ECONNRESET)
+		why = frame_text_of(words_of_break(0, false));
+	frame_text_copy(why, dial->reason, sizeof(dial->reason));
 	return frame_error(reply.error, -EPROTO);
 }
 
