@@ -360,8 +360,7 @@ static void chat(struct fake *daemon)
 			continue;
 		if (daemon->shared)
 			fake_send(daemon, 200, 0, 0, "", 0);
-		else if (!daemon->shared &&
-			 send(daemon->fd, frame, sizeof(frame), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		else if (send(daemon->fd, frame, sizeof(frame), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 			usleep(100);
 		if (fake_has_frame(daemon))
 			fake_read(daemon);
@@ -425,9 +424,7 @@ static void meet(size_t state, size_t call)
 	__atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
 	if (states[state].has_script)
 		fake_join(&fake);
-	if (r == -EINTR || r == -EAGAIN)
-		fail_msg("%s, %s: %d", cell[0], cell[1], r);
-	if ((states[state].begin == be_silent && r != calls[call].late) ||
+	if (r == -EINTR || r == -EAGAIN || (states[state].begin == be_silent && r != calls[call].late) ||
 	    (states[state].begin == be_talked_to && fake.conn->dead))
 		fail_msg("%s, %s: %d", cell[0], cell[1], r);
 	if (is_closed)
