@@ -165,7 +165,7 @@ class _Listening(Lazy["asyncio.Task[Accepted]"]):
 
     def leave(self, task: asyncio.Task[Accepted]) -> None:
         if self._closed:
-            task.add_done_callback(_close_accepted)
+            task.add_done_callback(_close_opened)
         elif not task.cancelled():
             self.left.append(task)
             if self._link:
@@ -174,7 +174,7 @@ class _Listening(Lazy["asyncio.Task[Accepted]"]):
     def close(self) -> None:
         super().close()
         while self.left:
-            self.left.popleft().add_done_callback(_close_accepted)
+            self.left.popleft().add_done_callback(_close_opened)
 
 
 async def _accepted(stream: socket.socket, peer: Peer) -> Accepted:
@@ -225,14 +225,9 @@ async def _opened(stream: socket.socket) -> tuple[asyncio.StreamReader, asyncio.
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
-def _close_opened(task: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+def _close_opened(task: asyncio.Task[Any]) -> None:  # of _opened() or _accepted(): the writer is the second of what they give
     if not task.cancelled() and task.exception() is None:
         task.result()[1].close()
-
-
-def _close_accepted(task: asyncio.Task[Accepted]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().writer.close()
 
 
 class Listener:
