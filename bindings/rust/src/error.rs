@@ -255,13 +255,14 @@ impl fmt::Display for Error {
     }
 }
 
-/// The error within has said all: a chain of causes is printed as one line.
+/// The sentence, as of a failure.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
+/// The error within has said all: a chain of causes is printed as one line.
 impl std::error::Error for Error {}
 
 /// Of what gives back what it couldn't take: `?` drops that.
