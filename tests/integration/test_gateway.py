@@ -293,8 +293,9 @@ def test_a_hosts_name_means_nothing_in_a_complaint(rig, name):
         publish: ["xenmsg.to.*.NAME", "xenmsg.presence.NAME"], subscribe: ["xenmsg.to.NAME.*", "xenmsg.presence.*"] } }""".replace("NAME", name)
     config = USERS.replace("xenmsg.to.*.hosta", "xenmsg.to.hostb.hosta", 1).replace("users: [", f"users: [\n    {of_it}")
     server = rig.server(config=config)
-    a, b, it = (rig.gateway(host, [server.url], user(rig, host, password)) for host, password in (("hosta", "a"), ("hostb", "b"), (name, "e")))
+    a, b = (rig.gateway(host, [server.url], user(rig, host, host[-1])) for host in ("hosta", "hostb"))
     meet(a, b)
+    it = rig.gateway(name, [server.url], user(rig, name, "e"))
     meet(it, b)
     a.daemon.wait(type="host", host=name, up=True)
     a.daemon.ask(name)  # which the server forbids
