@@ -37,8 +37,8 @@ static inline uint64_t clock_ms(void)
 	return clock_ms_of(clock_ns());
 }
 
-/* How long ago `then` was, a time of clock_ms(). A caller that compares with a `now` of his own, which
- * he has read before, takes what was noted since for something of long ago. */
+/* How long ago `then` was, a time of clock_ms(). Comparing with a `now` that was read earlier
+ * would underflow for anything noted since. */
 static inline uint64_t clock_ms_since(uint64_t then)
 {
 	return clock_ms() - then;

@@ -136,7 +136,8 @@ struct cli_kind {
 const struct cli_kind *cli_kind(const char *name);
 /* Returns whether somebody may read a note at a terminal. */
 bool cli_is_watched(const struct cli *cli);
-/* After how long who watches is told what a command waits for, and what ends a wait without a time-out. */
+/* How long a command waits before it tells the user what it is waiting for, and what ends a wait without a
+ * time-out. */
 #define CLI_LONG_MS   2000
 #define CLI_ENDS_WAIT "Ctrl-C gives up, and --timeout or XENMSG_TIMEOUT would in time"
 /* Notes what is bound, and if policy lets no other domain in: always if verbose, else only where somebody

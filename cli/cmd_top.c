@@ -515,7 +515,7 @@ static void host_add_head(struct top *top)
 		add_line(top, true, "%s", top->trouble);
 	else
 		add_line(top, false,
-			 "bytes to domain 0 include what guests answer here; its own word goes first");
+			 "bytes to domain 0 include what guests answer to these questions; a domain's own figures come first");
 }
 
 static void shape_domain(struct top *top, struct json_object *domain)

@@ -535,7 +535,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_subscribe(struct xenmsg *conn, const ch
  */
 XENMSG_API int xenmsg_unsubscribe(struct xenmsg *conn, const char *address);
 
-/* What a subscriber is told between the messages of a topic, by the daemons: no publisher can say it. */
+/* Notices that daemons insert between a topic's messages; a publisher cannot forge them. */
 enum xenmsg_notice_kind {
 	/* From here on the subscriber gets everything, or is told what is missing. `count` is how many
 	 * messages were published before; `unknown`: the subscriber was subscribed before, and may have

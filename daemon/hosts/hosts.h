@@ -19,8 +19,8 @@
  * The memory of a conversation is sealed by the gateway (shared_memory.h) when it has mapped it: it rings
  * then, and is in no doubt about it when it says "connected".
  *
- * A gateway that goes takes the conversations along, and says nothing of the hosts: they are taken to be as
- * they were until it, or another one, hasn't named them for dead-after.
+ * When the gateway exits, its conversations end. The hosts are presumed to be as they were until neither it
+ * nor another gateway has named them for dead-after.
  */
 
 #include <stdbool.h>

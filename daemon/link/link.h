@@ -173,8 +173,8 @@ struct links_away {
 };
 /* Finds the next one. Returns whether there is one. */
 bool links_next_away(const struct links *links, struct links_away *away);
-/* Whether it is a domain that has no session with us, and domain 0 says that it is away, or comes back and
- * its daemon isn't there yet. */
+/* True if we have no session with this domain, but domain 0 reports it as away, or as restarting without a
+ * daemon yet. */
 bool links_zero_knows(struct links *links, struct peer_id peer);
 /* Whether the link is up, and its peer takes part in relaying: 1; 0: it isn't up; -EOPNOTSUPP: it is, and the
  * peer doesn't. */

@@ -74,7 +74,7 @@ void pings_send(struct pings *pings, struct hop *hop);
 /* Takes an answer. Returns the round trip in ns, or 0 if it answers no ping of the peer itself. */
 uint64_t pings_take_pong(struct pings *pings, uint64_t token);
 void pings_fail(struct pings *pings, int error);
-/* The same, but those that weren't sent wait on. */
+/* Like pings_fail(), but pings that weren't sent yet stay queued. */
 void pings_fail_sent(struct pings *pings, int error);
 void pings_forget(struct pings *pings, const void *userdata);
 

@@ -70,10 +70,10 @@ struct rendezvous {
 	bool lost_told;	    /* CONNECTED, and `lost` was called */
 	bool hello_written; /* ours stands in XenStore, or is on its way there */
 	bool published;	    /* so do the nodes under grant_nonce */
-	bool unlinkable;    /* neither may map, as the peer's daemon has said of itself, or Xen forbids it, */
-	bool forbidden;	    /* as we, */
-	bool was_forbidden; /* or one of us has found, */
-	uint64_t forbidden_ms; /* then */
+	bool unlinkable;    /* neither end may map: the peer said so, or Xen forbids it */
+	bool forbidden;	    /* we found that Xen forbids it */
+	bool was_forbidden; /* either end found so, at forbidden_ms */
+	uint64_t forbidden_ms;
 	char our_nonce[PEERS_NONCE_SIZE];
 	/* The peer's last one that we have answered: not again on our own account. What is granted, awaited
 	 * or connected is so under it. */
@@ -85,10 +85,10 @@ struct rendezvous {
 	struct deadline deadline; /* setup_timeout_ms */
 	struct event *retry;	  /* the second node of a transaction isn't visible yet */
 	struct event *again;	  /* the other side, or we, may have missed an event */
-	struct event *sweep;	  /* our hello still stands there, and is to go */
+	struct event *sweep;	  /* our hello still stands there, and must go */
 	uint32_t again_ms;
-	uint64_t begun_ms;		    /* the attempt, */
-	bool goes_on;			    /* though a request for it has timed out */
+	uint64_t begun_ms;		    /* when the attempt began */
+	bool goes_on;			    /* the attempt continues, though a request for it timed out */
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.page_queue */
 	struct store_request *hello_request, *publish_request, *remove_request;
 };
@@ -164,17 +164,17 @@ struct peer {
 
 	struct store_request *advertising; /* our endpoints leaf for it is being written */
 	bool advertised;		   /* it was written */
-	bool asks_us;			   /* may wait for it; and if it */
-	bool answer;			   /* does, even if it is empty, */
-	bool answer_again;		   /* and once more */
+	bool asks_us;			   /* it may be waiting for our endpoints */
+	bool answer;			   /* write them, even if there are none */
+	bool answer_again;		   /* write them once more */
 	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
 	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
-	unsigned repairs;      /* how often what we wrote for it was written again of late, */
-	unsigned repair_later; /* and a bit mask of leaves that wait for that */
+	unsigned repairs;      /* how often what we wrote for it was written again recently */
+	unsigned repair_later; /* bit mask of the leaves that wait to be written again */
 
-	bool used;    /* something here had to do with it since peers.forget fired last, */
-	bool is_idle; /* and if not: is to be forgotten */
+	bool used;    /* something here had to do with it since peers.forget fired last */
+	bool is_idle; /* nothing had, so it will be forgotten */
 	bool is_ours; /* somebody here wanted to know it */
 	bool is_held; /* it has forgotten us, and what it offers stays known for a moment */
 

@@ -148,8 +148,8 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 	};
 }
 
-/* Notes what the peer's hello says. Whether it may map stays as it is until its daemon is another one. Who
- * has begun anew is given all the time again: if we gave up, it would have to begin once more. */
+/* Notes what the peer's hello says. Whether it may map stays as it is until its daemon is another one. A
+ * peer that restarted its attempt gets the full time-out again; giving up would make it restart once more. */
 static void rendezvous_note(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;

@@ -151,7 +151,7 @@ void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first)
 	subscriber->is_short = !first || topic->kept.is_incomplete;
 	subscriber->current = take_reference(first, topic->origin);
 	subscriber->kept_last = topic->kept.last;
-	/* He gets it though it may be replaced before that. */
+	/* The subscriber still gets it, even if it is replaced in the meantime. */
 	kept = topic_kept_next(&topic->kept, &at, subscriber->kept_last);
 	subscriber->held = kept ? topic_entry_ref(kept) : NULL;
 	subscriber->holds_kept = kept;

@@ -3,14 +3,14 @@
 #define XENMSG_DAEMON_TOPIC_BOUND_H
 
 /*
- * A reader's own bound, beside the log's: how many messages may wait for him, and whether he loses the newest
- * or the oldest ones of what is more. Nothing is queued for that. To lose some is to move on in the log
- * without reading: his position counts what he has had, so the next step tells how many that was
+ * A subscriber's own bound, beside the log's: how many messages may wait for it, and whether the oldest or
+ * the newest are dropped beyond that. Nothing is queued for that. A subscriber that loses some moves on in
+ * the log without reading: its position counts what it has had, so the next step tells how many were lost
  * (topic_log.h).
  *
  *                  sent, not taken      wait in the log
  *   oldest go:    [ up to `most` ]   ... lost ...  [ the last `most` ] next
- *   newest go:    [ up to `most`, as far as `cut` ]  ... lost, once he is at `cut` ...  next
+ *   newest go:    [ up to `most`, as far as `cut` ]  ... lost, once it is at `cut` ...  next
  *
  * Notices aren't counted, and a topic's last state (subscribed, waiting) isn't lost by either.
  */
