@@ -275,8 +275,11 @@ def test_what_is_kept_leaves_its_user_room_for_the_rest(nodes):
             assert conn.send_key(f"self:news-{number}", b"%d" % key, bytes(70000)) == 0
     deliver(one, one)
     with subscriber(one, "self:news-0") as late:
-        words, behind = kept_by_key(late)
-        assert list(words)[-1] == "99" and behind.notice.kind == MISSED, "the oldest have gone, which is told"
+        keys = []
+        while "99" not in keys:  # some may go while they are told, which is told in their place
+            words, behind = kept_by_key(late)
+            keys += words
+            assert behind.notice.kind == MISSED, "the oldest have gone, which is told"
 
 
 def test_keys_are_for_topics_that_keep_them(one):
