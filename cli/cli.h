@@ -32,6 +32,7 @@ enum exit_code {
 struct json_object;
 
 struct cli {
+	char **words;	     /* main()'s argv */
 	const char *command; /* the subcommand's name; "" before it is known */
 	const char *socket;  /* NULL: the library's default */
 	bool quiet;
@@ -195,11 +196,8 @@ int cmd_ping(struct cli *cli, int argc, char **argv);
 int cmd_bench(struct cli *cli, int argc, char **argv);
 int cmd_watch(struct cli *cli, int argc, char **argv);
 int cmd_trace(struct cli *cli, int argc, char **argv);
-int cmd_doctor(struct cli *cli, int argc, char **argv);
 int cmd_publish(struct cli *cli, int argc, char **argv);
 int cmd_subscribe(struct cli *cli, int argc, char **argv);
 int cmd_status(struct cli *cli, int argc, char **argv);
-int cmd_exporter(struct cli *cli, int argc, char **argv);
-int cmd_top(struct cli *cli, int argc, char **argv);
 
 #endif

@@ -10,42 +10,10 @@
 
 #include "cli/cli.h"
 #include "cli/command.h"
+#include "cli/commands.h"
 #include "cli/nearest.h"
 #include "wire/advice.h"
 #include "wire/libc.h"
-
-/* In the order in which the help groups them. */
-static const struct command {
-	const char *name;
-	int (*run)(struct cli *cli, int argc, char **argv);
-	const char *text;
-	const char *group; /* which begins here, or NULL */
-} commands[] = {
-	{"send", cmd_send, "send a message, or each line as one; wait until it is delivered", "Messages"},
-	{"recv", cmd_recv, "bind an endpoint and print what comes", NULL},
-	{"publish", cmd_publish, "publish messages on a topic, to all who subscribe", "Topics"},
-	{"subscribe", cmd_subscribe, "print what is published, and what was missed", NULL},
-	{"call", cmd_call, "send a request and print the reply", "Calls"},
-	{"serve", cmd_serve, "answer calls with a command", NULL},
-	{"connect", cmd_connect, "open a byte stream on standard input and output", "Streams"},
-	{"listen", cmd_listen, "accept byte streams, one or with a command for each", NULL},
-	{"forward", cmd_forward, "carry connections between Unix, TCP and Xen addresses", NULL},
-	{"run", cmd_run, "run a command elsewhere, with its streams and exit status", "Commands"},
-	{"peers", cmd_peers, "list the domains", "See"},
-	{"endpoints", cmd_endpoints, "list what can be reached", NULL},
-	{"hosts", cmd_hosts, "list the other hosts, and what leads to them", NULL},
-	{"watch", cmd_watch, "print comings and goings as they happen", NULL},
-	{"trace", cmd_trace, "what becomes of messages, calls and streams, step by step", NULL},
-	{"status", cmd_status, "show the local daemon's account of itself", NULL},
-	{"top", cmd_top, "the same, live, in a terminal", NULL},
-	{"doctor", cmd_doctor, "try each step to others, and say how to mend what fails", "Mend"},
-	{"ping", cmd_ping, "measure round trips to a domain's daemon", NULL},
-	{"bench", cmd_bench, "measure messages, calls and streams to another domain", NULL},
-	{"daemon", cmd_daemon, "have the daemon hand over to the program that is installed now", NULL},
-	{"policy", cmd_policy, "which rules are in force, what they decide and have refused", "Policy"},
-	{"exporter", cmd_exporter, "the status for Prometheus, by HTTP", "Export"},
-};
-#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const char help_head[] =
 	"Usage: xenmsg [OPTIONS] COMMAND ...\n"
@@ -72,7 +40,7 @@ static void make_help(char *help, size_t size)
 {
 	size_t used = (size_t)snprintf(help, size, "%s", help_head);
 
-	for (size_t i = 0; i < COMMANDS; i++)
+	for (size_t i = 0; i < commands_count; i++)
 		used += (size_t)snprintf(help + used, size - used, "%s%s  %-10s %s\n",
 					 commands[i].group ? commands[i].group : "",
 					 commands[i].group ? ":\n" : "", commands[i].name, commands[i].text);
@@ -113,7 +81,7 @@ static int main_unknown_command(const char *name)
 		if (strcmp(name, others[i].name) == 0)
 			return cli_usage("", "there is no command '%s'; did you mean '%s'?", name,
 					 others[i].meant);
-	for (size_t i = 0; i < COMMANDS; i++)
+	for (size_t i = 0; i < commands_count; i++)
 		nearest_try(&nearest, commands[i].name);
 	if (nearest.meant)
 		return cli_usage("", "there is no command '%s'; did you mean '%s'?", name, nearest.meant);
@@ -125,7 +93,7 @@ static int main_run(struct cli *cli, int argc, char **argv)
 {
 	char name[16];
 
-	for (size_t i = 0; i < COMMANDS; i++)
+	for (size_t i = 0; i < commands_count; i++)
 		if (strcmp(argv[0], commands[i].name) == 0) {
 			cli->command = commands[i].name;
 			snprintf(name, sizeof(name), "xenmsg-%s", cli->command);
@@ -220,7 +188,7 @@ static void leave_first_process(void)
 
 int main(int argc, char **argv)
 {
-	struct cli cli = {.command = ""};
+	struct cli cli = {.words = argv, .command = ""};
 	const struct cli_option options[] = {{"json", .flag = &cli.json}, {0}};
 	char help[4096];
 	int code;

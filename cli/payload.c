@@ -50,13 +50,22 @@ bool payload_is_utf8(const void *data, size_t size)
 
 char *payload_base64(const void *data, size_t size)
 {
-	size_t length = BASE64_ENCODE_RAW_LENGTH(size);
-	char *text = malloc(length + 1);
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const uint8_t *bytes = data;
+	char *text = malloc((size + 2) / 3 * 4 + 1), *to = text;
 
 	if (!text)
 		return NULL;
-	base64_encode_raw(text, size, data);
-	text[length] = '\0';
+	for (size_t at = 0; at < size; at += 3) {
+		size_t there = size - at < 3 ? size - at : 3;
+		uint32_t three = (uint32_t)bytes[at] << 16;
+
+		three |= there > 1 ? (uint32_t)bytes[at + 1] << 8 : 0;
+		three |= there > 2 ? bytes[at + 2] : 0;
+		for (size_t digit = 0; digit < 4; digit++, three <<= 6)
+			*to++ = digit > there ? '=' : digits[three >> 18 & 63];
+	}
+	*to = '\0';
 	return text;
 }
 

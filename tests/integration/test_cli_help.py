@@ -2,6 +2,7 @@
 """The help of each command fits a terminal, and what it shows as examples is right usage."""
 
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -56,3 +57,15 @@ def test_help_about_what_is_not_there_is_wrong_usage(words):
     text = said(*words, code=EXIT_USAGE)
     assert text.count("\n") == 1
     assert "did you mean 'check'?" in text or "chek" not in words
+
+
+def test_a_short_command_has_no_library_of_long_ones(tmp_path):
+    linked = subprocess.run(["ldd", tool("xenmsg")], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert not re.search("nettle|curses|tinfo|libxen|event_extra", linked), linked
+    # The program that has these commands gets all words, as they were typed, and has their exit status.
+    shutil.copy(tool("xenmsg"), tmp_path)
+    (tmp_path / "xenmsg-more").write_text('#!/bin/sh\nprintf "<%s>" "$@"\nexit 7\n')
+    (tmp_path / "xenmsg-more").chmod(0o755)
+    for words in (["-q", "top", "--once", ""], ["--socket", "no where", "doctor", "2:a b"], ["help", "exporter"]):
+        done = subprocess.run([tmp_path / "xenmsg", *words], stdout=subprocess.PIPE, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout) == (7, "".join(f"<{word}>" for word in words))

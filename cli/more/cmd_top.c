@@ -16,6 +16,7 @@
 #include <wchar.h>
 
 #include "cli/cli.h"
+#include "cli/more/more.h"
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/host_view.h"

@@ -24,6 +24,7 @@
 #include <event2/listener.h>
 
 #include "cli/cli.h"
+#include "cli/more/more.h"
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/interrupt.h"

@@ -35,6 +35,7 @@
 #include <xentoollog.h>
 
 #include "cli/cli.h"
+#include "cli/more/more.h"
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/interrupt.h"
