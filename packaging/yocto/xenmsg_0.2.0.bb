@@ -4,6 +4,7 @@
 # packages. Nobody has built it: what it tells configure is what tests/xen/cross-build and, for musl, the recipe in packaging/alpine
 # tell it.
 SUMMARY = "Messages between programs in different Xen domains"
+HOMEPAGE = "https://xenmsg.invalid"
 LICENSE = "LGPL-2.1-or-later"
 LIC_FILES_CHKSUM = "file://COPYING;md5=4fbd65380cdd255951079008b364516c"
 SRC_URI = "file://xenmsg-${PV}.tar.xz"

@@ -12,7 +12,7 @@ import pytest
 
 from messaging import SOURCES, read_source
 
-FILES = ("MAINTAINERS", "NEWS", "configure.ac", "debian", "packaging", "doc", "bindings/python/pyproject.toml", "bindings/rust/Cargo.toml",
+FILES = ("AUTHORS", "MAINTAINERS", "NEWS", "README.md", "configure.ac", "debian", "packaging", "doc", "bindings/python/pyproject.toml", "bindings/rust/Cargo.toml",
          "bindings/rust/Cargo.lock", "include/xenmsg.h", "tests/integration/test_printed.py", "scripts/release")
 VERSION, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read_source("configure.ac"), re.M)
 
@@ -101,7 +101,9 @@ def test_a_version_is_written_into_all_files(tree):
 def test_an_address_is_written_into_all_files(tree):
     tree.edit("MAINTAINERS", "developers@", "somebody@")
     tree.edit("MAINTAINERS", "security@", "holes@")
-    assert {line.split(":")[0] for line in tree.fails("check")} == {"debian/control", "debian/changelog", "packaging/xenmsg.spec", "doc/security.md"}
+    tree.edit("MAINTAINERS", "invalid/bugs", "invalid/issues")
+    assert {line.split(":")[0] for line in tree.fails("check")} >= {"debian/control", "debian/copyright", "packaging/xenmsg.spec", "doc/security.md",
+                                                                   "AUTHORS", "configure.ac", "bindings/python/pyproject.toml", "doc/xenmsg.1"}
     tree.succeeds("addresses")
     tree.succeeds("check")
     assert "<holes@xenmsg.invalid>" in (tree.path / "doc/security.md").read_text()
@@ -132,6 +134,13 @@ def commit(tree):
     (tree.path / "build-check/passed").write_text(tree.git("rev-parse", "HEAD") + "\n")
 
 
+def give_key(tree, name):
+    """MAINTAINERS has its fingerprint."""
+    said = subprocess.run(["gpg", "--with-colons", "--list-keys", name], env=tree.environment, capture_output=True, text=True, check=True).stdout
+    path = tree.path / "MAINTAINERS"
+    path.write_text(re.sub("^key .*", "key        " + re.search(r"^fpr:+(\w+):", said, re.M)[1], path.read_text(), flags=re.M))
+
+
 HAS_KEYS = pytest.mark.skipif(not shutil.which("gpg") or not shutil.which("git"), reason="gpg or git isn't there")
 
 
@@ -147,6 +156,8 @@ def test_one_key_is_published_which_made_the_signature(signer, tmp_path):
     folder.mkdir()
     (folder / "xenmsg.tar.xz").touch()
     for name in ("somebody", "anybody"):
+        assert re.fullmatch(r"the key is [0-9A-F]{40}, of which MAINTAINERS says nothing: key \w+", tree.fails("sign", str(folder))[0])
+        give_key(tree, name)
         tree.succeeds("sign", str(folder))
         assert keys_in(tree, folder / "key.asc") == [name]
         tree.git("config", "user.signingkey", "anybody@xenmsg.test")
@@ -162,7 +173,12 @@ def test_a_tag_is_signed_of_what_is_ready_and_of_nothing_else(signer):
     for name, unreleased, released in (("NEWS", f"xenmsg {VERSION} (not released)\n", f"xenmsg {VERSION}\n"), ("debian/changelog", "UNRELEASED", "unstable")):
         if unreleased in (tree.path / name).read_text():
             tree.edit(name, unreleased, released)
-    (tree.path / "MAINTAINERS").write_text("maintainer Some Body <somebody@xenmsg.test>\nsecurity holes@xenmsg.test\n")
+    text = (tree.path / "MAINTAINERS").read_text()
+    commit(tree)
+    settings = [line.split(None, 1) for line in text.splitlines() if line[0] != "#"]
+    assert {f"{name} in MAINTAINERS is an example: {value}" for name, value in settings} <= set(tree.fails("tag"))
+    (tree.path / "MAINTAINERS").write_text(text.replace("xenmsg.invalid", "xenmsg.test").replace("security@", "holes@"))
+    give_key(tree, "somebody")
     tree.succeeds("addresses")
     commit(tree)
     for name, before, after, says in (("NEWS", f"xenmsg {VERSION}\n", f"xenmsg {VERSION} (not released)\n", f'NEWS doesn\'t begin with "xenmsg {VERSION}" alone'),

@@ -412,6 +412,7 @@ BLOCKS = {
         "scripts/demo": "it installs compilers and fetches from a mirror; a fresh clone is another matter than packages",
         "[rule]": the_readmes_first_commands_work_for_who_may,
         "struct xenmsg *conn;": "a fragment; the tutorial has a program",
+        "sudo curl": "no release is reached from there: tests/packages/taken runs these lines with what scripts/release make has made",
         "sudo apt-get build-dep": the_readmes_command_installs_it_and_the_daemon_runs_without_a_reboot,
         "./autogen.sh": "from source: scripts/check builds and installs so; its usermod is run by groups_are_given_as_the_readme_says",
     },
