@@ -24,8 +24,8 @@ rust_crate_files = \
 	bindings/rust/src/watch.rs
 EXTRA_DIST += $(rust_crate_files) bindings/rust/Cargo.lock bindings/rust/tests/domain.rs
 
-install-data-hook: install-rust-crate
-uninstall-hook: uninstall-rust-crate
+install-data-hook: install-rust-crate install-go-package
+uninstall-hook: uninstall-rust-crate uninstall-go-package
 .PHONY: install-rust-crate uninstall-rust-crate
 
 # A folder of a registry has checksums of its files, or says that it has none.
@@ -39,7 +39,35 @@ install-rust-crate:
 uninstall-rust-crate:
 	rm -rf "$(DESTDIR)$(rustcratedir)"
 
-clean-local: clean-rust
-.PHONY: clean-rust
-clean-rust:
+# The package for Go, installed as sources where Debian's Go looks for packages: no Go is needed for that. tests/integration/test_go.py
+# builds it.
+gopackagedir = $(datadir)/gocode/src/xenmsg
+go_package_files = \
+	bindings/go/channel.go \
+	bindings/go/conn.go \
+	bindings/go/doc.go \
+	bindings/go/errors.go \
+	bindings/go/frame.go \
+	bindings/go/go.mod \
+	bindings/go/receive.go \
+	bindings/go/send.go \
+	bindings/go/stream.go \
+	bindings/go/topic.go \
+	bindings/go/watch.go
+EXTRA_DIST += $(go_package_files) bindings/go/host_test.go
+
+.PHONY: install-go-package uninstall-go-package
+install-go-package:
+	$(MKDIR_P) "$(DESTDIR)$(gopackagedir)"
+	for file in $(go_package_files); do \
+		$(INSTALL_DATA) "$(srcdir)/$$file" "$(DESTDIR)$(gopackagedir)" || exit 1; \
+	done
+
+uninstall-go-package:
+	rm -rf "$(DESTDIR)$(gopackagedir)"
+
+clean-local: clean-bindings
+.PHONY: clean-bindings
+clean-bindings:
 	rm -rf rust
+	if [ -d go ]; then chmod -R u+w go && rm -rf go; fi

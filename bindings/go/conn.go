@@ -1,0 +1,821 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+
+package xenmsg
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// DefaultSocket is where the daemon listens if neither Dialer.Socket nor $XENMSG_SOCKET says so.
+const DefaultSocket = "/run/xenmsg/xenmsg.sock"
+
+const (
+	helloPatience  = 10 * time.Second
+	outputMax      = 8 << 20 // bytes that a daemon which doesn't read lets wait here before it counts as gone
+	gatherMax      = 128 << 10
+	requestsMax    = 60 // of 64 that the daemon lets be outstanding
+	channelsUsual  = 256
+	idleAfter      = 10 * time.Second
+	cancelPatience = 3 * time.Second
+)
+
+// A Dialer says how to connect. The zero Dialer is what [Dial] uses.
+type Dialer struct {
+	// Socket is the path of the daemon's socket; "": $XENMSG_SOCKET if set, else DefaultSocket.
+	Socket string
+	// Wait lets Dial wait, until its context ends, for a daemon that isn't there.
+	Wait bool
+	// Reconnect lets the connection outlive its daemon: it waits for the next one, and binds, subscribes and
+	// watches there again. What was begun and can't have been handed to the old one waits for it, too.
+	Reconnect bool
+	// OnChange is called for what happens to the connection, by a goroutine of its own, one at a time. Of
+	// several changes of a kind that come meanwhile it is told the last.
+	OnChange func(Change)
+}
+
+// ChangeKind says what has happened to a connection.
+type ChangeKind int
+
+const (
+	// Lost: the daemon has gone. Err says how.
+	Lost ChangeKind = iota + 1
+	// Back: there is a daemon again, and what was bound, subscribed to and watched is so again.
+	Back
+	// Refused: but the new daemon refuses Endpoint, with Err: it is gone.
+	Refused
+	// Renumbered: this domain was restored or migrated, and has another number: Conn.DomID.
+	Renumbered
+	// Listeners: the topic Endpoint, bound with TopicOptions.CountListeners, has Count subscriptions.
+	Listeners
+)
+
+// A Change is something that has happened to a connection.
+type Change struct {
+	Kind     ChangeKind
+	Endpoint string
+	Count    uint64
+	Err      error
+}
+
+// A Conn is a connection to the daemon of this domain. Any number of goroutines may use it.
+type Conn struct {
+	dialer  Dialer
+	path    string
+	life    context.Context // ends by Close, and when the daemon is lost for good
+	kill    context.CancelFunc
+	over    chan struct{} // closed when nothing is read any more
+	workers sync.WaitGroup
+	slots   chan struct{} // for requests
+
+	mu         sync.Mutex
+	sock       *net.UnixConn // nil: there is no daemon now
+	raw        syscall.RawConn
+	closed     bool
+	err        *Error        // why it is lost
+	up         chan struct{} // closed when there is a daemon again
+	domid      uint32
+	maxMessage uint64
+
+	out     []byte // not written yet
+	blocked bool   // the writer is at it
+	writer  chan struct{}
+	tryOut  []byte // what try writes, and how much it has
+	tried   int
+	tryErr  error
+	try     func(uintptr) bool
+
+	channels   map[uint32]*channel
+	toAddress  map[outKey]*channel
+	sendable   []*channel
+	nextNumber uint32
+	ours       int // channels that we have opened
+
+	requests    map[uint32]*request
+	nextRequest uint32
+	boxes       map[string]*inbox
+	listeners   map[string]*Listener
+	watches     map[uint32]*Watch
+	changes     []Change
+	changed     chan struct{}
+	sweeper     *time.Timer
+	reading     bool // what is read is being processed; all is written at its end
+}
+
+// Dial connects to the daemon of this domain.
+func Dial(ctx context.Context) (*Conn, error) { return new(Dialer).Dial(ctx) }
+
+func (d *Dialer) path() string {
+	if d.Socket != "" {
+		return d.Socket
+	}
+	if path := os.Getenv("XENMSG_SOCKET"); path != "" {
+		return path
+	}
+	return DefaultSocket
+}
+
+// Dial connects to the daemon of this domain.
+func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
+	c := &Conn{dialer: *d, path: d.path(), over: make(chan struct{}), slots: make(chan struct{}, requestsMax),
+		writer: make(chan struct{}, 1), changed: make(chan struct{}, 1), boxes: map[string]*inbox{},
+		listeners: map[string]*Listener{}, watches: map[uint32]*Watch{}, up: make(chan struct{})}
+	c.life, c.kill = context.WithCancel(context.Background())
+	c.try = func(fd uintptr) bool {
+		for {
+			c.tried, c.tryErr = syscall.Write(int(fd), c.tryOut)
+			if c.tryErr != syscall.EINTR {
+				return true
+			}
+		}
+	}
+	sock, hello, err := greet(ctx, c.path, 0, d.Wait)
+	if err != nil {
+		return nil, err
+	}
+	c.begin(sock, hello)
+	c.workers.Add(2)
+	go c.run(sock)
+	go c.write()
+	if d.OnChange != nil {
+		go c.tell()
+	}
+	return c, nil
+}
+
+// begin makes the state of a new session.
+func (c *Conn) begin(sock *net.UnixConn, hello welcome) {
+	c.sock, c.domid, c.maxMessage = sock, hello.domid, hello.maxMessage
+	c.raw, _ = sock.SyscallConn() // fails for a closed one only, as what follows
+	c.out, c.blocked, c.err = nil, false, nil
+	c.channels, c.toAddress, c.sendable, c.ours = map[uint32]*channel{}, map[outKey]*channel{}, nil, 0
+	c.requests = map[uint32]*request{}
+	close(c.up)
+}
+
+// greet connects, says HELLO and reads WELCOME, to its last byte and no further. [4]
+func greet(ctx context.Context, path string, flags uint32, waits bool) (*net.UnixConn, welcome, error) {
+	for pause := 10 * time.Millisecond; ; {
+		sock, hello, err := greetOnce(ctx, path, flags)
+		if err == nil || !waits || ctx.Err() != nil ||
+			!errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ENOTCONN) {
+			return sock, hello, err
+		}
+		if !sleep(ctx, pause) {
+			return nil, hello, err
+		}
+		if pause *= 2; pause > time.Second {
+			pause = time.Second
+		}
+	}
+}
+
+func sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// errnoIn finds the errno in what package net returns.
+func errnoIn(err error, otherwise syscall.Errno) syscall.Errno {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return otherwise
+}
+
+func greetOnce(ctx context.Context, path string, flags uint32) (*net.UnixConn, welcome, error) {
+	failed := func(err error) (*net.UnixConn, welcome, error) {
+		said := &Error{Errno: errnoIn(err, syscall.ETIMEDOUT), Fate: NotDone, context: ctx.Err()}
+		var own *Error
+		if errors.As(err, &own) {
+			said = own
+		}
+		if said.Errno == syscall.ENOENT {
+			said.Reason = errorTexts[syscall.ECONNREFUSED]
+		}
+		return nil, welcome{}, said.about("connect to", path)
+	}
+	if err := ctx.Err(); err != nil {
+		return failed(ended(ctx, NotDone))
+	}
+	made, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return failed(err)
+	}
+	sock := made.(*net.UnixConn)
+	release := bound(ctx, sock, helloPatience)
+	_, err = sock.Write(appendHello(nil, flags))
+	hello := welcome{}
+	if err == nil {
+		hello, err = readWelcome(sock)
+	}
+	if release(); err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		sock.Close()
+		return failed(err)
+	}
+	return sock, hello, nil
+}
+
+func readWelcome(sock *net.UnixConn) (welcome, error) {
+	f, err := readFrame(sock)
+	if err != nil {
+		return welcome{}, err
+	}
+	if f.kind == frameGoodbye {
+		return welcome{}, goodbye(f.payload)
+	}
+	if f.kind != frameWelcome {
+		return welcome{}, errProto("frame %d in place of WELCOME", f.kind)
+	}
+	hello, err := decodeWelcome(f.payload)
+	if err == nil && hello.major != 1 {
+		err = &Error{Errno: syscall.EPROTONOSUPPORT, Fate: NotDone}
+	}
+	return hello, err
+}
+
+func goodbye(payload []byte) error {
+	errno, reason, err := decodeGoodbye(payload)
+	if err != nil {
+		return err
+	}
+	if errno == 0 {
+		errno = syscall.ENOTCONN
+	}
+	return &Error{Errno: errno, Fate: NotDone, Reason: reason}
+}
+
+// bound lets a conversation end with its context, or after so long. The function that it returns ends that.
+func bound(ctx context.Context, sock *net.UnixConn, longest time.Duration) func() {
+	deadline := time.Time{}
+	if longest > 0 {
+		deadline = time.Now().Add(longest)
+	}
+	sock.SetDeadline(deadline)
+	if ctx.Done() == nil {
+		return func() { sock.SetDeadline(time.Time{}) }
+	}
+	over, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		select {
+		case <-ctx.Done():
+			sock.SetDeadline(time.Unix(1, 0))
+		case <-over:
+		}
+	}()
+	return func() {
+		close(over)
+		<-gone
+		sock.SetDeadline(time.Time{})
+	}
+}
+
+// readFrame reads one frame and nothing behind it.
+func readFrame(sock *net.UnixConn) (frame, error) {
+	buffer := make([]byte, headerSize, 256)
+	for have := 0; ; {
+		n, err := sock.Read(buffer[have:])
+		if n <= 0 && err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return frame{}, &Error{Errno: syscall.ETIMEDOUT, Fate: NotDone}
+			}
+			return frame{}, &Error{Errno: errnoIn(err, syscall.ENOTCONN), Fate: NotDone}
+		}
+		if have += n; have < len(buffer) {
+			continue
+		}
+		f, size, err := nextFrame(buffer)
+		if err != nil || size > 0 {
+			return f, err
+		}
+		buffer = append(buffer, make([]byte, padded(int(le.Uint32(buffer))))...)
+	}
+}
+
+// DomID returns the number of this program's domain, which changes when the domain is restored or migrated.
+func (c *Conn) DomID() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.domid
+}
+
+// MaxMessage returns the size of the largest message that the local daemon accepts, in bytes.
+func (c *Conn) MaxMessage() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int(c.maxMessage)
+}
+
+// Close ends the connection: all that is under way ends with what is known of it. Streams live on. It must not
+// be called by Dialer.OnChange.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	if !c.closed {
+		c.closed = true
+		if c.sock != nil {
+			c.out = appendFrame(c.out, frameGoodbye, 0, make([]byte, 4))
+			c.flush()
+			// The daemon closes the socket when it has read all: answers that it hasn't read yet get a moment.
+			c.sock.SetDeadline(time.Now().Add(time.Second))
+		}
+		c.kill()
+	}
+	c.mu.Unlock()
+	c.workers.Wait()
+	return nil
+}
+
+// run reads what the daemon says, and looks for the next one where that is wanted.
+func (c *Conn) run(sock *net.UnixConn) {
+	defer c.workers.Done()
+	defer close(c.over)
+	for sock != nil {
+		err := c.read(sock)
+		sock.Close()
+		if !c.lose(err) {
+			break
+		}
+		sock = c.redial()
+	}
+	c.mu.Lock()
+	c.end(c.err)
+	c.mu.Unlock()
+	c.kill()
+}
+
+func (c *Conn) redial() *net.UnixConn {
+	for {
+		sock, hello, err := greet(c.life, c.path, 0, true)
+		if err != nil {
+			if !sleep(c.life, time.Second) {
+				return nil
+			}
+			continue
+		}
+		c.mu.Lock()
+		c.begin(sock, hello)
+		if c.closed { // its deadline was set for the one before
+			sock.SetDeadline(time.Now())
+		}
+		c.mu.Unlock()
+		c.workers.Add(1)
+		go c.rebind()
+		return sock
+	}
+}
+
+func (c *Conn) read(sock *net.UnixConn) *Error {
+	buffer := make([]byte, 2*(headerSize+payloadMax))
+	for have := 0; ; {
+		n, err := sock.Read(buffer[have:])
+		if err != nil {
+			return &Error{Op: "connection", Errno: errnoIn(err, syscall.ENOTCONN), Fate: NotDone}
+		}
+		taken, err := c.takeFrames(buffer[:have+n])
+		if err != nil {
+			var said *Error
+			errors.As(err, &said)
+			return said.about("connection", "")
+		}
+		have = copy(buffer, buffer[taken:have+n])
+	}
+}
+
+func (c *Conn) takeFrames(buffer []byte) (taken int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = true
+	for {
+		f, size, err := nextFrame(buffer[taken:])
+		if err == nil && size > 0 {
+			err = c.takeFrame(f)
+		}
+		if err != nil {
+			c.reading = false
+			c.complain(err)
+			return taken, err
+		}
+		if size == 0 {
+			c.reading = false
+			c.flush()
+			return taken, nil
+		}
+		taken += size
+	}
+}
+
+// complain tells the daemon why the session ends. [1]
+func (c *Conn) complain(err error) {
+	var said *Error
+	if errors.As(err, &said) && said.Op == "protocol" && !c.blocked {
+		payload := append(le.AppendUint32(nil, uint32(said.Errno)), said.Reason...)
+		c.out = appendFrame(c.out, frameGoodbye, 0, payload)
+		c.flush()
+	}
+}
+
+// flush writes what can be written without waiting, and leaves the rest to the writer.
+func (c *Conn) flush() {
+	if c.reading || c.sock == nil {
+		return
+	}
+	if c.blocked {
+		if len(c.out) > outputMax {
+			c.sock.Close()
+		}
+		return
+	}
+	for {
+		c.gather()
+		if len(c.out) == 0 {
+			return
+		}
+		c.tryOut, c.tried, c.tryErr = c.out, 0, nil
+		if err := c.raw.Write(c.try); err != nil {
+			c.tried = 0
+		}
+		if c.tried == len(c.out) {
+			c.out = c.out[:0]
+			continue
+		}
+		if c.tried > 0 {
+			c.out = c.out[:copy(c.out, c.out[c.tried:])]
+		}
+		c.blocked = true
+		select {
+		case c.writer <- struct{}{}:
+		default:
+		}
+		return
+	}
+}
+
+// write writes what the daemon has no room for at the moment.
+func (c *Conn) write() {
+	defer c.workers.Done()
+	var data []byte
+	for {
+		select {
+		case <-c.over:
+			return
+		case <-c.writer:
+		}
+		c.mu.Lock()
+		for sock := c.sock; sock != nil && sock == c.sock && c.blocked; {
+			data, c.out = c.out, data[:0]
+			c.mu.Unlock()
+			_, err := sock.Write(data)
+			c.mu.Lock()
+			if err != nil { // the reader learns of it, too
+				sock.Close()
+				break
+			}
+			if sock == c.sock && len(c.out) == 0 {
+				c.blocked = false
+				c.flush()
+			}
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *Conn) gather() {
+	for len(c.sendable) > 0 && len(c.out) < gatherMax {
+		ch := c.sendable[0]
+		c.sendable = c.sendable[:copy(c.sendable, c.sendable[1:])]
+		ch.isSendable = false
+		c.out = ch.appendData(c.out)
+		ch.mayBeSendable()
+		ch.endIfDone()
+	}
+}
+
+// lose ends all that the daemon was to do. It returns whether the next one is looked for.
+func (c *Conn) lose(err *Error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		err = &Error{Op: "connection", Errno: syscall.ECANCELED, Fate: NotDone}
+	}
+	c.sock, c.err, c.up, c.out = nil, err, make(chan struct{}), nil
+	for _, ch := range c.channels {
+		ch.lose()
+	}
+	for number, request := range c.requests {
+		delete(c.requests, number)
+		request.settle(err, nil)
+		<-c.slots
+	}
+	for _, l := range c.listeners {
+		l.waiting = nil
+	}
+	if c.sweeper != nil {
+		c.sweeper.Stop()
+		c.sweeper = nil
+	}
+	if c.closed || !c.dialer.Reconnect {
+		return false
+	}
+	c.note(Change{Kind: Lost, Err: err})
+	return true
+}
+
+// end ends what waits for messages, streams and events.
+func (c *Conn) end(err *Error) {
+	if c.closed {
+		err = &Error{Op: "connection", Errno: syscall.ECANCELED, Fate: NotDone}
+	}
+	c.err, c.dialer.Reconnect = err, false
+	for _, box := range c.boxes {
+		box.end(err.about("receive", box.name))
+	}
+	for _, l := range c.listeners {
+		l.end(err.about("accept", l.name))
+	}
+	for _, w := range c.watches {
+		w.end(err.about("watch", w.pattern))
+	}
+}
+
+// rebind asks a new daemon for all that the old one had.
+func (c *Conn) rebind() {
+	defer c.workers.Done()
+	c.mu.Lock()
+	again := make([]rebound, 0, len(c.boxes)+len(c.listeners)+len(c.watches))
+	for _, box := range c.boxes {
+		if box.isBound {
+			again = append(again, box)
+		}
+	}
+	for _, l := range c.listeners {
+		if l.isBound {
+			again = append(again, l)
+		}
+	}
+	for _, w := range c.watches {
+		again = append(again, w)
+	}
+	c.mu.Unlock()
+	for _, each := range again {
+		err := each.bindAgain(c.life)
+		var said *Error
+		if !errors.As(err, &said) {
+			continue
+		}
+		c.mu.Lock()
+		if c.sock == nil || c.closed {
+			c.mu.Unlock()
+			return
+		}
+		each.end(said)
+		c.note(Change{Kind: Refused, Endpoint: said.Address, Err: said})
+		c.mu.Unlock()
+	}
+	c.mu.Lock()
+	c.note(Change{Kind: Back})
+	c.mu.Unlock()
+}
+
+type rebound interface {
+	bindAgain(ctx context.Context) error
+	end(err *Error)
+}
+
+// note keeps a change for OnChange, one of each kind and endpoint.
+func (c *Conn) note(change Change) {
+	if c.dialer.OnChange == nil {
+		return
+	}
+	for i, other := range c.changes {
+		if other.Kind == change.Kind && other.Endpoint == change.Endpoint {
+			c.changes = append(c.changes[:i], c.changes[i+1:]...)
+			break
+		}
+	}
+	c.changes = append(c.changes, change)
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Conn) tell() {
+	for {
+		select {
+		case <-c.over:
+			return
+		case <-c.changed:
+		}
+		for {
+			c.mu.Lock()
+			if len(c.changes) == 0 {
+				c.mu.Unlock()
+				break
+			}
+			change := c.changes[0]
+			c.changes = append(c.changes[:0], c.changes[1:]...)
+			c.mu.Unlock()
+			c.dialer.OnChange(change)
+		}
+	}
+}
+
+// ---- requests [3] ----
+
+type request struct {
+	done    chan struct{}
+	err     *Error
+	payload []byte
+	late    func() // undoes what nobody waits for any more
+}
+
+func (r *request) settle(err *Error, payload []byte) {
+	r.err, r.payload = err, payload
+	close(r.done)
+}
+
+// request asks the daemon for something. `late` is called, with the lock, if it is granted too late.
+func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payload []byte, late func()) ([]byte, error) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ended(ctx, NotDone).about(op, about)
+	}
+	c.mu.Lock()
+	if c.sock == nil || c.closed {
+		err := c.gone()
+		c.mu.Unlock()
+		<-c.slots
+		return nil, err.about(op, about)
+	}
+	c.nextRequest++
+	r := &request{done: make(chan struct{})}
+	c.requests[c.nextRequest] = r
+	c.out = appendFrame(c.out, kind, c.nextRequest, payload)
+	c.flush()
+	c.mu.Unlock()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		c.mu.Lock()
+		select {
+		case <-r.done:
+		default:
+			r.late = late
+			c.mu.Unlock()
+			return nil, ended(ctx, Unknown).about(op, about)
+		}
+		c.mu.Unlock()
+	}
+	if r.err != nil {
+		return nil, r.err.about(op, about)
+	}
+	return r.payload, nil
+}
+
+// gone is why nothing can be begun. With the lock.
+func (c *Conn) gone() *Error {
+	if c.closed {
+		return &Error{Errno: syscall.ECANCELED, Fate: NotDone}
+	}
+	return &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+}
+
+// await waits until there is a daemon, where the connection outlives one. With the lock, which it gives back
+// meanwhile.
+func (c *Conn) await(ctx context.Context) *Error {
+	for c.sock == nil || c.closed {
+		if c.closed || !c.dialer.Reconnect {
+			return c.gone()
+		}
+		up := c.up
+		c.mu.Unlock()
+		select {
+		case <-up:
+		case <-c.life.Done():
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
+		if ctx.Err() != nil {
+			return ended(ctx, NotDone)
+		}
+	}
+	return nil
+}
+
+func (c *Conn) tellDaemon(kind uint8, text string) {
+	if c.sock == nil || c.closed {
+		return
+	}
+	c.nextRequest++
+	c.out = appendFrame(c.out, kind, c.nextRequest, []byte(text))
+	c.flush()
+}
+
+// Ping measures a round trip between the local daemon and that of a domain.
+func (c *Conn) Ping(ctx context.Context, domain string) (time.Duration, error) {
+	for {
+		payload, err := c.request(ctx, "ping", domain, frameProbe, []byte(domain), nil)
+		if errors.Is(err, syscall.EAGAIN) {
+			continue // the daemon has handed over
+		}
+		if err != nil {
+			return 0, err
+		}
+		took, err := decodeOne(payload, "REPLY")
+		return time.Duration(took), err
+	}
+}
+
+// ---- what comes ----
+
+func (c *Conn) takeFrame(f frame) error {
+	switch f.kind {
+	case frameGoodbye:
+		return goodbye(f.payload)
+	case frameReply:
+		return c.takeReply(f)
+	case frameOpen:
+		return c.takeOpen(f)
+	case frameIncoming:
+		in, err := decodeIncoming(f.payload)
+		if l := c.listeners[in.peer.Endpoint]; err == nil && l != nil {
+			l.put(in)
+		}
+		return err
+	case frameEvent:
+		return c.takeEvent(f)
+	case frameSelf:
+		domid, err := decodeU32(f.payload, "SELF")
+		c.domid = domid
+		c.note(Change{Kind: Renumbered})
+		return err
+	case frameListeners:
+		count, err := decodeOne(f.payload, "LISTENERS")
+		if err == nil {
+			c.note(Change{Kind: Listeners, Endpoint: string(f.payload[8:]), Count: count})
+		}
+		return err
+	case frameOpened, frameData, frameCredit, frameFin, frameReset, frameCancel, frameCancelled, frameWithdraw,
+		frameReassigned, frameSender:
+		return c.takeOfChannel(f)
+	}
+	if f.kind >= 128 {
+		return nil
+	}
+	return errProto("frame of type %d", f.kind)
+}
+
+func (c *Conn) takeReply(f frame) error {
+	errno, payload, err := decodeReply(f.payload)
+	r := c.requests[f.channel]
+	if err != nil || r == nil { // nobody waits for that of UNBIND
+		return err
+	}
+	delete(c.requests, f.channel)
+	<-c.slots
+	if errno != 0 {
+		r.settle(&Error{Errno: errno, Fate: NotDone, Reason: string(payload)}, nil)
+		return nil
+	}
+	r.settle(nil, append([]byte(nil), payload...))
+	if r.late != nil {
+		r.late()
+	}
+	return nil
+}
+
+func (c *Conn) takeOfChannel(f frame) error {
+	ch := c.channels[f.channel]
+	if ch == nil {
+		switch f.kind {
+		case frameData:
+			return errProto("DATA for channel %d, which doesn't exist", f.channel)
+		case frameReset: // of a channel that has ended
+			r, err := decodeReset(f.payload)
+			c.out = appendReset(c.out, f.channel, r.errno, false, 0)
+			return err
+		}
+		return nil
+	}
+	if ch.resetSent && f.kind != frameReset {
+		return nil
+	}
+	return ch.take(f)
+}

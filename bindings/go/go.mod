@@ -1,0 +1,3 @@
+module xenmsg
+
+go 1.19

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The package for Go: its tests, which have two domains, its words beside the library's, its examples and its page."""
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from messaging import BUILDDIR, PATIENCE, SOURCES, read_source
+
+PACKAGE = os.path.join(SOURCES, "bindings", "go")
+if not shutil.which("go"):
+    pytest.skip("there is no go", allow_module_level=True)
+# Nothing is fetched; the cache is the build's own.
+ENVIRONMENT = {"GOCACHE": os.path.join(BUILDDIR, "go", "cache"), "GOPROXY": "off", "GOFLAGS": "-mod=mod", "GO111MODULE": "on", "GOTOOLCHAIN": "local"}
+
+
+def go(*words, where=PACKAGE, **environment):
+    done = subprocess.run(["go", *words], cwd=where, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env=dict(os.environ, **ENVIRONMENT, **environment))
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_it_is_as_gofmt_vet_and_staticcheck_want_it():
+    assert subprocess.run(["gofmt", "-l", PACKAGE], check=True, capture_output=True).stdout == b""
+    go("vet", "./...")
+    if shutil.which("go-staticcheck"):
+        done = subprocess.run(["go-staticcheck", "./..."], cwd=PACKAGE, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=dict(os.environ, **ENVIRONMENT))
+        assert done.returncode == 0, done.stdout
+
+
+def test_it_needs_no_c_and_builds_for_others():
+    go("build", "./...", CGO_ENABLED="0", GOARCH="arm")
+
+
+def test_what_it_promises_in_two_domains(one, two):
+    """With the race detector, where there is a C compiler for that."""
+    program = os.path.join(BUILDDIR, "go", "xenmsg.test")
+    go("test", "-c", "-race", "-o", program)
+    done = subprocess.run([program, "-test.timeout", f"{300 * PATIENCE:.0f}s"], cwd=PACKAGE, check=False, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, env=dict(os.environ, XENMSG_TEST_1=one.socket, XENMSG_TEST_2=two.socket))
+    assert done.returncode == 0, done.stdout[-20000:]
+
+
+def test_its_words_for_errors_are_the_librarys():
+    library = ctypes.CDLL(os.path.join(BUILDDIR, ".libs", "libxenmsg.so.1"))
+    library.xenmsg_error_text.restype = ctypes.c_char_p
+    words = re.findall(r'syscall\.(E\w+):\s+"(.*)",', read_source("bindings", "go", "errors.go"))
+    assert len(words) > 15
+    assert words == [(name, library.xenmsg_error_text(getattr(errno, name)).decode()) for name, _ in words]
