@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/descriptors.h"
+#include "base/fd_parcel.h"
 #include "wire/bytes.h"
 
 /* The frame: magic, format, number of descriptors, bytes of all; the descriptors; then sections, each with
@@ -25,6 +26,8 @@ static const uint8_t magic[8] = {'x', 'e', 'n', 'm', 's', 'g', 'd', '\n'};
 
 void image_fail(struct image *image, int error)
 {
+	if (!image->error && image->on_error)
+		image->on_error(image->userdata, error);
 	if (!image->error)
 		image->error = error;
 }
@@ -371,6 +374,19 @@ int image_open_carried(struct image *image, int fd, const int *fds, uint32_t cou
 		return r;
 	descriptors_close(fds, count);
 	return image->error = r < 0 ? r : -EBADF;
+}
+
+int image_carry(const struct image *image)
+{
+	int *fds = calloc(image->fd_count + 1, sizeof(*fds)), r;
+
+	if (!fds)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < image->fd_count; i++)
+		fds[i] = image->is_read ? image->fds[i].fd : (int)image->fds[i].number;
+	r = fd_parcel_fill(fds, image->fd_count);
+	free(fds);
+	return r;
 }
 
 int image_add_rest(struct image *image, int fd)

@@ -100,6 +100,9 @@ struct image_piece {
 struct image {
 	bool is_read; /* else it is being made */
 	int error;    /* a negative errno; 0: all is well so far */
+	/* Hears of an error of one that is read before anybody acts on it; NULL: nobody does. */
+	void (*on_error)(void *userdata, int error);
+	void *userdata;
 	uint8_t *data;
 	size_t size, capacity;
 	struct image_piece *pieces;
@@ -127,6 +130,9 @@ int image_open(struct image *image, int fd);
 /* The same, of one whose descriptors have come as others: `fds`, `count` of them, in the order of its list,
  * which are the image's from now on, also after an error other than -ENOMEM. */
 int image_open_carried(struct image *image, int fd, const int *fds, uint32_t count);
+/* Returns a socket that carries all descriptors of the image (fd_parcel.h), close-on-exec, or a negative
+ * errno. */
+int image_carry(const struct image *image);
 /* Returns a descriptor of one that was read that nobody has taken, and that is the caller's now; -1: there is
  * none. */
 int image_take_rest(struct image *image);

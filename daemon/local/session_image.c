@@ -120,6 +120,11 @@ static void pumped_image(struct image *image, struct session *session)
 	to = private_ring_view(session->to_socket);
 	hop_ring_image(image, &from);
 	hop_ring_image(image, &to);
+	if (!image->is_read)
+		return;
+	session->write_event = session_new_write_event(session);
+	if (!session->write_event)
+		image_fail(image, -ENOMEM);
 }
 
 /* --- with shared memory ----------------------------------------------------------------------- */
@@ -228,6 +233,8 @@ static void shared_image(struct image *image, struct session *session)
 		return;
 	session_find_rings(session);
 	hop_set_kind(session->hop, session->is_mux ? HOP_MUX : HOP_SHARED);
+	if (session_await_memory(session) < 0)
+		image_fail(image, -ENOMEM);
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
@@ -306,12 +313,8 @@ static int pump_again(struct session *session)
 	struct hop_rings rings = {.adopt = true};
 	struct ring_view in = private_ring_view(session->from_socket),
 			 out = private_ring_view(session->to_socket);
-	int r;
+	int r = ring_writer_init(&session->pump_in, &in, true);
 
-	session->write_event = session_new_write_event(session);
-	if (!session->write_event)
-		return -ENOMEM;
-	r = ring_writer_init(&session->pump_in, &in, true);
 	if (r == 0)
 		r = ring_reader_init(&session->pump_out, &out, true);
 	ring_reader_arm(&session->pump_out, 1);
@@ -344,7 +347,7 @@ void session_go_on(struct session *session)
 	if (session->state != RUNNING)
 		return;
 	event_del(session->greeting_timer);
-	r = session->memory ? session_await_memory(session) : pump_again(session);
+	r = session->memory ? 0 : pump_again(session);
 	if (r < 0) {
 		session_cut_off(session, r, CANT_GO_ON);
 		return;

@@ -118,14 +118,14 @@ void stream_image(struct image *image, struct stream *stream)
 	rings_image(image, stream->rings);
 	if (!image->error)
 		hop_image(image, &stream->hop);
+	if (image->is_read && !image->error && stream->fd >= 0 && stream_watch_socket(stream, stream->fd) < 0)
+		image_fail(image, -ENOMEM);
 }
 
 int stream_go_on(struct stream *stream)
 {
-	int r = stream->fd < 0 ? 0 : stream_watch_socket(stream, stream->fd);
+	int r = stream->state == UNTOLD ? 0 : stream_attach(stream, true);
 
-	if (r == 0 && stream->state != UNTOLD)
-		r = stream_attach(stream, true);
 	if (r < 0)
 		return r;
 	stream->readable = stream->has_news = stream->in_doubt = true;

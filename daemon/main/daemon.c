@@ -304,6 +304,7 @@ int daemon_new(struct daemon **out, const struct config *config, const struct da
 		return r;
 	daemon->singleton = daemon->gateway_socket = -1;
 	daemon->inherited = program->inherited;
+	daemon->program = program;
 	daemon->sockets = HANDED_OVER_NOTHING;
 	daemon->started_ms = clock_ms();
 	daemon->config = *config;

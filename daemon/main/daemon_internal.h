@@ -35,6 +35,7 @@
 struct event;
 struct event_base;
 struct renewal;
+struct daemon_program;
 
 struct daemon {
 	struct self self;
@@ -80,6 +81,7 @@ struct daemon {
 
 	/* handing over (handover.h, renewal.h) */
 	struct inherited inherited;
+	const struct daemon_program *program;
 	struct handover *handover; /* NULL: there is no image to read */
 	struct renewal *renewal;
 	struct question *renewal_asked_by; /* which waits for its answer; NULL: nobody does any more */
@@ -158,6 +160,11 @@ void reload_recheck_channels(struct daemon *daemon);
 /* Lets them go on, under this domain's new number, until names, which a restore has made unknown, are known
  * again. */
 void reload_restart_channels(struct daemon *daemon, uint32_t was);
+
+/* handover.c: lets the next program have these descriptors, and says which they are. */
+struct inherited handover_let_inherit(const struct daemon *daemon, int image);
+/* Nobody runs the loop any more, so what these tell others isn't heard. */
+void handover_leave_xen(struct daemon *daemon);
 
 /* --- the head of the image, which handover.c writes and handover_take.c reads */
 /* Its maker, and how many programs, links and topics it has. */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,6 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "base/fd_parcel.h"
 #include "base/image.h"
 #include "base/notify.h"
 #include "daemon/activation/activation.h"
@@ -48,8 +48,12 @@
 
 void inherited_print(const struct inherited *inherited, char text[INHERITED_TEXT_SIZE])
 {
-	snprintf(text, INHERITED_TEXT_SIZE, "%d:%d:%d:%d:%d", inherited->image, inherited->programs,
-		 inherited->gateway, inherited->lock, inherited->are_ours);
+	int size = snprintf(text, INHERITED_TEXT_SIZE, "%d:%d:%d:%d:%d", inherited->image,
+			    inherited->programs, inherited->gateway, inherited->lock, inherited->are_ours);
+
+	if (inherited->parcel >= 0)
+		snprintf(text + size, INHERITED_TEXT_SIZE - (size_t)size, ":%d:%" PRIu64, inherited->parcel,
+			 inherited->lacks_since_ms);
 }
 
 bool inherited_parse(const char *text, struct inherited *inherited)
@@ -57,8 +61,10 @@ bool inherited_parse(const char *text, struct inherited *inherited)
 	char again[INHERITED_TEXT_SIZE];
 	int are_ours;
 
-	if (sscanf(text, "%d:%d:%d:%d:%d", &inherited->image, &inherited->programs, &inherited->gateway,
-		   &inherited->lock, &are_ours) != 5)
+	inherited->parcel = -1;
+	if (sscanf(text, "%d:%d:%d:%d:%d:%d:%" SCNu64, &inherited->image, &inherited->programs,
+		   &inherited->gateway, &inherited->lock, &are_ours, &inherited->parcel,
+		   &inherited->lacks_since_ms) < 5)
 		return false;
 	inherited->are_ours = are_ours == 1;
 	inherited_print(inherited, again);
@@ -206,18 +212,22 @@ static int handover_inherit(int fd)
 	return fd < 0 || fcntl(fd, F_SETFD, 0) == 0 ? 0 : -errno;
 }
 
-/* Returns a socket that carries the descriptors of the image, or a negative errno. */
-static int handover_carry(const struct image *image)
+struct inherited handover_let_inherit(const struct daemon *daemon, int image)
 {
-	int *fds = calloc(image->fd_count + 1, sizeof(*fds)), r;
+	struct inherited inherited = {
+		.image = image,
+		.programs = local_listener(daemon->local),
+		.gateway = daemon->gateway_socket,
+		.lock = daemon->singleton,
+		.are_ours = !local_is_handed_over(daemon->local),
+		.parcel = -1,
+	};
 
-	if (!fds)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < image->fd_count; i++)
-		fds[i] = (int)image->fds[i].number;
-	r = fd_parcel_fill(fds, image->fd_count);
-	free(fds);
-	return r;
+	handover_inherit(inherited.image);
+	handover_inherit(inherited.programs);
+	handover_inherit(inherited.gateway);
+	handover_inherit(inherited.lock);
+	return inherited;
 }
 
 /* Makes the image, and lets the next program have its descriptors: it inherits them, or there is a parcel.
@@ -233,7 +243,7 @@ static int make_image(struct daemon *daemon, struct head *head, int memfd, int *
 	fd = image_seal(&image);
 	for (uint32_t i = 0; fd >= 0 && !parcel && i < image.fd_count; i++)
 		handover_inherit((int)image.fds[i].number);
-	if (fd >= 0 && parcel && (*parcel = handover_carry(&image)) < 0) {
+	if (fd >= 0 && parcel && (*parcel = image_carry(&image)) < 0) {
 		close(fd);
 		fd = *parcel;
 	}
@@ -281,8 +291,7 @@ static int prepare_image(struct daemon *daemon, int *parcel)
 	return make_image(daemon, &head, memfd, parcel);
 }
 
-/* Nobody runs the loop any more, so what these tell others isn't heard. */
-static void leave_xen(struct daemon *daemon)
+void handover_leave_xen(struct daemon *daemon)
 {
 	store_leave_watches(daemon->store);
 	peers_hand_over(daemon->peers);
@@ -307,7 +316,7 @@ int handover_store(struct daemon *daemon)
 		return r;
 	}
 	activations_stop_commands(daemon->activations);
-	leave_xen(daemon);
+	handover_leave_xen(daemon);
 	return r;
 }
 
@@ -330,17 +339,7 @@ int handover_make(struct daemon *daemon, struct inherited *inherited)
 		handover_stay(daemon);
 		return image;
 	}
-	*inherited = (struct inherited){
-		.image = image,
-		.programs = local_listener(daemon->local),
-		.gateway = daemon->gateway_socket,
-		.lock = daemon->singleton,
-		.are_ours = !local_is_handed_over(daemon->local),
-	};
-	handover_inherit(inherited->image);
-	handover_inherit(inherited->programs);
-	handover_inherit(inherited->gateway);
-	handover_inherit(inherited->lock);
-	leave_xen(daemon);
+	*inherited = handover_let_inherit(daemon, image);
+	handover_leave_xen(daemon);
 	return 0;
 }

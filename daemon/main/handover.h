@@ -16,8 +16,10 @@
  * Where the service is restarted, it is another process, and systemd keeps image and descriptors in between
  * (its descriptor store).
  *
- * What the next one can't take of an image ends the owner of that. If its frame is wrong, or nobody knows who
- * does, all of its programs are told that their daemon has gone, and it begins afresh.
+ * Nothing is told to anybody before the image was read. So a program that lacks memory or a descriptor while
+ * it reads runs itself once more with the same image. What the next one can't take of an image ends the owner
+ * of that. If its frame is wrong, or nobody knows who does, all of its programs are told that their daemon
+ * has gone, and it begins afresh.
  */
 
 #include <stdbool.h>
@@ -29,11 +31,15 @@ struct daemon;
 struct inherited {
 	int image, programs, gateway, lock; /* descriptors */
 	bool are_ours;			    /* the sockets aren't the service manager's */
+	/* From a program that has begun to read the image, and lacked something: the descriptors of the image
+	 * (base/fd_parcel.h), and when that was, as clock_ms() says it. Else -1 and 0. */
+	int parcel;
+	uint64_t lacks_since_ms;
 };
 
 /* Reads what inherited_print() has written. False: it is something else. */
 bool inherited_parse(const char *text, struct inherited *inherited);
-#define INHERITED_TEXT_SIZE 64
+#define INHERITED_TEXT_SIZE 96
 void inherited_print(const struct inherited *inherited, char text[INHERITED_TEXT_SIZE]);
 
 /* How many bytes an image has now, about, of which there would be many. */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/descriptors.h"
 #include "base/fd_parcel.h"
 #include "base/image.h"
@@ -25,7 +26,9 @@
 #include "daemon/local/local.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
+#include "daemon/main/daemon.h"
 #include "daemon/main/daemon_internal.h"
+#include "daemon/main/renewal.h"
 #include "daemon/main/startup.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
@@ -37,6 +40,8 @@
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
 
+#define LACK_PAUSE_MS 100
+
 /* An image that is being read. */
 struct handover {
 	struct image image;
@@ -46,6 +51,9 @@ struct handover {
 	struct image_hops hops;
 	struct head head;
 	struct channel *channel; /* that was read last, NULL: none */
+	int spare;		 /* a parcel of all descriptors, until the image was read; 0: none */
+	char again[INHERITED_TEXT_SIZE];
+	char **arguments; /* of the program that begins once more; NULL: it can't */
 };
 
 /* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before
@@ -107,24 +115,7 @@ static int new_handover(struct daemon *daemon)
 	return daemon->handover ? 0 : -ENOMEM;
 }
 
-static int open_image(struct daemon *daemon)
-{
-	struct handover *handover;
-	int r = new_handover(daemon);
-
-	if (r < 0)
-		return r;
-	handover = daemon->handover;
-	if (!handover->is_open && image_open(&handover->image, daemon->inherited.image) == -ENOMEM) {
-		image_free(&handover->image);
-		return -ENOMEM;
-	}
-	handover->is_open = true;
-	r = handover_take_read_head(daemon, handover);
-	return r == 0 && handover->image.error ? find_inherited(&handover->image) : r;
-}
-
-/* Takes out of the parcel what the service manager has kept there. */
+/* Takes out of the parcel what the service manager has kept there, or a program that has begun once more. */
 static int open_carried(struct handover *handover, int image, int parcel)
 {
 	int r = parcel < 0 ? -EBADF : fd_parcel_empty(parcel, &handover->fds, &handover->fd_count);
@@ -137,6 +128,33 @@ static int open_carried(struct handover *handover, int image, int parcel)
 		return 0;
 	image_free(&handover->image);
 	return r;
+}
+
+/* Takes the image that was inherited, and the parcel with it if there is one. */
+static int open_image(struct daemon *daemon)
+{
+	struct inherited *inherited = &daemon->inherited;
+	struct handover *handover;
+	int r = new_handover(daemon);
+
+	if (r < 0)
+		return r;
+	handover = daemon->handover;
+	if (!handover->is_open && inherited->parcel >= 0) {
+		r = open_carried(handover, inherited->image, inherited->parcel);
+	} else if (!handover->is_open && image_open(&handover->image, inherited->image) == -ENOMEM) {
+		image_free(&handover->image);
+		r = -ENOMEM;
+	}
+	if (r < 0)
+		return r;
+	handover->is_open = true;
+	r = handover_take_read_head(daemon, handover);
+	if (r < 0)
+		return r;
+	descriptors_close(&inherited->parcel, 1);
+	inherited->parcel = -1;
+	return handover->image.error ? find_inherited(&handover->image) : 0;
 }
 
 /* Takes what the service manager has kept, which it forgets: should this daemon crash, the next one finds
@@ -182,6 +200,7 @@ void handover_free(struct daemon *daemon)
 	free(handover->hops.states);
 	free(handover->hops.spoilt);
 	free(handover->fds);
+	free(handover->arguments);
 	free(handover);
 	if (daemon->inherited.image >= 0)
 		close(daemon->inherited.image);
@@ -192,7 +211,8 @@ void handover_free(struct daemon *daemon)
 int handover_take(struct daemon *daemon)
 {
 	const struct inherited *inherited = &daemon->inherited;
-	const int fds[] = {inherited->image, inherited->programs, inherited->gateway, inherited->lock};
+	const int fds[] = {inherited->image, inherited->programs, inherited->gateway, inherited->lock,
+			   inherited->parcel};
 	int r;
 
 	if (inherited->programs < 0) {
@@ -394,6 +414,58 @@ static int handover_take_lose(struct daemon *daemon, struct handover *handover, 
 	return r < 0 ? r : 0;
 }
 
+/* --- once more ---------------------------------------------------------------------------------- */
+
+/* A lack passes, and nobody has been told anything: this program begins once more. What was taken of the
+ * image, and may be closed by now, lies in the parcel. Returns if it has no time for that, or can't. */
+static void begin_again(void *userdata, int error)
+{
+	struct daemon *daemon = userdata;
+	struct handover *handover = daemon->handover;
+	uint64_t now = clock_ms(), since = daemon->inherited.lacks_since_ms;
+	struct inherited inherited;
+
+	/* A share that is used up is no lack. */
+	if (!handover->arguments || error == -ENOBUFS || startup_error(error, 0) == 0 ||
+	    (since && now - since > STARTUP_LACKS_MS))
+		return;
+	if (!since)
+		log_warning(STARTUP_WAITS "there is what this daemon lacks: %s", strerror(-error));
+	inherited = handover_let_inherit(daemon, daemon->inherited.image);
+	inherited.parcel = handover->spare;
+	inherited.lacks_since_ms = since ? since : now;
+	fcntl(inherited.parcel, F_SETFD, 0);
+	inherited_print(&inherited, handover->again);
+	handover_leave_xen(daemon);
+	startup_pause(since ? LACK_PAUSE_MS : 0);
+	execv("/proc/self/exe", handover->arguments);
+	log_error("can't start this program again: %s", strerror(errno));
+	exit(EXIT_FAILURE);
+}
+
+/* Makes what this program needs to read the image once more. Without it a lack ends its owner. */
+static void prepare_again(struct daemon *daemon, struct handover *handover)
+{
+	const struct daemon_program *program = daemon->program;
+	char **known = renewal_arguments(program->argv, "--program", program->path);
+
+	handover->image.on_error = begin_again;
+	handover->image.userdata = daemon;
+	handover->spare = image_carry(&handover->image);
+	if (known && handover->spare > 0)
+		handover->arguments = renewal_arguments(known, "--take-over", handover->again);
+	free(known);
+}
+
+/* The image was read, so nobody needs its descriptors a second time. The last close of one may take long. */
+static void forget_again(struct daemon *daemon, struct handover *handover)
+{
+	if (handover->spare > 0)
+		work_pool_close_socket(&daemon->board, handover->spare, NULL);
+	handover->spare = 0;
+	handover->image.on_error = NULL;
+}
+
 static void read_image(struct daemon *daemon, struct handover *handover)
 {
 	const struct head *head = &handover->head;
@@ -421,6 +493,8 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	image_expect(image, image_next(image) == 0);
 	if (!image->error && topics_lose_unfit(&handover->hops) < 0)
 		image_fail(image, -ENOMEM);
+	if (!image->error)
+		begin_again(daemon, questions_go_on(daemon->questions, false));
 }
 
 static void handover_take_end_session(void *userdata, struct session *session)
@@ -462,7 +536,7 @@ static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, 
 		if (image_hops_has(hops, i))
 			session_go_on(local_in_image(hops, i));
 	image_hops_end(hops);
-	questions_go_on(daemon->questions);
+	questions_go_on(daemon->questions, true);
 	topics_go_on(daemon->topics);
 	streams_go_on(daemon->streams);
 	activations_go_on(daemon->activations);
@@ -500,7 +574,9 @@ int handover_read(struct daemon *daemon)
 	image_expect(&handover->image, (handover->head.self.domid == 0) == (domid == 0));
 	if (!handover->image.error) {
 		daemon->self.domid = handover->head.self.domid;
+		prepare_again(daemon, handover);
 		read_image(daemon, handover);
+		forget_again(daemon, handover);
 	}
 	if (handover->image.error) {
 		daemon->self.domid = domid;

@@ -33,7 +33,7 @@ enum {
 	EXIT_NO_XEN = 3, /* the unit doesn't restart the daemon after this one and EXIT_USAGE */
 };
 
-static const struct inherited nothing_inherited = {-1, -1, -1, -1, false};
+static const struct inherited nothing_inherited = {-1, -1, -1, -1, false, -1, 0};
 
 struct daemon_arguments {
 	const char *config;

@@ -32,6 +32,7 @@
 /* A daemon that stops waits no longer for XenStore to say that there was no restore. After one it was silent
  * for up to 4 s. */
 #define STOP_ANSWER_MS 1000
+#define STOP_PAUSE_NS  500000
 
 /* For so long a port has been out of use before XenStore is asked whether there was a restore. A save makes
  * domain 0 unmap, and so ports retire, up to 0.2 s before it. If XenStore were asked then, its answer could
@@ -143,6 +144,7 @@ static void check_domid(struct daemon *daemon)
 		return;
 	/* Else the links would stay those of the other host. */
 	daemon->checking_domid = false;
+	daemon->check_domid_again = true;
 	timer_set(daemon->retired_timer, RETRY_EACH_MS);
 }
 
@@ -192,25 +194,21 @@ bool restore_on_own_leaf_gone(void *userdata)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-static void on_stop_limit(evutil_socket_t fd, short what, void *userdata)
-{
-}
-
 void restore_before_stop(struct daemon *daemon)
 {
-	struct event *limit = NULL;
+	const struct timespec pause = {.tv_nsec = STOP_PAUSE_NS};
+	uint64_t end = clock_ms() + STOP_ANSWER_MS;
 
 	daemon->stopping = true;
 	if (daemon->self.domid == 0 || daemon->failed || !vchan_host_has_ports(daemon->host))
 		return;
-	limit = evtimer_new(daemon->base, on_stop_limit, NULL);
-	if (!limit || timer_set(limit, STOP_ANSWER_MS) < 0)
-		goto out; /* then nothing is certain */
 	check_domid(daemon);
-	while (daemon->checking_domid && evtimer_pending(limit, NULL))
-		event_base_loop(daemon->base, EVLOOP_ONCE);
-out:
-	free_event(limit);
+	while ((daemon->checking_domid || daemon->check_domid_again) && clock_ms() < end) {
+		nanosleep(&pause, NULL); /* it needs no memory, as a timer would */
+		event_base_loop(daemon->base, EVLOOP_NONBLOCK);
+		if (!daemon->checking_domid && daemon->check_domid_again)
+			check_domid(daemon);
+	}
 }
 
 void restore_instead_of_stop(struct daemon *daemon)

@@ -24,11 +24,8 @@
 #include "wire/address.h"
 #include "wire/retry.h"
 
-#define WAITS "what the daemon before this hands over waits until "
-
 #define STORE_ANSWER_MS	   30000
 #define ALIVE_S		   5
-#define LACKS_MS	   10000
 #define SINGLETON_WAIT_MS  5000
 #define SINGLETON_PAUSE_MS 50
 
@@ -51,8 +48,7 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 	event_base_loopbreak(daemon->base);
 }
 
-/* Waits before another attempt, and tells the service manager that this goes on. */
-static void pause_for(uint32_t ms)
+void startup_pause(uint32_t ms)
 {
 	const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 
@@ -62,7 +58,7 @@ static void pause_for(uint32_t ms)
 
 static void pause_before_next(void)
 {
-	pause_for(RETRY_EACH_MS);
+	startup_pause(RETRY_EACH_MS);
 }
 
 static void on_alive(evutil_socket_t fd, short what, void *userdata)
@@ -140,7 +136,7 @@ static int learn_domid(struct daemon *daemon)
 		if (!daemon->handover || (r != -ETIMEDOUT && r != -ENOTCONN))
 			return r;
 		if (!told)
-			log_warning("XenStore doesn't answer: " WAITS "it does");
+			log_warning("XenStore doesn't answer: " STARTUP_WAITS "it does");
 		told = true;
 		if (r == -ENOTCONN)
 			pause_before_next();
@@ -211,20 +207,20 @@ static bool is_told_to_stop(void)
 
 int startup_despite_lacks(bool takes_over, int (*step)(void *userdata), void *userdata)
 {
-	uint64_t end = clock_ms() + LACKS_MS;
+	uint64_t end = clock_ms() + STARTUP_LACKS_MS;
 	uint32_t pause_ms = 0;
 	int r;
 
 	while (is_lack(r = step(userdata)) && takes_over && clock_ms() < end) {
 		if (!pause_ms)
-			log_warning(WAITS "there is what this daemon lacks: %s", strerror(-r));
+			log_warning(STARTUP_WAITS "there is what this daemon lacks: %s", strerror(-r));
 		log_skip_repeats(true);
 		if (is_told_to_stop()) {
 			r = -EINTR;
 			break;
 		}
 		pause_ms = retry_pause(RETRY_HERE, pause_ms);
-		pause_for(pause_ms);
+		startup_pause(pause_ms);
 	}
 	log_skip_repeats(false);
 	return r;
@@ -246,7 +242,7 @@ static int with_good_files(void *userdata)
 	while (((r = file_step->step(file_step->userdata)) == -EAGAIN || r == -EBADMSG) &&
 	       file_step->takes_over) {
 		if (!has_waited)
-			log_warning(WAITS "this is mended");
+			log_warning(STARTUP_WAITS "this is mended");
 		log_skip_repeats(true);
 		has_waited = true;
 		if (is_told_to_stop()) {
@@ -321,7 +317,7 @@ static int startup_connect_to_store(struct daemon *daemon)
 	while (!daemon->store && (r = store_new(&daemon->store, daemon->base)) < 0 && daemon->handover &&
 	       !is_lack(r)) {
 		if (!told)
-			log_warning("XenStore can't be reached: %s: " WAITS "it can", strerror(-r));
+			log_warning("XenStore can't be reached: %s: " STARTUP_WAITS "it can", strerror(-r));
 		told = true;
 		pause_before_next();
 	}

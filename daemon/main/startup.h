@@ -10,6 +10,7 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct daemon;
 struct inherited;
@@ -38,6 +39,11 @@ int startup_with_good_files(bool takes_over, int (*step)(void *userdata), void *
  * tries so for 10 s, if it lacks memory, a descriptor or a thread, since what it was handed over
  * would end with it. Returns as above. */
 int startup_despite_lacks(bool takes_over, int (*step)(void *userdata), void *userdata);
+
+#define STARTUP_LACKS_MS 10000
+#define STARTUP_WAITS	 "what the daemon before this hands over waits until "
+/* Waits before another attempt, and tells the service manager that this goes on. */
+void startup_pause(uint32_t ms);
 
 /* Returns with which error the daemon ends where this one has come: `otherwise`, after which no service
  * manager starts it again (main.c), or, where memory or descriptors are short or users can't be looked up,

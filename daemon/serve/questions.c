@@ -801,17 +801,22 @@ static bool is_of_questions(const struct channel *channel)
 	return channel->kind == CHANNEL_CALL && (!channel->opener.hop || hop_is_session(channel->opener.hop));
 }
 
-void questions_go_on(struct questions *questions)
+int questions_go_on(struct questions *questions, bool is_last)
 {
 	struct channel_end *end;
 	struct asker *asker;
 	uint32_t number = 0;
+	int r;
 
 	while ((end = hop_next_channel(questions->hop, &number))) {
 		if (end->participant || end->in == IN_RESET)
 			continue;
-		if (!is_of_questions(end->channel) ||
-		    add_asker(questions, end, is_full(end->channel->charge.account)) < 0) {
+		r = is_of_questions(end->channel)
+			    ? add_asker(questions, end, is_full(end->channel->charge.account))
+			    : -EPROTO;
+		if (r == -ENOMEM && !is_last)
+			return r;
+		if (r < 0) {
 			inner_reset(end, ENOBUFS);
 			continue;
 		}
@@ -820,4 +825,5 @@ void questions_go_on(struct questions *questions)
 		asker->is_at_its_end = end->out == OUT_FIN && !(end->owed & OWED_FIN);
 		task_due(&asker->task);
 	}
+	return 0;
 }

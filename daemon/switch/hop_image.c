@@ -95,6 +95,8 @@ void switch_account_image(struct image *image, const struct switchboard *board, 
 	if (image->is_read)
 		*account =
 			pays && !image->error && board->quota ? quota_account(board->quota, kind, id) : NULL;
+	if (image->is_read && pays && board->quota && !*account)
+		image_fail(image, -ENOMEM);
 }
 
 void hop_ring_image(struct image *image, const struct ring_view *ring)

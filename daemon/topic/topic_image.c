@@ -259,7 +259,7 @@ static void read_feed(struct image *image, struct topic *topic)
 	if (feed)
 		feed_fields(image, topic, feed);
 	else
-		image_fail(image, -ENOBUFS);
+		image_fail(image, -ENOMEM);
 }
 
 static void bound_image(struct image *image, struct topic_bound *bound)
