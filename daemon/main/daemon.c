@@ -261,8 +261,11 @@ bool daemon_is_restarted(const struct daemon *daemon)
 
 int daemon_store(struct daemon *daemon)
 {
-	int r = handover_store(daemon);
+	uint64_t end = clock_ms() + STARTUP_LACKS_MS;
+	int r;
 
+	while ((r = handover_store(daemon)) < 0 && startup_error(r, 0) < 0 && clock_ms() < end)
+		startup_pause(LACK_MS);
 	if (r < 0)
 		log_error("can't leave the connections to the next program, so they end: %s", strerror(-r));
 	return r;

@@ -300,26 +300,6 @@ void handover_leave_xen(struct daemon *daemon)
 	vchan_host_free(daemon->host);
 }
 
-int handover_store(struct daemon *daemon)
-{
-	int parcel, image = prepare_image(daemon, &parcel), r;
-
-	if (image < 0)
-		return image;
-	r = notify_store(HANDED_OVER_IMAGE, image);
-	if (r == 0)
-		r = notify_store(HANDED_OVER_PARCEL, parcel);
-	close(image);
-	close(parcel);
-	if (r < 0) {
-		notify_forget(HANDED_OVER_IMAGE);
-		return r;
-	}
-	activations_stop_commands(daemon->activations);
-	handover_leave_xen(daemon);
-	return r;
-}
-
 /* There can be no image: all goes on here as it would with the next daemon. */
 static void handover_stay(struct daemon *daemon)
 {
@@ -329,6 +309,29 @@ static void handover_stay(struct daemon *daemon)
 	topics_stay(daemon->topics);
 	questions_stay(daemon->questions);
 	links_take_up(daemon->links);
+}
+
+int handover_store(struct daemon *daemon)
+{
+	int parcel, image = prepare_image(daemon, &parcel), r;
+
+	if (image < 0) {
+		handover_stay(daemon);
+		return image;
+	}
+	r = notify_store(HANDED_OVER_IMAGE, image);
+	if (r == 0)
+		r = notify_store(HANDED_OVER_PARCEL, parcel);
+	close(image);
+	close(parcel);
+	if (r < 0) {
+		notify_forget(HANDED_OVER_IMAGE);
+		handover_stay(daemon);
+		return r;
+	}
+	activations_stop_commands(daemon->activations);
+	handover_leave_xen(daemon);
+	return r;
 }
 
 int handover_make(struct daemon *daemon, struct inherited *inherited)

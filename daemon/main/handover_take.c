@@ -416,8 +416,8 @@ static int handover_take_lose(struct daemon *daemon, struct handover *handover, 
 
 /* --- once more ---------------------------------------------------------------------------------- */
 
-/* A lack passes, and nobody has been told anything: this program begins once more. What was taken of the
- * image, and may be closed by now, lies in the parcel. Returns if it has no time for that, or can't. */
+/* A lack passes, and nobody has been told anything: this program begins once more. The parcel has all
+ * descriptors, also those that are closed by now. Returns if it has no time for that, or can't. */
 static void begin_again(void *userdata, int error)
 {
 	struct daemon *daemon = userdata;

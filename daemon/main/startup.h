@@ -42,7 +42,7 @@ int startup_despite_lacks(bool takes_over, int (*step)(void *userdata), void *us
 
 #define STARTUP_LACKS_MS 10000
 #define STARTUP_WAITS	 "what the daemon before this hands over waits until "
-/* Waits before another attempt, and tells the service manager that this goes on. */
+/* Waits before another attempt, and tells the service manager that it still starts. */
 void startup_pause(uint32_t ms);
 
 /* Returns with which error the daemon ends where this one has come: `otherwise`, after which no service
