@@ -147,7 +147,7 @@ void peers_told(struct peers *peers, bool told)
 	evtimer_del(peers->told_deadline.timer); /* from now on nobody need be waited for */
 	bells_follow(peers, told);
 	if (told)
-		store_unwatch(peers->store, &peers->all_watch);
+		store_unwatch_at_once(peers->store, &peers->all_watch);
 	for (peer = peers->peers; peer; peer = peer->hh.next) {
 		presence_watch_leaf(peer);
 		if (!told && !peer->advertised) /* it was left out, since domain 0 could tell of us */

@@ -377,7 +377,7 @@ void store_leave_watches(struct store *store)
 		store->leaves_watches = true;
 }
 
-void store_unwatch(struct store *store, struct store_watch **handle)
+static void unwatch(struct store *store, struct store_watch **handle, bool at_once)
 {
 	struct store_watch *watch = *handle;
 
@@ -385,6 +385,7 @@ void store_unwatch(struct store *store, struct store_watch **handle)
 		return;
 	*handle = NULL;
 	store_cancel(&watch->set);
+	watch->end->at_once = at_once;
 	if (store->leaves_watches)
 		store_request_free(watch->end);
 	else
@@ -392,6 +393,16 @@ void store_unwatch(struct store *store, struct store_watch **handle)
 	DL_DELETE(store->watches, watch);
 	store->watches_count--;
 	free(watch);
+}
+
+void store_unwatch(struct store *store, struct store_watch **handle)
+{
+	unwatch(store, handle, false);
+}
+
+void store_unwatch_at_once(struct store *store, struct store_watch **handle)
+{
+	unwatch(store, handle, true);
 }
 
 bool store_is_connected(const struct store *store)

@@ -13,6 +13,10 @@
 #include "wire/retry.h"
 #include "wire/ut.h"
 
+/* With more than so many, one that has ended is taken back from XenStore. A guest has 100 at least. */
+#define WATCHED_MOST 64
+#define ENDED_MS     5000 /* so long it is left there */
+
 static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)
 {
 	struct store_watched *watched;
@@ -21,8 +25,17 @@ static struct store_watched *find_watched(struct store_worker *worker, unsigned 
 	return watched;
 }
 
-static void watched_free(struct store_watched *watched)
+unsigned watched_of(const struct store_worker *worker, unsigned token)
 {
+	struct store_watched *watched;
+
+	DL_SEARCH_SCALAR(worker->watched, watched, token, token);
+	return watched ? watched->watch : 0;
+}
+
+static void watched_free(struct store_worker *worker, struct store_watched *watched)
+{
+	DL_DELETE(worker->watched, watched);
 	free(watched->path);
 	free(watched);
 }
@@ -36,7 +49,7 @@ static void watched_free(struct store_watched *watched)
  */
 static void print_token(char token[17], const struct store_watched *watched)
 {
-	snprintf(token, 17, "%016u", watched->watch);
+	snprintf(token, 17, "%016u", watched->token);
 }
 
 static int set_watch(struct store_worker *worker, const struct store_watched *watched)
@@ -55,6 +68,35 @@ static int end_watch(struct store_worker *worker, const struct store_watched *wa
 
 	print_token(token, watched);
 	return xs_unwatch(worker->xs, watched->path, token) ? 0 : store_error(errno);
+}
+
+/* Returns one that is nobody's, with that path, or the first one if it is NULL. */
+static struct store_watched *nobodys(const struct store_worker *worker, const char *path)
+{
+	struct store_watched *watched;
+
+	DL_FOREACH(worker->watched, watched)
+		if (!watched->watch && (!path || !strcmp(watched->path, path)))
+			return watched;
+	return NULL;
+}
+
+/* Takes back those that are nobody's, the oldest first, while more than so many are watched. Whether there
+ * was one. */
+static bool end_nobodys(struct store_worker *worker, unsigned most, bool alive)
+{
+	struct store_watched *watched;
+	bool any = false;
+	unsigned count;
+
+	DL_COUNT(worker->watched, watched, count);
+	for (; count > most && (watched = nobodys(worker, NULL)) != NULL; count--) {
+		if (alive)
+			(void)end_watch(worker, watched); /* if the connection is gone, so is the watch */
+		watched_free(worker, watched);
+		any = true;
+	}
+	return any;
 }
 
 static bool is_refusal(int error)
@@ -91,7 +133,7 @@ static struct store_watched *who_gives_way(const struct store_worker *worker)
 	struct store_watched *watched, *last = NULL;
 
 	DL_FOREACH(worker->watched, watched)
-		if (!watched->needed && !watched->refused)
+		if (watched->watch && !watched->needed && !watched->refused)
 			last = watched;
 	return last;
 }
@@ -119,6 +161,8 @@ static bool outlives_refusal(struct store_worker *worker, struct store_watched *
 	alive = store_drain_events(worker);
 	if (!watched->refused)
 		store_watched_refuse(worker, other && !alive ? other : watched);
+	if (end_nobodys(worker, 0, alive))
+		try_refused_at(worker, 0);
 	return alive;
 }
 
@@ -154,58 +198,110 @@ void watched_try_refused(struct store_worker *worker)
 	store_mark_idle(worker);
 }
 
-int watched_add(struct store_worker *worker, struct store_request *request)
+static struct store_watched *watched_new(const struct store_request *request)
 {
 	struct store_watched *watched = calloc(1, sizeof(*watched));
-	int r = -ENOTCONN;
 
 	if (!watched)
-		return -ENOMEM;
-	watched->watch = request->watch;
+		return NULL;
+	watched->watch = watched->token = request->watch;
 	watched->needed = request->needed;
 	watched->path = strdup(request->paths[0]);
 	if (!watched->path) {
 		free(watched);
-		return -ENOMEM;
+		return NULL;
 	}
+	return watched;
+}
+
+/* Whether there is one with that path that was nobody's. It fires, as one does that is set. */
+static bool takes_over(struct store_worker *worker, const struct store_request *request)
+{
+	struct store_watched *watched = nobodys(worker, request->paths[0]);
+
+	if (!watched)
+		return false;
+	watched->watch = request->watch;
+	watched->needed = request->needed;
+	store_push_event(worker, watched->watch, watched->path);
+	return true;
+}
+
+int watched_add(struct store_worker *worker, struct store_request *request)
+{
+	struct store_watched *watched;
+	int r = -ENOTCONN;
+
+	if (takes_over(worker, request))
+		return 0;
+	watched = watched_new(request);
+	if (!watched)
+		return -ENOMEM;
 	if (worker->connected && worker->refused_watches > 0 && !(watched->needed && has_made_room(worker))) {
 		store_watched_refuse(worker, watched);
 		r = -EDQUOT;
 	} else if (worker->connected) {
 		r = set_watch(worker, watched);
 	}
+	/* also when there is no connection, or it has just broken: it is set on the next one */
+	DL_APPEND(worker->watched, watched);
 	if (is_refusal(r) && !watched->refused) {
 		outlives_refusal(worker, watched);
 		r = watched->refused ? r : 0;
 	} else if (r < 0 && !watched->refused && worker->connected && store_drain_events(worker)) {
-		watched_free(watched);
-		return r;
+		watched_free(worker, watched);
 	}
-	/* also when there is no connection, or it has just broken: it is set on the next one */
-	DL_APPEND(worker->watched, watched);
 	return r;
 }
 
 int watched_remove(struct store_worker *worker, struct store_request *request)
 {
 	struct store_watched *watched = find_watched(worker, request->watch);
-	int r = 0;
 
 	if (!watched)
 		return 0;
-	if (watched->refused)
-		worker->refused_watches--;
-	else if (worker->connected && (r = end_watch(worker, watched)) == 0 && worker->refused_watches > 0)
-		try_refused_at(worker, 0);
 	DL_DELETE(worker->watched, watched);
-	watched_free(watched);
-	return r == -ENOENT ? 0 : r;
+	DL_APPEND(worker->watched, watched); /* the youngest of those that have ended */
+	watched->watch = 0;
+	watched->ended_at_ms = clock_ms();
+	if (watched->refused) {
+		worker->refused_watches--;
+		watched_free(worker, watched);
+	} else {
+		bool is_room_needed = worker->refused_watches > 0;
+
+		end_nobodys(worker, is_room_needed || request->at_once ? 0 : WATCHED_MOST, worker->connected);
+		if (is_room_needed)
+			try_refused_at(worker, 0);
+	}
+	return 0;
+}
+
+uint64_t watched_end_at_ms(const struct store_worker *worker)
+{
+	const struct store_watched *watched = nobodys(worker, NULL);
+
+	return watched ? watched->ended_at_ms + ENDED_MS : UINT64_MAX;
+}
+
+void watched_end(struct store_worker *worker)
+{
+	struct store_watched *watched;
+
+	store_mark_busy(worker);
+	while ((watched = nobodys(worker, NULL)) != NULL &&
+	       clock_ms_since(watched->ended_at_ms) >= ENDED_MS) {
+		(void)end_watch(worker, watched);
+		watched_free(worker, watched);
+	}
+	store_mark_idle(worker);
 }
 
 bool watched_set_all(struct store_worker *worker)
 {
 	struct store_watched *watched;
 
+	end_nobodys(worker, 0, false); /* they were the last connection's */
 	DL_FOREACH(worker->watched, watched) {
 		int r = watched->refused ? 0 : set_watch(worker, watched);
 

@@ -274,17 +274,24 @@ static void add_event(struct store_worker *worker, unsigned watch, const char *p
 	event->fires = true;
 }
 
-static void push_event(struct store_worker *worker, char **untrusted_event)
+void store_push_event(struct store_worker *worker, unsigned watch, const char *path)
 {
-	const char *token = untrusted_event[XS_WATCH_TOKEN], *path = untrusted_event[XS_WATCH_PATH];
-	unsigned watch;
-
-	if (strlen(path) > STORE_PATH_MAX || sscanf(token, "%u", &watch) != 1)
-		return;
 	pthread_mutex_lock(&worker->lock);
 	add_event(worker, watch, path);
 	pthread_mutex_unlock(&worker->lock);
 	signal_fd(worker->result_fd);
+}
+
+static void take_event(struct store_worker *worker, char **untrusted_event)
+{
+	const char *path = untrusted_event[XS_WATCH_PATH];
+	unsigned token, watch;
+
+	if (strlen(path) > STORE_PATH_MAX || sscanf(untrusted_event[XS_WATCH_TOKEN], "%u", &token) != 1)
+		return;
+	watch = watched_of(worker, token);
+	if (watch)
+		store_push_event(worker, watch, path);
 }
 
 /* Others cause events, so the number is bounded and requests have their turn in between. */
@@ -296,7 +303,7 @@ bool store_drain_events(struct store_worker *worker)
 		untrusted_event = xs_check_watch(worker->xs);
 		if (!untrusted_event)
 			return errno == EAGAIN;
-		push_event(worker, untrusted_event);
+		take_event(worker, untrusted_event);
 		free(untrusted_event);
 	}
 	return true;
@@ -466,13 +473,15 @@ static bool serve_one(struct store_worker *worker)
 /* Returns how long the thread may sleep if nothing wakes it, in ms. */
 static int next_turn_ms(const struct store_worker *worker)
 {
-	uint64_t now = clock_ms();
+	uint64_t now = clock_ms(), next = now + LOOK_MS, end = watched_end_at_ms(worker);
 
 	if (!worker->connected)
 		return worker->reconnect_now ? 0 : (int)RETRY_EACH_MS;
-	if (worker->refused_watches == 0 || worker->retry_at_ms >= now + LOOK_MS)
-		return LOOK_MS;
-	return worker->retry_at_ms > now ? (int)(worker->retry_at_ms - now) : 0;
+	if (worker->refused_watches > 0 && worker->retry_at_ms < next)
+		next = worker->retry_at_ms;
+	if (end < next)
+		next = end;
+	return next > now ? (int)(next - now) : 0;
 }
 
 void *store_worker_run(void *userdata)
@@ -495,6 +504,8 @@ void *store_worker_run(void *userdata)
 			reconnect(worker);
 		if (worker->connected && worker->refused_watches > 0 && clock_ms() >= worker->retry_at_ms)
 			watched_try_refused(worker);
+		if (worker->connected && !stopping)
+			watched_end(worker);
 		/* A connection that was lost only by a refused watch is made anew before the next request. */
 		do
 			if (worker->connected && !store_drain_events(worker))

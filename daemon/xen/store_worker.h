@@ -36,6 +36,7 @@ struct store_request {
 	enum store_kind kind;
 	unsigned watch; /* the number of the watch, for STORE_WATCH and STORE_UNWATCH */
 	bool needed;	/* of STORE_WATCH: if the quota refuses it, others give way */
+	bool at_once;	/* of STORE_UNWATCH */
 	uint32_t owner;
 	int reader;
 	unsigned count; /* leaves to write */
@@ -75,7 +76,9 @@ struct store_event {
 };
 
 struct store_watched {
-	unsigned watch;
+	unsigned watch; /* its number; 0: nobody's any more, but XenStore still has it */
+	unsigned token; /* the number with which it was set */
+	uint64_t ended_at_ms;
 	char *path;
 	bool needed;
 	bool refused; /* by the quota; tried again later */

@@ -11,6 +11,11 @@
  * with all watches. Asking for the same watch again on each new connection would go on for ever. So a refused
  * watch waits, and the connection is made anew without it. If one is refused that is needed, the last one
  * that isn't waits in its place.
+ *
+ * A watch that has ended stays with XenStore for some seconds, so that its path can be watched again. Linux
+ * suspends a guest in the thread that tells of watches. That thread waits until all programs stand still, and
+ * a program that unwatches waits for that thread, so the guest can't be saved. A save lets links end, and
+ * their watches.
  */
 
 #include <stdbool.h>
@@ -21,6 +26,11 @@
  * connection that is made next. */
 int watched_add(struct store_worker *worker, struct store_request *request);
 int watched_remove(struct store_worker *worker, struct store_request *request);
+/* Takes back from XenStore those that have ended some seconds ago; when the next one is due. */
+void watched_end(struct store_worker *worker);
+uint64_t watched_end_at_ms(const struct store_worker *worker);
+/* Returns the number of the watch that was set with a token; 0: nobody's. */
+unsigned watched_of(const struct store_worker *worker, unsigned token);
 
 /* Sets all watches but those that wait. False: the connection is gone, perhaps by one more that was
  * refused. */
@@ -31,6 +41,8 @@ void watched_try_refused(struct store_worker *worker);
 /* It begins and ends to wait for xenstored. */
 void store_mark_busy(struct store_worker *worker);
 void store_mark_idle(struct store_worker *worker);
+/* Has a watch fire. */
+void store_push_event(struct store_worker *worker, unsigned watch, const char *path);
 /* Passes on the watch events. False if the connection is gone: libxenstore closes its descriptor when it
  * breaks, but shows that only here, by EINVAL instead of EAGAIN when there is no event, and doesn't wake who
  * polls for one. */

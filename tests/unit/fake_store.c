@@ -97,6 +97,11 @@ void store_unwatch(struct store *store, struct store_watch **handle)
 	free(watch);
 }
 
+void store_unwatch_at_once(struct store *store, struct store_watch **handle)
+{
+	store_unwatch(store, handle);
+}
+
 static struct store_request *fake_request(struct store *store, const char *path, void *userdata,
 					  struct store_request **handle)
 {

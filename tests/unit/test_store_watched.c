@@ -2,6 +2,9 @@
 /* Watches under a quota, as a guest's kernel has it: what is needed is watched, and who is refused waits. */
 #include "tests/unit/unit.h"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <xenstore.h>
 
 #include "base/clock.h"
@@ -12,7 +15,7 @@
 static struct {
 	unsigned room, tries;
 	bool broken;
-	unsigned set[16], count;
+	unsigned set[100], count, unwatched;
 } xenstore;
 
 bool xs_watch(struct xs_handle *xs, const char *path, const char *token)
@@ -34,6 +37,7 @@ bool xs_unwatch(struct xs_handle *xs, const char *path, const char *token)
 	for (unsigned i = 0; i < xenstore.count; i++)
 		if (xenstore.set[i] == (unsigned)atoi(token)) {
 			xenstore.set[i] = xenstore.set[--xenstore.count];
+			xenstore.unwatched++;
 			return true;
 		}
 	errno = ENOENT;
@@ -68,6 +72,7 @@ static int begin(void **state)
 	memset(&worker, 0, sizeof(worker));
 	memset(&xenstore, 0, sizeof(xenstore));
 	worker.connected = true;
+	worker.result_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return 0;
 }
 
@@ -79,19 +84,24 @@ static int end(void **state)
 		free(watched->path);
 		free(watched);
 	}
+	close(worker.result_fd);
+	store_events_free(&worker.events);
 	return 0;
 }
 
 static int watch(unsigned number, bool needed)
 {
+	char path[16];
 	struct store_request request = {
 		.kind = STORE_WATCH,
 		.watch = number,
 		.needed = needed,
-		.paths = (char *[]){"path"},
+		.paths = (char *[]){path},
 	};
-	int r = watched_add(&worker, &request);
+	int r;
 
+	snprintf(path, sizeof(path), "path %u", number % 100);
+	r = watched_add(&worker, &request);
 	if (xenstore.broken)
 		connect_again();
 	return r;
@@ -174,4 +184,58 @@ TEST_WITH(a_try_that_fails_is_not_made_again_at_once, begin, end)
 		assert_true(worker.retry_at_ms >= now + (5000u << tries));
 		try_again();
 	}
+}
+
+static bool fires(unsigned number)
+{
+	struct store_event *event;
+	char key[32];
+
+	snprintf(key, sizeof(key), "%u path %u", number, number % 100);
+	HASH_FIND_STR(worker.events, key, event);
+	return event && event->fires;
+}
+
+/* A guest that is suspended waits for who unwatches, and who unwatches for it. */
+TEST_WITH(what_has_ended_is_left_for_who_wants_it_again, begin, end)
+{
+	xenstore.room = 100;
+	for (unsigned turn = 0; turn < 1000; turn += 100) {
+		for (unsigned number = 1; number <= 20; number++)
+			watch(turn + number, false);
+		assert_int_equal(xenstore.tries, 20);
+		assert_true(turn == 0 || fires(turn + 7)); /* as one does that is set anew */
+		assert_int_equal(watched_of(&worker, 7), turn + 7);
+		for (unsigned number = 1; number <= 20; number++)
+			unwatch(turn + number);
+		assert_int_equal(watched_of(&worker, 7), 0);
+	}
+	assert_int_equal(xenstore.unwatched, 0);
+	watch(1007, false);
+	connect_again();
+	assert_int_equal(xenstore.count, 1);
+	assert_true(is_set(7));
+	unwatch(1007);
+	watched_end(&worker);
+	assert_int_equal(xenstore.unwatched, 0);
+	worker.watched->ended_at_ms -= watched_end_at_ms(&worker) - clock_ms();
+	watched_end(&worker);
+	assert_int_equal(xenstore.count, 0);
+}
+
+TEST_WITH(what_has_ended_takes_no_room, begin, end)
+{
+	xenstore.room = 100;
+	for (unsigned number = 1; number < 100; number++) {
+		watch(number, false);
+		unwatch(number);
+	}
+	assert_true(xenstore.count < 80); /* other programs of the guest have watches, too */
+	xenstore.room = xenstore.count;
+	for (unsigned number = 101; number <= 100 + xenstore.room; number++) {
+		watch(number, false);
+		try_again();
+	}
+	assert_int_equal(xenstore.count, xenstore.room);
+	assert_int_equal(worker.refused_watches, 0);
 }

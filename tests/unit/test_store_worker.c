@@ -18,6 +18,12 @@ static int set_up(void **state)
 	pthread_cond_init(&worker->finished_changed, NULL);
 	worker->command_fd = -1;
 	worker->result_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	for (unsigned number = 3; number <= 5; number++) {
+		struct store_watched *watched = calloc(1, sizeof(*watched));
+
+		watched->watch = watched->token = number;
+		DL_APPEND(worker->watched, watched);
+	}
 	*state = worker;
 	return 0;
 }
@@ -34,7 +40,7 @@ static void fire(struct store_worker *worker, const char *watch, const char *pat
 
 	event[XS_WATCH_PATH] = strdup(path);
 	event[XS_WATCH_TOKEN] = strdup(watch);
-	push_event(worker, event);
+	take_event(worker, event);
 	free(event[XS_WATCH_PATH]);
 	free(event[XS_WATCH_TOKEN]);
 }

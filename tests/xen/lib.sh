@@ -58,6 +58,17 @@ xen_saves() { xl help | grep -q '^ *save '; }
 
 no_zombies() { ! xl list | grep '(null)'; }
 
+# save NAME FILE [-c]. xl gives up after 60 s, and Linux after 20 s if not all programs stand still by then, which a machine as busy as
+# this may need. Then the guest goes on, and it's tried again. A program that can't be stopped would show each time.
+save() {
+	local try
+	for try in 1 2 3; do
+		! xl save ${3:+"$3"} "$1" "$2" || return 0
+		on "$1" 'dmesg -c | tail -n 40'
+	done
+	return 1
+}
+
 # is_restored NAME: it is up again, under its new domid
 is_restored() {
 	xl domid "$1" >"/run/rig/$1.domid"

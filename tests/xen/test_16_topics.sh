@@ -102,7 +102,7 @@ test_a_saved_guest_misses_nothing_that_was_published() { # both, save
 	publishing=$!
 	has_come u3 saved 5
 	before=$(domid u3)
-	xl save u3 /tmp/saved
+	save u3 /tmp/saved
 	xl restore /tmp/saved 9>&- # else the process that xl leaves there keeps the topic open
 	rm /tmp/saved
 	is_restored u3

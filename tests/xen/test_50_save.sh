@@ -3,7 +3,7 @@
 # all tests, too. Those marked "both" run with either xenstored in the check.
 
 save_and_restore() {
-	xl save "$1" /tmp/saved
+	save "$1" /tmp/saved
 	xl restore /tmp/saved
 	rm /tmp/saved
 	is_restored "$1"
@@ -52,7 +52,7 @@ test_its_daemon_can_be_stopped_before_the_restore_is_known() { # save
 	arrives u1 u3
 	arrives u3 dom0
 	on u3 'read -r pid </run/xenmsgd.pid; (now; then=$NOW; while [ $((NOW - then)) -lt 4000 ]; do then=$NOW; now; done; kill $pid) &'
-	xl save u3 /tmp/saved
+	save u3 /tmp/saved
 	sleep 5
 	xl restore /tmp/saved
 	rm /tmp/saved
@@ -80,7 +80,7 @@ test_a_daemon_that_was_root_is_restored() { # save
 # The tests' own way into a guest: XenStore tells it nothing of what was written before its kernel has set the watches again.
 test_a_guest_does_what_it_was_asked_before_it_resumed() { # both, save
 	spare
-	xl save u3 /tmp/saved
+	save u3 /tmp/saved
 	xl restore -p /tmp/saved
 	rm /tmp/saved
 	is_restored u3 &

@@ -55,7 +55,7 @@ lives() {
 restored() {
 	ports_of "$1" >/tmp/ports-before
 	grep . /tmp/ports-before
-	xl save "$1" /tmp/saved
+	save "$1" /tmp/saved
 	xl restore /tmp/saved
 	rm /tmp/saved
 	is_restored "$1"
@@ -122,7 +122,7 @@ test_a_restore_to_a_clock_that_is_behind_is_seen_at_once() { # save
 	spare
 	daemon_restart u3 '[daemon]' 'log-level = debug'
 	arrives u1 u3
-	xl save u3 /tmp/saved
+	save u3 /tmp/saved
 	date -s "@$(($(date +%s) - 3600))"
 	xl restore /tmp/saved
 	date -s "@$(($(date +%s) + 3600))"

@@ -8,21 +8,14 @@ move() {
 	[ "$2" != renew ] || { hand_over "$1"; return; }
 	before=$(domid "$1")
 	case $2 in
-	checkpoint) save "$1" -c ;;
-	save) save "$1" && xl restore /tmp/moved ;;
+	checkpoint) save "$1" /tmp/moved -c ;;
+	save) save "$1" /tmp/moved && xl restore /tmp/moved ;;
 	migrate) migrate "$1" ;;
 	esac
 	rm -f /tmp/moved
 	[ "$2" != checkpoint ] || return 0
 	is_restored "$1"
 	[ "$(domid "$1")" != "$before" ]
-}
-# save GUEST [-c]. Linux can't be frozen, and goes on, where a program waits for XenStore to end a watch just when it is asked to
-# suspend: the kernel has that wait for the thread that suspends (unregister_xenbus_watch).
-save() {
-	until xl save ${2:+"$2"} "$1" /tmp/moved; do
-		on "$1" 'dmesg -c | grep -A12 "refusing to freeze" | grep unregister_xenbus_watch' || return 1
-	done
 }
 # hand_over NAME: its daemon, to the program that is installed. On a machine that is as busy as this the one that is asked may need
 # more time than it has, and then nothing has changed.

@@ -232,7 +232,7 @@ test_systemd_restarts_a_restored_daemon() { # save
 	allow_all
 	unit 'systemctl restart xenmsgd; ! systemctl is-active xenmsg-keeper.service'
 	arrives u1 u4
-	xl save u4 /tmp/saved
+	save u4 /tmp/saved
 	xl restore /tmp/saved
 	rm /tmp/saved
 	is_restored u4

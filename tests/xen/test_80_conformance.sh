@@ -15,11 +15,11 @@ crash() { on "$1" '(sleep 5; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &'; }
 power_off() { have_ended "$1" && on "$1" 'setsid sh -c "sleep 3; kill -9 -1; poweroff -f" >/dev/null 2>&1 &'; }
 zombies() { xl list | grep -c '(null)'; }
 checkpoint() {
-	xl save -c "$SPARE" /tmp/saved >&2
+	save "$SPARE" /tmp/saved -c >&2
 	rm -f /tmp/saved
 }
 save_and_restore() {
-	xl save "$SPARE" /tmp/saved >&2
+	save "$SPARE" /tmp/saved >&2
 	xl restore /tmp/saved >&2
 	rm -f /tmp/saved
 	is_restored "$SPARE"
