@@ -62,6 +62,7 @@ enum image_section_type {
 	IMAGE_POLICY,	/* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
 	IMAGE_MEMORY,	/* daemon/switch/memfd_lifetimes.c: memory that programs keep, and its payer */
 	IMAGE_CLOSING,	/* daemon/switch/work_pool.c: a socket that is only to be closed */
+	IMAGE_COUNTERS, /* daemon/main/handover.c: what was done for whom until now */
 	IMAGE_TYPES
 };
 

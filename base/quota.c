@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/image.h"
 #include "base/invariant.h"
 #include "base/log.h"
 #include "base/turns.h"
@@ -32,9 +33,12 @@ struct account {
 	uint64_t used[QUOTA_RESOURCES];
 	uint64_t refused[QUOTA_RESOURCES];
 	struct account_sent sent;
-	uint64_t kept;	      /* of its bytes: values that topics keep */
-	uint64_t cut_off;     /* sessions */
-	bool unlisted;	      /* nobody finds it by its number */
+	uint64_t kept;	  /* of its bytes: values that topics keep */
+	uint64_t cut_off; /* sessions */
+	bool has_warned;  /* that something was refused, since somebody referred to it */
+	bool unlisted;	  /* nobody finds it by its number */
+	bool is_idle;	  /* only its counters are kept */
+	struct account *idle_prev, *idle_next;
 	struct account *into; /* has all of this one's, which is none any more: a reference */
 #ifdef XENMSG_INVARIANTS
 	uint64_t charged[QUOTA_RESOURCES];
@@ -47,6 +51,8 @@ struct quota {
 	struct quota_pool pools[QUOTA_RESOURCES];
 	struct account *accounts; /* in the order of their keys, if is_sorted */
 	bool is_sorted;
+	struct account *idle; /* utlist, the one that was left first in front */
+	unsigned idle_count;
 	uint64_t cut_off; /* sessions, also of accounts that are no more */
 #ifdef XENMSG_INVARIANTS
 	struct charge *charges; /* utlist */
@@ -65,10 +71,20 @@ struct quota *quota_new(const struct quota_limits *limits)
 	return quota;
 }
 
+static void take_from_idle(struct account *account)
+{
+	if (!account->is_idle)
+		return;
+	DL_DELETE2(account->quota->idle, account, idle_prev, idle_next);
+	account->quota->idle_count--;
+	account->is_idle = false;
+}
+
 static void quota_forget(struct account *account)
 {
 	struct account *into = account->into;
 
+	take_from_idle(account);
 	if (!account->unlisted)
 		HASH_DEL(account->quota->accounts, account);
 	line_end(&account->line);
@@ -145,6 +161,7 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 	HASH_FIND(hh, quota->accounts, &key, sizeof(key), account);
 	if (account) {
 		line_take_back(&account->line);
+		take_from_idle(account);
 		return account_ref(account);
 	}
 	account = account_new(quota, key);
@@ -176,9 +193,31 @@ struct account *account_ref(struct account *account)
 	return account;
 }
 
+/* Whether the account has a counter to be kept. What its look-ups have cost alone is none. */
+static bool has_counted(const struct account *account)
+{
+	bool any = account->sent.bytes || account->cut_off || account->line.rests;
+
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		any |= account->refused[i] > 0;
+	return any;
+}
+
 static void quota_on_over(struct line *line)
 {
-	quota_forget((struct account *)line);
+	struct account *account = (struct account *)line;
+	struct quota *quota = account->quota;
+
+	if (!has_counted(account)) {
+		quota_forget(account);
+		return;
+	}
+	account->has_warned = false;
+	account->line.credit = 0;
+	account->is_idle = true;
+	DL_APPEND2(quota->idle, account, idle_prev, idle_next);
+	if (++quota->idle_count > QUOTA_IDLE_MOST)
+		quota_forget(quota->idle);
 }
 
 void account_unref(struct account *account)
@@ -381,6 +420,60 @@ uint64_t quota_cut_off(const struct quota *quota)
 	return quota->cut_off;
 }
 
+static void counters_image(struct image *image, struct account *account)
+{
+	uint64_t units = account->line.spent;
+
+	image_u64(image, &account->sent.bytes);
+	image_u64(image, &account->sent.messages);
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		image_u64(image, &account->refused[i]);
+	image_u64(image, &account->cut_off);
+	image_u64(image, &account->line.rests);
+	image_u64(image, &units);
+	if (image->is_read)
+		line_add_spent(&account->line, units);
+}
+
+static void read_account(struct image *image, struct quota *quota)
+{
+	struct account_key key;
+	struct account *account;
+
+	image_upto(image, &key.kind, QUOTA_KINDS - 1);
+	image_u32(image, &key.id);
+	if (image->error)
+		return;
+	account = quota_account(quota, key.kind, key.id);
+	if (!account) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	counters_image(image, account);
+	account_unref(account);
+}
+
+static void write_account(struct image *image, struct account *account)
+{
+	image_u32(image, &account->key.kind);
+	image_u32(image, &account->key.id);
+	counters_image(image, account);
+}
+
+void quota_image(struct image *image, struct quota *quota)
+{
+	uint32_t count = HASH_COUNT(quota->accounts);
+	struct account *account, *next;
+
+	image_u64(image, &quota->cut_off);
+	image_u32(image, &count);
+	if (!image->is_read)
+		HASH_ITER(hh, quota->accounts, account, next)
+			write_account(image, account);
+	for (; image->is_read && count > 0 && !image->error; count--)
+		read_account(image, quota);
+}
+
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
 		     size_t size)
 {
@@ -402,9 +495,11 @@ static void quota_refuse(struct account *account, enum quota_resource resource, 
 	const struct log_source source = account_source(account);
 	char why[160], who[96];
 
+	account->refused[resource]++;
 	/* Logged once for each account; status has the number of refusals. */
-	if (account->refused[resource]++ > 0)
+	if (account->has_warned)
 		return;
+	account->has_warned = true;
 	account_explain(account, resource, amount, why, sizeof(why));
 	log_source_text(&source, who, sizeof(who));
 	log_limited(LOG_LIMIT, source, LOG_LEVEL_WARNING, "%s gets ENOBUFS: %s", who, why);

@@ -29,7 +29,9 @@
  * the daemon.
  *
  * An account lives as long as there is a reference to it, and until its line's rest is over and its debt is
- * paid (turns.h): a user that leaves and comes again finds both. Then it is forgotten, when it is empty.
+ * paid (turns.h): a user that leaves and comes again finds both. What it has done so far is counted for as
+ * long as the daemon lives, also over hand-overs, or the counters of short-lived programs would say nothing:
+ * of accounts that nobody refers to, the QUOTA_IDLE_MOST that were used last are kept.
  */
 
 #include <stdbool.h>
@@ -39,6 +41,8 @@
 #include "base/log.h"
 #include "base/peer_id.h"
 #include "base/share.h"
+
+#define QUOTA_IDLE_MOST 256u
 
 enum quota_kind {
 	QUOTA_UID,
@@ -85,6 +89,7 @@ struct quota_pool {
 };
 
 struct account;
+struct image;
 struct line;
 struct quota;
 
@@ -146,6 +151,8 @@ void account_note_cut_off(struct account *account);
 uint64_t account_cut_off(const struct account *account);
 /* Returns how many were, of all accounts that there have been. */
 uint64_t quota_cut_off(const struct quota *quota);
+/* Writes what all accounts have done, into the image that the next daemon gets, or reads it. */
+void quota_image(struct image *image, struct quota *quota);
 /* Explains to the refused user why `amount` more doesn't fit: whose limit it is, and which. */
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
 		     size_t size);

@@ -6,6 +6,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/image.h"
 #include "base/timer.h"
 #include "wire/ut.h"
 
@@ -300,6 +301,20 @@ static void on_pass(int fd, short what, void *userdata)
 {
 	((struct turns *)userdata)->asked = false; /* the event isn't pending any more */
 	turns_pass(userdata);
+}
+
+void turns_image(struct image *image, struct turns *turns)
+{
+	uint64_t spent = turns->spent, passes = turns->passes;
+
+	image_u64(image, &spent);
+	image_u64(image, &passes);
+	if (!image->is_read)
+		return;
+	turns->spent += spent;
+	turns->measured += spent;
+	turns->over += spent;
+	turns->passes += passes;
 }
 
 int turns_init(struct turns *turns, struct event_base *base, bool (*pass)(void *userdata), void *userdata)

@@ -157,6 +157,17 @@ static inline void turns_spend(struct turns *turns, struct line *line, uint64_t 
  * above are of what is known: to measure also says what the machine was like. */
 void turns_spend_measured(struct turns *turns, struct line *line, uint64_t units);
 
+/* Adds to what was ever spent for the line what daemons before this one have. */
+static inline void line_add_spent(struct line *line, uint64_t units)
+{
+	line->spent += units;
+	line->measured += units; /* what the bounds above are of stays as it is */
+}
+
+struct image;
+/* What all lines have spent so far, in the image that the next daemon gets (base/image.h). */
+void turns_image(struct image *image, struct turns *turns);
+
 /* Ends the turn of a line whose task did what others pay for: it would go on for as long as they do. */
 void turns_yield(struct turns *turns, struct line *line);
 /* Lets a line get no turns for a while, however little others have to do: what it does at once is so long

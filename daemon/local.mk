@@ -27,6 +27,7 @@ libdaemon_a_SOURCES = \
 	daemon/switch/steps.c daemon/switch/steps.h \
 	daemon/switch/reassign.c daemon/switch/reassign.h \
 	daemon/registry/changes.c daemon/registry/changes.h \
+	daemon/registry/past.c daemon/registry/past.h \
 	daemon/registry/registry.c daemon/registry/registry.h \
 	daemon/local/host_watches.c daemon/local/host_watches.h \
 	daemon/switch/work_pool.c daemon/switch/work_pool.h \

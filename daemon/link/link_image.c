@@ -185,6 +185,7 @@ static void registry_image(struct image *image, struct link *link)
 	image_u32(image, &link->moves);
 	image_upto(image, &link->ring_bytes, RING_MAX);
 	image_u64(image, &link->rtt_ns);
+	image_raw(image, &link->round_trips, sizeof(link->round_trips));
 }
 
 static void acks_image(struct image *image, struct link *link)

@@ -177,6 +177,8 @@ struct head {
 };
 
 void handover_head_image(struct image *image, struct head *head);
+/* What was counted so far, of who and what may be no more. */
+void handover_counters_image(struct image *image, struct daemon *daemon);
 
 /* --- invariants.c: a daemon that looks at itself, in a build with --enable-invariants (base/invariant.h) */
 #ifdef XENMSG_INVARIANTS

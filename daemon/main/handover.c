@@ -169,12 +169,22 @@ void handover_head_image(struct image *image, struct head *head)
 	image_upto(image, &head->topics, TOPICS_MAX);
 }
 
+void handover_counters_image(struct image *image, struct daemon *daemon)
+{
+	turns_image(image, &daemon->board.turns);
+	quota_image(image, daemon->quota);
+	router_past_image(image, daemon->router);
+	topics_past_image(image, daemon->topics);
+}
+
 static void handover_write_image(struct daemon *daemon, struct image *image, struct head *head)
 {
 	image_section(image, IMAGE_HEAD);
 	handover_head_image(image, head);
 	switch_image(image, &daemon->board);
 	asks_image(image, daemon->asks);
+	image_section(image, IMAGE_COUNTERS);
+	handover_counters_image(image, daemon);
 	image_section(image, IMAGE_HOSTS);
 	hosts_image(image, daemon->hosts);
 	image_section(image, IMAGE_REGISTRY);

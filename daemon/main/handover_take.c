@@ -247,10 +247,11 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 static unsigned handover_take_rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_HOSTS,	IMAGE_REGISTRY, IMAGE_POLICY,  IMAGE_MEMORY,	 IMAGE_SESSION,
-		IMAGE_LINK,	IMAGE_TOPIC,	IMAGE_STREAM,  IMAGE_QUESTIONS,	 IMAGE_ROOM,
-		IMAGE_COMMAND,	IMAGE_WAITING,	IMAGE_CHANNEL, IMAGE_LEDGER,	 IMAGE_PARTY,
-		IMAGE_ENDPOINT, IMAGE_THING,	IMAGE_WATCH,   IMAGE_HOST_WATCH, IMAGE_CLOSING,
+		IMAGE_COUNTERS, IMAGE_HOSTS,	IMAGE_REGISTRY, IMAGE_POLICY,  IMAGE_MEMORY,
+		IMAGE_SESSION,	IMAGE_LINK,	IMAGE_TOPIC,	IMAGE_STREAM,  IMAGE_QUESTIONS,
+		IMAGE_ROOM,	IMAGE_COMMAND,	IMAGE_WAITING,	IMAGE_CHANNEL, IMAGE_LEDGER,
+		IMAGE_PARTY,	IMAGE_ENDPOINT, IMAGE_THING,	IMAGE_WATCH,   IMAGE_HOST_WATCH,
+		IMAGE_CLOSING,
 	};
 	unsigned i = 0;
 
@@ -292,6 +293,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	struct hop *hop;
 
 	switch (type) {
+	case IMAGE_COUNTERS:
+		handover_counters_image(image, daemon);
+		break;
 	case IMAGE_HOSTS:
 		hosts_image(image, daemon->hosts);
 		break;
@@ -365,6 +369,8 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 static const char *without(uint32_t type)
 {
 	switch (type) {
+	case IMAGE_COUNTERS:
+		return "counters begin anew";
 	case IMAGE_HOSTS:
 		return "links with other hosts end";
 	case IMAGE_REGISTRY:
@@ -471,7 +477,7 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	const struct head *head = &handover->head;
 	struct image *image = &handover->image;
 	struct image_hops before;
-	uint32_t type, last = IMAGE_HOSTS;
+	uint32_t type, last = IMAGE_COUNTERS;
 	int error;
 
 	switch_image(image, &daemon->board);

@@ -363,6 +363,7 @@ void access_image(struct image *image, struct access *access)
 {
 	bool is_told = access->told != NULL;
 
+	image_u64(image, &access->undecided);
 	denied_image(image, access->denied);
 	image_bool(image, &is_told);
 	image_expect(image, is_told == (access->told != NULL));

@@ -61,6 +61,42 @@ static void router_tell(struct router *router, const struct endpoint *endpoint, 
 	task_due(&router->advertise);
 }
 
+static void drop_tally(void *tally)
+{
+	channel_tally_unref(tally);
+}
+
+char *router_past_name(const struct endpoint *endpoint, char name[ROUTER_PAST_SIZE])
+{
+	snprintf(name, ROUTER_PAST_SIZE, "%u %s", endpoint->uid, endpoint->name);
+	return name;
+}
+
+/* Lets the endpoint count from where it was when this user had it last. */
+static void count_on(struct router *router, struct endpoint *endpoint, uint32_t uid)
+{
+	char name[ROUTER_PAST_SIZE];
+	struct channel_tally *tally;
+
+	endpoint->uid = uid;
+	tally = past_take(&router->past, router_past_name(endpoint, name));
+	if (!tally)
+		return;
+	channel_tally_unref(endpoint->tally);
+	endpoint->tally = tally;
+}
+
+/* Notes what a topic has done that ends. */
+static void count_topic(struct channel_tally *tally, const struct topic *topic)
+{
+	const struct topic_view view = topic_view(topic);
+
+	tally->topics.published += view.published;
+	tally->topics.delivered += view.tally.delivered;
+	tally->topics.missed += view.tally.missed;
+	tally->topics.gaps += view.tally.gaps;
+}
+
 int router_new(struct router **out, const struct router_collaborators *collaborators)
 {
 	struct router *router = calloc(1, sizeof(*router));
@@ -68,6 +104,7 @@ int router_new(struct router **out, const struct router_collaborators *collabora
 	if (!router)
 		return -ENOMEM;
 	router->with = *collaborators;
+	router->past.drop = drop_tally;
 	task_init(&router->advertise, router->with.turns, NULL, on_advertise);
 	*out = router;
 	return 0;
@@ -96,6 +133,7 @@ void router_free(struct router *router)
 		channel_tally_unref(endpoint->tally);
 		free(endpoint);
 	}
+	past_clear(&router->past);
 	free(router);
 }
 
@@ -227,6 +265,8 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 	if (r == 0 && !endpoint) {
 		endpoint = add_endpoint(router, name.data, name.size);
 		r = endpoint ? 0 : -ENOMEM;
+		if (r == 0)
+			count_on(router, endpoint, session_credentials(session)->uid);
 	}
 	if (r < 0) {
 		drop_unused(binder, topic);
@@ -245,9 +285,11 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 
 static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 {
+	char name[ROUTER_PAST_SIZE];
+
 	HASH_DEL(router->endpoints, endpoint);
 	router_tell(router, endpoint, false);
-	channel_tally_unref(endpoint->tally);
+	past_put(&router->past, router_past_name(endpoint, name), endpoint->tally);
 	free(endpoint);
 }
 
@@ -257,8 +299,10 @@ static void release_endpoint(struct router *router, struct endpoint *endpoint, s
 	free_binder(endpoint, binder);
 	if (endpoint->binders)
 		return;
-	if (endpoint->topic)
+	if (endpoint->topic) {
+		count_topic(endpoint->tally, endpoint->topic);
 		topic_end(endpoint->topic);
+	}
 	endpoint->topic = NULL;
 	if (!endpoint->activation) {
 		remove_endpoint(router, endpoint);
@@ -434,9 +478,9 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	else if (r == 0)
 		r = lead_to_program(router, channel, endpoint);
 	if (endpoint && r < 0)
-		endpoint->refused++;
+		endpoint->tally->refused++;
 	else if (endpoint)
-		endpoint->opened++;
+		endpoint->tally->opened++;
 	return r;
 }
 

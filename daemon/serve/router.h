@@ -56,8 +56,8 @@ struct endpoint {
 		*session;    /* of the first of them; NULL: no program has bound it, and one can be started */
 	struct topic *topic; /* NULL: it is none */
 	struct activation *activation; /* NULL: nothing is started for it */
-	uint64_t opened, refused;      /* channels to it, since it was bound */
-	struct channel_tally *tally;   /* what these have carried */
+	uint32_t uid;		       /* of who has bound it last */
+	struct channel_tally *tally;   /* of the channels to it */
 	UT_hash_handle hh;
 };
 
@@ -147,6 +147,8 @@ int router_source_moved(struct router *router, struct channel *channel, uint32_t
 /* Writes a section for each program that has bound an endpoint, into the image that the next daemon gets
  * (hop_image.h). */
 void router_write_image(const struct router *router, struct image *image);
+/* What the router remembers of endpoints that nobody has bound now. */
+void router_past_image(struct image *image, struct router *router);
 /* Reads one, and binds the endpoint: what policy has allowed once stays. */
 void router_read_image(struct router *router, struct image *image, const struct image_hops *hops);
 /* Lets the channels that were read belong to their endpoints. */

@@ -2,6 +2,7 @@
 
 /* What programs have bound, in the image that a daemon hands over (base/image.h). */
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/image.h"
@@ -23,11 +24,7 @@ static void binding_image(struct image *image, char name[ENDPOINT_NAME_MAX + 1],
 	image_u32(image, topic);
 	image_text(image, name, ENDPOINT_NAME_MAX + 1);
 	image_u32(image, &endpoint->kinds);
-	image_u64(image, &endpoint->opened);
-	image_u64(image, &endpoint->refused);
-	image_u64(image, &endpoint->tally->bytes_to);
-	image_u64(image, &endpoint->tally->bytes_from);
-	image_u64(image, &endpoint->tally->messages);
+	channel_tally_image(image, endpoint->tally);
 }
 
 void router_write_image(const struct router *router, struct image *image)
@@ -69,10 +66,66 @@ void router_read_image(struct router *router, struct image *image, const struct 
 		return;
 	}
 	endpoint = router_get(router, read.name, strlen(read.name));
-	endpoint->opened = read.opened;
-	endpoint->refused = read.refused;
 	tally.references = endpoint->tally->references;
 	*endpoint->tally = tally;
+}
+
+/* Finds who goes on counting there: an endpoint that is started on demand, or whoever binds it again. */
+static void put_past(struct router *router, const char *name, struct channel_tally *tally)
+{
+	const char *endpoint_name = strchr(name, ' ') ? strchr(name, ' ') + 1 : "";
+	struct endpoint *endpoint = router_get(router, endpoint_name, strlen(endpoint_name));
+
+	if (!endpoint || endpoint->session) {
+		past_put(&router->past, name, tally);
+		return;
+	}
+	channel_tally_unref(endpoint->tally);
+	endpoint->tally = tally;
+}
+
+static void read_past(struct router *router, struct image *image)
+{
+	struct channel_tally *tally = channel_tally_new();
+	char name[ROUTER_PAST_SIZE];
+
+	if (!tally)
+		image_fail(image, -ENOMEM);
+	image_text(image, name, sizeof(name));
+	if (tally)
+		channel_tally_image(image, tally);
+	if (image->error)
+		channel_tally_unref(tally);
+	else
+		put_past(router, name, tally);
+}
+
+static void write_past(struct image *image, char *name, struct channel_tally *tally)
+{
+	bool more = true;
+
+	image_bool(image, &more);
+	image_text(image, name, ROUTER_PAST_SIZE);
+	channel_tally_image(image, tally);
+}
+
+void router_past_image(struct image *image, struct router *router)
+{
+	struct endpoint *endpoint, *next_endpoint;
+	struct past_entry *entry, *next;
+	char name[ROUTER_PAST_SIZE];
+	bool more = false;
+
+	if (!image->is_read) {
+		HASH_ITER(hh, router->past.all, entry, next)
+			write_past(image, entry->name, entry->counters);
+		HASH_ITER(hh, router->endpoints, endpoint, next_endpoint)
+			if (!endpoint->session)
+				write_past(image, router_past_name(endpoint, name), endpoint->tally);
+	}
+	image_bool(image, &more);
+	for (; image->is_read && more; image_bool(image, &more))
+		read_past(router, image);
 }
 
 static void adopt(struct router *router, struct channel *channel)

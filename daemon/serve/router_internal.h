@@ -5,13 +5,17 @@
 /* What router.c (endpoints, and where an address leads) and router_channels.c (what becomes of channels that
  * were led there: when policy changes, a domain is restored, or a program unbinds or goes) share. */
 
+#include "daemon/registry/past.h"
 #include "base/turns.h"
 #include "daemon/serve/router.h"
+
+#define ROUTER_PAST_SIZE (ENDPOINT_NAME_MAX + 12)
 
 struct router {
 	struct router_collaborators with;
 	struct questions *questions; /* to the daemon itself */
 	struct endpoint *endpoints;  /* in the order of their names */
+	struct past past;	     /* tallies of those that aren't bound, by user and name */
 	struct task advertise;	     /* due when some were bound or unbound */
 	uint64_t turn;		     /* counts what is given to programs that share endpoints */
 };
@@ -19,6 +23,8 @@ struct router {
 /* --- router.c */
 /* Returns the endpoint with this name. NULL: there is none. */
 struct endpoint *router_get(struct router *router, const char *name, size_t size);
+/* Writes by what name the endpoint's tally is remembered. */
+char *router_past_name(const struct endpoint *endpoint, char name[ROUTER_PAST_SIZE]);
 /* Returns the program among those that have bound the endpoint. NULL: it hasn't. */
 struct binder *router_binder(const struct endpoint *endpoint, const struct session *session);
 

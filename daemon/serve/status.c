@@ -283,10 +283,10 @@ static void describe_endpoint(struct status_walk *walk, struct json *json)
 		describe_activation(endpoint->activation, json);
 	else
 		json_null(json, "activation");
-	status_add_topic(walk, json, endpoint->topic);
+	status_add_topic(walk, json, endpoint);
 	if (walk->viewer.sees_all) { /* as for the list of refusals */
-		json_number(json, "opened", endpoint->opened);
-		json_number(json, "refused", endpoint->refused);
+		json_number(json, "opened", endpoint->tally->opened);
+		json_number(json, "refused", endpoint->tally->refused);
 		json_number(json, "messages", endpoint->tally->messages);
 		json_number(json, "bytes_to", endpoint->tally->bytes_to);
 		json_number(json, "bytes_from", endpoint->tally->bytes_from);

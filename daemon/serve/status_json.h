@@ -83,7 +83,7 @@ static inline void add_host(struct json *json, const struct host_info *info)
 
 /* Adds what was published on a topic that a program has bound, and what became of it; null for an endpoint
  * that is none. */
-void status_add_topic(struct status_walk *walk, struct json *json, const struct topic *topic);
+void status_add_topic(struct status_walk *walk, struct json *json, const struct endpoint *endpoint);
 /* The list of what the programs here subscribe to (status_topics.c). */
 bool status_next_subscription(struct status_walk *walk);
 bool status_subscription_is_visible(struct status_walk *walk);

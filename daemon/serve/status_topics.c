@@ -7,6 +7,7 @@
 
 #include "daemon/local/session.h"
 #include "daemon/switch/channel.h"
+#include "daemon/serve/router.h"
 #include "daemon/serve/status_json.h"
 
 #define SUBSCRIBERS_MOST 100u /* of one topic */
@@ -70,8 +71,10 @@ static void add_view(struct status_walk *walk, struct json *json, const struct t
 	walk->units += subscribers.count;
 }
 
-void status_add_topic(struct status_walk *walk, struct json *json, const struct topic *topic)
+void status_add_topic(struct status_walk *walk, struct json *json, const struct endpoint *endpoint)
 {
+	const struct channel_tally *before = endpoint->tally;
+	const struct topic *topic = endpoint->topic;
 	struct topic_view view;
 
 	if (!topic) {
@@ -79,6 +82,10 @@ void status_add_topic(struct status_walk *walk, struct json *json, const struct 
 		return;
 	}
 	view = topic_view(topic);
+	view.published += before->topics.published;
+	view.tally.delivered += before->topics.delivered;
+	view.tally.missed += before->topics.missed;
+	view.tally.gaps += before->topics.gaps;
 	json_begin(json, "topic", '{');
 	json_number(json, "keeps", view.keeps);
 	json_number(json, "listeners", topic_listeners(topic));

@@ -124,14 +124,19 @@ struct channel_end {
 };
 
 /* What the channels to one endpoint have carried. It lives as long as the endpoint and the last of them,
- * since a stream may outlive its endpoint. */
+ * since a stream may outlive its endpoint; the router remembers it for who binds that again. */
 struct channel_tally {
 	unsigned references;
+	uint64_t opened, refused;      /* channels */
 	uint64_t bytes_to, bytes_from; /* of the streams, towards the endpoint and back */
 	uint64_t messages;	       /* to it: messages and calls */
 	/* latency.h: how long some of these took, from when this daemon had them; these are no topic's */
 	struct durations taken;	   /* messages and calls, until the program had taken them */
 	struct durations answered; /* calls, until this daemon had the answer, or the caller has given up */
+	/* Messages of topics of this endpoint that are no more. */
+	struct {
+		uint64_t published, delivered, missed, gaps;
+	} topics;
 };
 
 /* What is measured of a channel now: latency.h. */
@@ -273,6 +278,7 @@ uint16_t channel_own_serial(const struct channel *channel);
 struct channel_tally *channel_tally_new(void);
 /* NULL is allowed. */
 void channel_tally_unref(struct channel_tally *tally);
+void channel_tally_image(struct image *image, struct channel_tally *tally);
 /* Counts what the channel carries from now on. */
 void channel_count(struct channel *channel, struct channel_tally *tally);
 /* Gives the channel its acceptor's end on `hop`, for `endpoint` (or an address: protocol.md, 5.8). If that is

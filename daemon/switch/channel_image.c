@@ -17,6 +17,18 @@
 #include "daemon/switch/reassign.h"
 #include "wire/ut.h"
 
+void channel_tally_image(struct image *image, struct channel_tally *tally)
+{
+	image_u64(image, &tally->opened);
+	image_u64(image, &tally->refused);
+	image_u64(image, &tally->bytes_to);
+	image_u64(image, &tally->bytes_from);
+	image_u64(image, &tally->messages);
+	image_raw(image, &tally->taken, sizeof(tally->taken));
+	image_raw(image, &tally->answered, sizeof(tally->answered));
+	image_raw(image, &tally->topics, sizeof(tally->topics));
+}
+
 #define NOBODY UINT32_MAX
 /* Bytes that a channel pays for: its windows and its cancels, each of which is bounded where it grows. */
 #define CHARGED_MAX (2 * STREAM_WINDOW_MAX + CANCELS_MAX * CANCEL_COST)

@@ -304,6 +304,7 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 {
 	char key[TOPICS_KEY_SIZE], *copy = strdup(topics_write_key(key, user->uid, address));
 	char *address_copy = strdup(address);
+	struct topic_tally *before;
 	struct topic *replica;
 	int r = copy && address_copy ? topic_make(&replica, topics, account, false) : -ENOMEM;
 
@@ -326,6 +327,10 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 		topic_drop(replica);
 		return -ENOMEM;
 	}
+	before = past_take(&topics->past, key);
+	if (before)
+		replica->tally = *before;
+	free(before);
 	replica_subscribe(replica);
 	*made = replica;
 	return 0;

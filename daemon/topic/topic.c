@@ -435,6 +435,20 @@ static void forget_subscriber(struct topic *topic)
 		}
 }
 
+static void remember_tally(struct topic *replica)
+{
+	struct topic_tally *tally = past_take(&replica->topics->past, replica->key); /* of a replaced one */
+
+	if (!tally)
+		tally = calloc(1, sizeof(*tally));
+	if (!tally)
+		return;
+	tally->delivered += replica->tally.delivered;
+	tally->missed += replica->tally.missed;
+	tally->gaps += replica->tally.gaps;
+	past_put(&replica->topics->past, replica->key, tally);
+}
+
 void topic_destroy(struct topic *topic)
 {
 	topic->is_over = true;
@@ -443,6 +457,7 @@ void topic_destroy(struct topic *topic)
 	while (topic_has_subscribers(topic))
 		forget_subscriber(topic);
 	if (topic->is_replica) {
+		remember_tally(topic);
 		topics_remove_replica(topic);
 		DL_DELETE(topic->topics->all_replicas, topic);
 	} else {

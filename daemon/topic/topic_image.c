@@ -56,6 +56,37 @@ static void tally_image(struct image *image, struct topic_tally *tally)
 	image_u64(image, &tally->gaps);
 }
 
+static void read_past(struct image *image, struct topics *topics)
+{
+	struct topic_tally *tally = calloc(1, sizeof(*tally));
+	char key[TOPICS_KEY_SIZE];
+
+	if (!tally) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	image_text(image, key, sizeof(key));
+	tally_image(image, tally);
+	past_put(&topics->past, key, tally);
+}
+
+void topics_past_image(struct image *image, struct topics *topics)
+{
+	uint32_t count = HASH_COUNT(topics->past.all);
+	struct past_entry *entry, *next;
+
+	image_upto(image, &count, PAST_MOST);
+	if (!image->is_read) {
+		HASH_ITER(hh, topics->past.all, entry, next) {
+			image_text(image, entry->name, TOPICS_KEY_SIZE);
+			tally_image(image, entry->counters);
+		}
+		return;
+	}
+	while (count-- > 0 && !image->error)
+		read_past(image, topics);
+}
+
 static void replica_fields(struct image *image, struct topic *replica)
 {
 	uint32_t state = replica->state, refused = (uint32_t)replica->refused;

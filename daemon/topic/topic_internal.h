@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/registry/past.h"
 #include "base/quota.h"
 #include "base/self.h"
 #include "base/turns.h"
@@ -194,6 +195,7 @@ struct topics {
 	struct topic *replicas; /* by key */
 	struct topic *all_replicas;
 	uint64_t numbers;
+	struct past past; /* struct topic_tally of replicas that are no more, by key */
 	struct subscribing *sessions;
 	/* replica.c: */
 	struct topic_place *places;  /* by name */

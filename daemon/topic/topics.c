@@ -292,6 +292,7 @@ int topics_new(struct topics **made, const struct topics_collaborators *collabor
 	if (!topics)
 		return -ENOMEM;
 	topics->with = *collaborators;
+	topics->past.drop = free;
 	topics->asks_timer = evtimer_new(topics->with.board->base, meant_have_rested, topics);
 	if (!topics->asks_timer) {
 		free(topics);
@@ -311,6 +312,7 @@ void topics_free(struct topics *topics)
 		topic_destroy(topics->own);
 	while (topics->all_replicas)
 		topic_destroy(topics->all_replicas);
+	past_clear(&topics->past);
 	task_cancel(&topics->task);
 	registry_leave(topics->with.registry, &topics->sink);
 	event_free(topics->asks_timer);

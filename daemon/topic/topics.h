@@ -142,6 +142,8 @@ struct topic_view {
 	const char *address, *state;
 	uint32_t uid;
 };
+/* What is remembered of subscriptions that have ended, in the image that the next daemon gets. */
+void topics_past_image(struct image *image, struct topics *topics);
 struct topic_view topic_view(const struct topic *topic);
 
 struct subscriber_view {

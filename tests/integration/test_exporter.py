@@ -2,6 +2,7 @@
 """xenmsg exporter: what a scraper gets, and what everybody else gets."""
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 
 from gateway_rig import free_port, running
 from messaging import EXIT_DENIED, EXIT_USAGE, SOURCES, eventually, read_source
+from renewing import renew
 from test_shares import cpu_of
 
 
@@ -103,6 +105,41 @@ def test_an_endpoint_counts_messages_and_bytes_both_ways(one, two):
     assert 300 <= number("received_bytes", "rev") < 1000 and 300 <= number("sent_bytes", "rev") < 1000
     # What was read counts when the daemon has noticed.
     eventually(lambda: number("received_bytes", "echo") == number("sent_bytes", "echo") == 50000, "both ways are counted")
+
+
+def counters(node):
+    text = node.xenmsg("status", "--metrics", "--all").stdout.decode()
+    return {name: float(value) for name, value in re.findall(r"^(xenmsg_\w+(?:_total|_count)(?:\{.*?\})?) (\S+)$", text, re.M)}
+
+
+@pytest.mark.unless(renewed="renews")
+def test_what_short_lived_programs_have_done_is_counted_on_also_over_a_hand_over(one):
+    def round_trip():
+        receiver = one.popen("recv", "--count", "1", "inbox", binds="inbox")
+        one.send("self:inbox", "x")
+        assert receiver.wait(60) == 0
+        topic = one.popen("publish", "--stay", "1h", "news", "x", binds="news")
+        assert one.xenmsg("subscribe", "--count", "1", "self:news").returncode == 0
+        stop(topic)
+
+    def seen():
+        with contextlib.ExitStack() as stack:
+            for command in (("recv", "inbox"), ("publish", "--stay", "1h", "news", "x")):
+                stack.callback(stop, one.popen(*command, binds=command[-1] if len(command) == 2 else "news"))
+            stack.callback(stop, one.popen("subscribe", "self:news"))
+            return counters(one)
+
+    round_trip()
+    before = seen()
+    names = [f'xenmsg_account_sent_messages_total{{kind="uid",id="{os.getuid()}"}}', 'xenmsg_endpoint_messages_total{endpoint="inbox"}',
+             'xenmsg_endpoint_taken_seconds_count{endpoint="inbox"}', 'xenmsg_endpoint_published_total{endpoint="news"}',
+             "xenmsg_work_passes_total"]
+    assert all(before[name] >= 1 for name in names), before
+    renew(one)
+    round_trip()
+    after = seen()
+    assert all(after[name] > before[name] for name in names), (before, after)
+    assert {name for name, value in before.items() if after.get(name, value) < value} == set()
 
 
 def test_who_asks_for_another_host_is_refused(exporter):

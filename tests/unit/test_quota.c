@@ -388,32 +388,53 @@ TEST_WITH(accounts_are_listed_by_kind_and_number, set_up, tear_down)
 	assert_memory_equal(ids, ((uint32_t[]){4, 3, 70000, 0, 1}), sizeof(ids));
 	for (unsigned i = 0; i < 4; i++)
 		charge_end(&charges[i]);
-	assert_null(quota_next(*state, NULL));
+}
+
+/* Uses the account of a user, and leaves it. */
+static void use_account(struct quota *quota, uint32_t uid, uint64_t bytes)
+{
+	struct account *account = quota_account(quota, QUOTA_UID, uid);
+
+	account_note_sent(account, bytes, 1);
+	account_unref(account);
+}
+
+/* Returns what a user has sent until now. */
+static uint64_t sent_by(struct quota *quota, uint32_t uid)
+{
+	struct account *account = quota_account(quota, QUOTA_UID, uid);
+	uint64_t bytes = account_sent(account).bytes;
+
+	account_unref(account);
+	return bytes;
+}
+
+TEST_WITH(who_comes_again_is_counted_on_within_a_bound_of_users, set_up, tear_down)
+{
+	for (unsigned i = 0; i < 3; i++)
+		use_account(*state, 1000, 7);
+	assert_int_equal(sent_by(*state, 1000), 21);
+	for (uint32_t uid = 0; uid < QUOTA_IDLE_MOST - 1; uid++)
+		use_account(*state, 2000 + uid, 1);
+	assert_int_equal(sent_by(*state, 1000), 21); /* which is the last to have been used by that */
+	use_account(*state, 5000, 1);
+	assert_int_equal(sent_by(*state, 2000), 0);
+	assert_int_equal(sent_by(*state, 1000), 21);
 }
 
 TEST_WITH(walk_over_accounts_goes_on_where_one_has_gone, set_up, tear_down)
 {
-	static const uint32_t ids[] = {3, 70000, 70001, 0, 1};
 	struct charge charges[5];
-	const struct account *account = NULL;
-	struct account_key key;
+	struct account_key key = {QUOTA_UID, 1};
 
+	for (uint32_t i = 0; i < 5; i++)
+		charge_of(&charges[i], *state, QUOTA_UID, i);
+	charge_end(&charges[1]);
+	for (uint32_t uid = 0; uid < QUOTA_IDLE_MOST; uid++)
+		use_account(*state, 2000 + uid, 1);
+	assert_int_equal(account_id(quota_next(*state, &key)), 2); /* 1 is forgotten */
 	for (unsigned i = 0; i < 5; i++)
-		charge_of(&charges[i], *state, i < 3 ? QUOTA_UID : QUOTA_PEER, ids[i]);
-	for (unsigned i = 0; i < 5; i++) {
-		account = quota_next(*state, i ? &key : NULL);
-		assert_non_null(account);
-		assert_int_equal(account_id(account), ids[i]);
-		key = (struct account_key){account_kind(account), account_id(account)};
-		if (i & 1)
-			charge_end(&charges[i]);
-	}
-	assert_null(quota_next(*state, &key));
-	charge_end(&charges[0]);
-	charge_end(&charges[2]);
-	charge_end(&charges[4]);
-	assert_null(quota_next(*state, &key));
-	assert_null(quota_next(*state, NULL));
+		charge_end(&charges[i]);
 }
 
 /* --- descriptors ------------------------------------------------------------------------------ */
@@ -461,14 +482,15 @@ static void does_nothing(struct task *task)
 {
 }
 
-static bool is_listed(struct quota *quota, uint32_t uid)
+/* Whether the user has left, and its rest isn't over, or its debt not paid. */
+static bool is_awaited(struct quota *quota, uint32_t uid)
 {
 	const struct account *account;
 
 	for (account = quota_next(quota, NULL); account && account_id(account) != uid;)
 		account = quota_next(quota, &(struct account_key){.kind = account_kind(account),
 								  .id = account_id(account)});
-	return account != NULL;
+	return account && account_time(account)->over;
 }
 
 TEST_WITH(a_rest_goes_on_for_who_leaves_and_comes_again, set_up, tear_down)
@@ -488,13 +510,13 @@ TEST_WITH(a_rest_goes_on_for_who_leaves_and_comes_again, set_up, tear_down)
 	assert_int_equal(account_time(account)->rests, 1);
 	while (account_time(account)->resting_in)
 		assert_int_not_equal(event_base_loop(base, EVLOOP_ONCE), -1);
-	assert_true(is_listed(*state, 7)); /* it was taken back */
+	assert_false(is_awaited(*state, 7)); /* it was taken back */
 	turns_rest(&turns, account_line(account), 1000000);
 	account_unref(account);
-	while (is_listed(*state, 7))
+	while (is_awaited(*state, 7))
 		assert_int_not_equal(event_base_loop(base, EVLOOP_ONCE), -1);
 	account = quota_account(*state, QUOTA_UID, 7);
-	assert_int_equal(account_time(account)->rests, 0); /* it had been forgotten */
+	assert_int_equal(account_time(account)->rests, 2);
 	turns_rest(&turns, account_line(account), 1000000000);
 	account_unref(account); /* which the quota's end doesn't wait for */
 	quota_free(*state);
@@ -550,7 +572,7 @@ TEST_WITH(a_debt_is_kept_while_others_want_their_turns, set_up, tear_down)
 	debt_start(&debt, *state);
 	assert_int_equal(credit_of(*state, 7), -9 * (int64_t)TURNS_QUANTUM);
 	turns_pass(&debt.turns); /* after which nobody wants any more */
-	assert_false(is_listed(*state, 7));
+	assert_false(is_awaited(*state, 7));
 	assert_int_equal(credit_of(*state, 7), 0);
 	debt_stop(&debt);
 }
@@ -561,7 +583,7 @@ TEST_WITH(a_debt_is_paid_in_turns_while_nobody_has_the_account, set_up, tear_dow
 	unsigned rounds = 0;
 
 	debt_start(&debt, *state);
-	for (; is_listed(*state, 7); rounds++) {
+	for (; is_awaited(*state, 7); rounds++) {
 		/* So it had its turn, and wants another. */
 		turns_spend(&debt.turns, account_line(debt.other), TURNS_QUANTUM);
 		task_due(&debt.others);

@@ -126,6 +126,6 @@ TEST(endpoint_is_paid_for_until_it_goes)
 	assert_int_equal(account_usage(scene.a->hop.account, QUOTA_ENDPOINTS).used, 0);
 	assert_int_equal(bind_name(&scene, scene.a, "left", ANY_KIND), 0);
 	scene_stop(&scene);
-	assert_null(quota_next(quota, NULL));
+	assert_int_equal(quota_pool(quota, QUOTA_ENDPOINTS).used, 0);
 	quota_free(quota);
 }
