@@ -586,6 +586,7 @@ XENMSG_API const char *xenmsg_message_key(const struct xenmsg_message *message);
 /*
  * Removes an endpoint, but lets go on what is in service.
  * In service are the calls that the program has taken and not answered, which it answers as always.
+ * Of xenmsg_stream_listen() it is the streams that came, which aren't waited for.
  * Nothing new comes: a sender gets -ENOENT, also for what wasn't taken yet, or finds the
  * next program that binds it. While it waits, no messages are handled.
  * options  a time-out, usually none: then what is still in service ends, as by xenmsg_unbind()

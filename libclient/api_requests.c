@@ -122,7 +122,7 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 	if (binding && !binding->kinds)
 		return conn_say(conn, -ENOENT, -ENOENT, NOT_BOUND);
 	if (!binding && conn->mux && mux_find(conn->mux, endpoint, size))
-		return conn->dead ? conn->dead : conn_check(conn, mux_unlisten(conn->mux, endpoint));
+		return conn->dead ? conn->dead : conn_check(conn, mux_unlisten(conn->mux, endpoint, false));
 	if (!binding && !incoming_forget(&conn->incoming, endpoint))
 		return conn_say(conn, -ENOENT, -ENOENT, NOT_BOUND);
 	if (conn->dead)
@@ -137,6 +137,7 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
 		     xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
+	bool has_streams = conn->mux && mux_find(conn->mux, endpoint, strlen(endpoint));
 	struct binding *binding;
 	struct op_options opts;
 	struct call *drain;
@@ -147,7 +148,7 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 	if (r < 0)
 		return r;
 	binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
-	if (!binding || !binding->kinds)
+	if (!has_streams && (!binding || !binding->kinds))
 		return conn_say(conn, -ENOENT, -ENOENT, NOT_BOUND);
 	r = calls_await(&conn->calls, done, userdata, &drain);
 	if (r < 0)
@@ -156,8 +157,9 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 	call_expires(drain, deadline_in(opts.timeout_ms), opts.timeout_ms);
 	conn->recv_waits = false;
 	/* What goes wrong from here on ends the session, and with it this. */
-	r = conn_tell_daemon(conn, FRAME_DRAIN, endpoint, strlen(endpoint));
-	if (r == 0)
+	r = has_streams ? mux_unlisten(conn->mux, endpoint, true)
+			: conn_tell_daemon(conn, FRAME_DRAIN, endpoint, strlen(endpoint));
+	if (r == 0 && !has_streams)
 		r = inbox_drain(&conn->inbox, binding, drain);
 	else
 		call_end(drain, r);

@@ -1067,21 +1067,21 @@ int mux_listen(struct mux *mux, const char *endpoint, uint32_t kinds, xenmsg_str
 	return 0;
 }
 
-static int tell_unbind(struct mux *mux, const char *endpoint)
+static int tell_gone(struct mux *mux, const char *endpoint, uint8_t type)
 {
-	int r = requests_tell(&mux->requests, FRAME_UNBIND, endpoint, strlen(endpoint));
+	int r = requests_tell(&mux->requests, type, endpoint, strlen(endpoint));
 
 	mux_push(mux);
 	return r;
 }
 
-int mux_unlisten(struct mux *mux, const char *endpoint)
+int mux_unlisten(struct mux *mux, const char *endpoint, bool drains)
 {
 	struct mux_listening *listening = mux_find(mux, endpoint, strlen(endpoint));
 
 	DL_DELETE(mux->listening, listening);
 	free(listening);
-	return tell_unbind(mux, endpoint);
+	return tell_gone(mux, endpoint, drains ? FRAME_DRAIN : FRAME_UNBIND);
 }
 
 void mux_undo(struct mux *mux, const struct request *request, int dead)
@@ -1092,7 +1092,7 @@ void mux_undo(struct mux *mux, const struct request *request, int dead)
 		return;
 	DL_DELETE(mux->listening, listening);
 	if (!request->finished && !dead)
-		mux_check(mux, tell_unbind(mux, listening->endpoint));
+		mux_check(mux, tell_gone(mux, listening->endpoint, FRAME_UNBIND));
 	free(listening);
 }
 

@@ -145,8 +145,9 @@ int mux_connect(struct mux *mux, const char *address, int timeout_ms,
 int mux_listen(struct mux *mux, const char *endpoint, uint32_t kinds, xenmsg_stream_incoming incoming,
 	       void *userdata, int timeout_ms, xenmsg_done done, void *done_userdata,
 	       struct request **request);
-/* Removes an endpoint, which is there. Returns as requests_tell(). */
-int mux_unlisten(struct mux *mux, const char *endpoint);
+/* Removes an endpoint, which is there. `drains`: the streams that came to it go on. Returns as
+ * requests_tell(). */
+int mux_unlisten(struct mux *mux, const char *endpoint, bool drains);
 /* Forgets the endpoint that this request, which has failed, was for. One that was given up may be there by
  * now, or soon, and is removed, unless the connection is dead. */
 void mux_undo(struct mux *mux, const struct request *request, int dead);
