@@ -425,11 +425,10 @@ int config_load(struct config *config, const char *path, char **error)
 	return r;
 }
 
-/* Says why a user or a group can't be looked up now. One of these names that nobody has set is there in the
- * files of the system, or nowhere. */
-static int note_unknown(int r, const char *what, const char *name, const char *usual, char **error)
+/* Says why a user or a group can't be looked up now. */
+static int note_unknown(int r, const char *what, const char *name, char **error)
 {
-	if (r == 0 || r == -ENOENT || *error || (usual && !strcmp(name, usual)))
+	if (r == 0 || r == -ENOENT || *error)
 		return 0;
 	return asprintf(error, "%s = %s: can't be looked up now: %s", what, name, strerror(-r)) < 0 ? -ENOMEM
 												    : 0;
@@ -445,15 +444,18 @@ int config_find_users(struct config *config, char **error)
 	r = config->user ? users_find(config->user, &user) : -ENOENT;
 	if (r == 0)
 		config->uid = user->pw_uid;
-	failed = note_unknown(r, "[daemon] user", config->user, NULL, error);
-	r = users_find(config->gateway_user, &user);
+	failed = note_unknown(r, "[daemon] user", config->user, error);
+	r = strcmp(config->gateway_user, USUAL_GATEWAY_USER) ? users_find(config->gateway_user, &user)
+							     : users_find_usual(USUAL_GATEWAY_USER, &user);
 	if (r == 0)
 		config->gateway_uid = user->pw_uid;
-	failed |= note_unknown(r, "[hosts] user", config->gateway_user, USUAL_GATEWAY_USER, error);
-	r = users_find_group(config->admin_group, &group);
+	failed |= note_unknown(r, "[hosts] user", config->gateway_user, error);
+	r = strcmp(config->admin_group, USUAL_ADMIN_GROUP)
+		    ? users_find_group(config->admin_group, &group)
+		    : users_find_usual_group(USUAL_ADMIN_GROUP, &group);
 	if (r == 0)
 		config->administrators = group->gr_gid;
-	failed |= note_unknown(r, "[daemon] admin-group", config->admin_group, USUAL_ADMIN_GROUP, error);
+	failed |= note_unknown(r, "[daemon] admin-group", config->admin_group, error);
 	return failed ? -ENOMEM : *error ? -EAGAIN : 0;
 }
 

@@ -42,4 +42,4 @@ image_sources = $(libwire_la_SOURCES) $(libwiregateway_a_SOURCES) $(libbase_a_SO
 base/image_format.c: $(image_sources) base/image-format base/local.mk
 	$(AM_V_GEN)$(MKDIR_P) base && format=$$(cd $(srcdir) && base/image-format $(image_sources)) && \
 		printf '#include "base/image.h"\nconst uint32_t image_format = %su;\n' "$$format" > $@
-libbase_a_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)
+libbase_a_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(INIH_CFLAGS)

@@ -3,10 +3,9 @@
 #define XENMSG_BASE_SERVICE_H
 
 /*
- * What a service manager gives to its service, as far as a library is needed to take it: sockets, a watchdog,
- * and an output for the programs that the service starts. There are two of it, of which configure takes one:
- * service_systemd.c with libsystemd, and service_none.c (--without-systemd), in which nothing is given. What
- * is told to the manager needs no library: notify.h.
+ * What a service manager gives to its service: sockets, a watchdog, and an output for the programs that the
+ * service starts. There are two of it, of which configure takes one: service_systemd.c, and service_none.c
+ * (--without-systemd), in which nothing is given. What is told to the manager: notify.h.
  */
 
 #include <stdbool.h>
@@ -20,9 +19,6 @@ bool service_is_listener(int fd, int type);
 /* Returns how long the manager waits for a word of this process before it kills it, in microseconds; 0: for
  * ever. */
 uint64_t service_watchdog_us(void);
-/* Asks the manager whether it stops this process's service in order to start it again, and would keep
- * descriptors for that. May wait for seconds. */
-bool service_is_restarted(void);
 /* Opens an output that leads into the manager's log, under this name. Needs no memory and no lock, so a child
  * may call it after fork(). Returns a descriptor, or a negative errno. */
 int service_open_output(const char *name);

@@ -21,11 +21,6 @@ uint64_t service_watchdog_us(void)
 	return 0;
 }
 
-bool service_is_restarted(void)
-{
-	return false;
-}
-
 int service_open_output(const char *name)
 {
 	return -EOPNOTSUPP;

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -41,6 +43,36 @@ int users_find_group(const char *name, const struct group **group)
 	errno = 0;
 	*group = getgrnam(name);
 	return *group ? 0 : users_why_not(errno);
+}
+
+int users_find_usual(const char *name, const struct passwd **user)
+{
+	FILE *file = fopen("/etc/passwd", "re");
+	int r = -ENOENT;
+
+	if (!file)
+		return users_why_not(errno);
+	while (r == -ENOENT && (errno = 0, *user = fgetpwent(file)))
+		r = strcmp((*user)->pw_name, name) ? -ENOENT : 0;
+	if (r < 0)
+		r = users_why_not(errno);
+	fclose(file);
+	return r;
+}
+
+int users_find_usual_group(const char *name, const struct group **group)
+{
+	FILE *file = fopen("/etc/group", "re");
+	int r = -ENOENT;
+
+	if (!file)
+		return users_why_not(errno);
+	while (r == -ENOENT && (errno = 0, *group = fgetgrent(file)))
+		r = strcmp((*group)->gr_name, name) ? -ENOENT : 0;
+	if (r < 0)
+		r = users_why_not(errno);
+	fclose(file);
+	return r;
 }
 
 /* --- of a program ---------------------------------------------------------------------------- */

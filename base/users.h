@@ -20,6 +20,10 @@
 int users_find(const char *name, const struct passwd **user);
 int users_find_uid(uid_t uid, const struct passwd **user);
 int users_find_group(const char *name, const struct group **group);
+/* Do the same for a name that a package gives, which is in the system's files or nowhere: to ask others for
+ * one that isn't there would load their libraries into most daemons. */
+int users_find_usual(const char *name, const struct passwd **user);
+int users_find_usual_group(const char *name, const struct group **group);
 
 /* Gets the supplementary groups of a program when it connected: the kernel's word, which doesn't change while
  * the socket lives. A process may be in 65536 of them. The caller frees `groups`. Negative errno: they aren't

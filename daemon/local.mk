@@ -122,14 +122,21 @@ libdaemon_a_SOURCES = \
 	daemon/local/watches.c daemon/local/watches.h daemon/local/watches_image.c daemon/local/watches_internal.h
 
 if WITH_SYSTEMD
-libdaemon_a_SOURCES += daemon/activation/units.c
+libdaemon_a_SOURCES += daemon/activation/units.c daemon/activation/units_module.h
+# What of it needs libsystemd is loaded when a unit is started.
+systemdmoduledir = $(pkglibexecdir)
+systemdmodule_LTLIBRARIES = xenmsgd-systemd.la
+xenmsgd_systemd_la_SOURCES = daemon/activation/units_restart.c daemon/activation/units_systemd.c
+# Named so that the objects of a test are others.
+xenmsgd_systemd_la_CFLAGS = $(AM_CFLAGS)
+xenmsgd_systemd_la_LIBADD = $(LIBEVENT_LIBS) $(SYSTEMD_LIBS)
+xenmsgd_systemd_la_LDFLAGS = -module -avoid-version -shared -Wl,-Bsymbolic
 else
 libdaemon_a_SOURCES += daemon/activation/units_none.c
 endif
 libdaemon_a_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 daemon_libs = libdaemon.a libbase.a $(wiregateway_libs) $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
-	$(LIBEVENT_PTHREADS_LIBS) $(INIH_LIBS) $(NETTLE_LIBS) \
-	$(SYSTEMD_LIBS)
+	$(LIBEVENT_PTHREADS_LIBS) $(INIH_LIBS) $(NETTLE_LIBS)
 
 sbin_PROGRAMS += xenmsgd
 xenmsgd_SOURCES = daemon/main/main.c

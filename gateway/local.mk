@@ -23,5 +23,5 @@ xenmsg_gateway_SOURCES = \
 	gateway/nats_connection.c gateway/nats_connection.h \
 	gateway/nats_options.c gateway/nats_options.h \
 	gateway/other_host.c
-xenmsg_gateway_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(SYSTEMD_CFLAGS) $(NATS_CFLAGS)
-xenmsg_gateway_LDADD = $(gateway_libs) $(LIBEVENT_LIBS) $(SYSTEMD_LIBS) $(NATS_LIBS)
+xenmsg_gateway_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(NATS_CFLAGS)
+xenmsg_gateway_LDADD = $(gateway_libs) $(LIBEVENT_LIBS) $(NATS_LIBS)

@@ -446,7 +446,10 @@ struct start *start_new(struct starter *starter, const struct activation_setting
 	if (settings->command) {
 		*error = start_command(start, settings);
 	} else {
-		start->unit = unit_start_new(starter->units, settings->unit, on_unit_failed, start, error);
+		*error = starter->units ? 0 : units_new(&starter->units, starter->base);
+		if (*error == 0)
+			start->unit =
+				unit_start_new(starter->units, settings->unit, on_unit_failed, start, error);
 		if (start->unit)
 			*error = 0;
 	}
@@ -482,15 +485,13 @@ void start_forget(struct start *start)
 int starter_new(struct starter **out, struct event_base *base, const char *socket)
 {
 	struct starter *starter = calloc(1, sizeof(*starter));
-	int r;
 
 	if (!starter)
 		return -ENOMEM;
 	starter->base = base;
 	starter->socket = socket;
-	r = units_new(&starter->units, base);
 	starter->child_event = evsignal_new(base, SIGCHLD, on_child, starter);
-	if (r < 0 || !starter->child_event || event_add(starter->child_event, NULL) < 0) {
+	if (!starter->child_event || event_add(starter->child_event, NULL) < 0) {
 		starter_free(starter);
 		return -ENOMEM;
 	}

@@ -21,7 +21,10 @@ typedef void (*unit_failed_fn)(void *userdata, const char *why);
 /* Whether units can be started at all. */
 extern const bool units_are_supported;
 
-/* 0 or -ENOMEM. */
+/* Asks systemd whether it stops this process's service in order to start it again, and would keep descriptors
+ * for that. May wait for seconds. */
+bool units_service_is_restarted(void);
+/* Returns 0; -ENOMEM; or -ELIBACC: what talks to systemd can't be loaded. */
 int units_new(struct units **units, struct event_base *base);
 /* Forgets all starts. */
 void units_free(struct units *units);

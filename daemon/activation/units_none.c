@@ -7,6 +7,11 @@
 
 const bool units_are_supported = false;
 
+bool units_service_is_restarted(void)
+{
+	return false;
+}
+
 int units_new(struct units **units, struct event_base *base)
 {
 	*units = NULL;

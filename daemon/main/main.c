@@ -11,6 +11,7 @@
 #include <event2/event.h>
 
 #include "daemon/activation/activation_read.h"
+#include "daemon/activation/units.h"
 #include "base/config.h"
 #include "base/image.h"
 #include "daemon/main/daemon.h"
@@ -18,7 +19,6 @@
 #include "daemon/main/startup.h"
 #include "base/log.h"
 #include "base/notify.h"
-#include "base/service.h"
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/policy.h"
 #include "daemon/xen/store.h"
@@ -317,7 +317,7 @@ int main(int argc, char **argv)
 		config_free(&config);
 		return r;
 	}
-	if (arguments.check_takeover && arguments.restarted && !service_is_restarted()) {
+	if (arguments.check_takeover && arguments.restarted && !units_service_is_restarted()) {
 		printf("the service is stopped\n");
 		config_free(&config);
 		return EXIT_ERROR;

@@ -79,7 +79,7 @@ daemon_tests = \
 	tests/unit/test_watches_late \
 	tests/unit/test_withdraw
 if WITH_SYSTEMD
-daemon_tests += tests/unit/test_units
+daemon_tests += tests/unit/test_service tests/unit/test_units
 endif
 link_tests = \
 	tests/unit/test_link_away \
@@ -129,6 +129,11 @@ tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_
 tests_unit_test_orphans_SOURCES = tests/unit/test_orphans.c $(channel_rig)
 tests_unit_test_tracers_SOURCES = tests/unit/test_tracers.c $(channel_rig)
 tests_unit_test_withdraw_SOURCES = tests/unit/test_withdraw.c $(channel_rig)
+if WITH_SYSTEMD
+tests_unit_test_units_SOURCES = tests/unit/test_units.c daemon/activation/units_systemd.c
+units_test = tests/unit/test_units
+$(units_test): private libraries = $(daemon_test_libs) $(SYSTEMD_LIBS)
+endif
 
 # Has sessions, streams, links, peers, a directory, policy and watches of its own.
 router_rig = tests/unit/router_rig.c tests/unit/router_rig.h
