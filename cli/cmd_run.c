@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* run: a command in another domain, with its standard input, output, error and exit status. */
+/* run: a command in another domain, with its standard input, output, error and exit status; vchan: one here,
+ * with libxenmsg-vchan in libxenvchan's place. */
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,7 +16,7 @@
 #include "cli/reconnecting.h"
 #include "cli/run_session.h"
 
-static const char help[] =
+static const char run_help[] =
 	"Usage: xenmsg run [OPTIONS] ADDRESS [ARGUMENT...]\n"
 	"\n"
 	"Runs the command that 'xenmsg listen --run' serves at ADDRESS (DOMAIN:ENDPOINT),\n"
@@ -214,7 +217,7 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 		{"timeout", .ms = &run.timeout_ms, .from_environment = true}, {"wait", .flag = &wait}, {0}};
 
 	/* What follows the address are the other command's arguments, whatever they look like. */
-	if (!cli_options_in_front(cli, argc, argv, help, options, &code))
+	if (!cli_options_in_front(cli, argc, argv, run_help, options, &code))
 		return code;
 	if (optind == argc)
 		return cli_usage("run", "at which ADDRESS?");
@@ -246,4 +249,59 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	xenmsg_close(run.conn);
 	interrupt_die_of(run.loop.signal);
 	return run.code;
+}
+
+/* ---- vchan ---------------------------------------------------------------------------------- */
+
+#define EXIT_NOT_RUN 127
+
+static const char vchan_help[] =
+	"Usage: xenmsg vchan [OPTIONS] [--] PROGRAM [ARGUMENT...]\n"
+	"\n"
+	"Runs a program that was written for libxenvchan over xenmsg instead, with no\n"
+	"device and no right but those that policy gives: its vchans are byte streams\n"
+	"to and from endpoints 'vchan-*'. Binding one is for root and those whom a\n"
+	"[bind] rule allows it, for example members of the group xenmsg-vchan. Both\n"
+	"sides have to run so: a vchan of Xen's own can't be reached. The exit status\n"
+	"is the program's; 127 if it can't be run.\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg vchan -- vchan-socket-proxy -m server 5 data/vchan/5/print /run/print\n"
+	"  xenmsg vchan -- vchan-socket-proxy 3 /local/domain/3/data/vchan/5/print -\n";
+
+static int preload(void)
+{
+	const char *others = getenv("LD_PRELOAD");
+	char *value;
+	int r;
+
+	if (asprintf(&value, "%s%s%s", VCHAN_LIBRARY, others && *others ? ":" : "", others ? others : "") < 0)
+		return -1;
+	r = setenv("LD_PRELOAD", value, 1);
+	free(value);
+	return r;
+}
+
+int cmd_vchan(struct cli *cli, int argc, char **argv)
+{
+	const struct cli_option options[] = {{0}};
+	int code;
+
+	if (!cli_options_in_front(cli, argc, argv, vchan_help, options, &code))
+		return code;
+	if (optind < argc && !strcmp(argv[optind], "--"))
+		optind++;
+	if (optind == argc)
+		return cli_usage("vchan", "which PROGRAM?");
+	if (access(VCHAN_LIBRARY, R_OK) < 0) {
+		cli_complain("vchan: %s: %s", VCHAN_LIBRARY, strerror(errno));
+		return EXIT_NOT_RUN;
+	}
+	if (preload() < 0 || (cli->socket && setenv("XENMSG_SOCKET", cli->socket, 1) < 0)) {
+		cli_complain("vchan: %s", strerror(errno));
+		return EXIT_NOT_RUN;
+	}
+	execvp(argv[optind], argv + optind);
+	cli_complain("vchan: %s: %s", argv[optind], strerror(errno));
+	return EXIT_NOT_RUN;
 }

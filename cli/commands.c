@@ -46,6 +46,7 @@ const struct command commands[] = {
 	{"listen", cmd_listen, "accept byte streams, one or with a command for each", NULL},
 	{"forward", cmd_forward, "carry connections between Unix, TCP and Xen addresses", NULL},
 	{"run", cmd_run, "run a command elsewhere, with its streams and exit status", "Commands"},
+	{"vchan", cmd_vchan, "run a program written for vchans over xenmsg", NULL},
 	{"peers", cmd_peers, "list the domains", "See"},
 	{"endpoints", cmd_endpoints, "list what can be reached", NULL},
 	{"hosts", cmd_hosts, "list the other hosts, and what leads to them", NULL},

@@ -49,7 +49,8 @@ xenmsg_SOURCES = \
 	cli/cmd_watch.c \
 	cli/commands.c cli/commands.h \
 	cli/main.c
-xenmsg_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
+xenmsg_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"' \
+	-DVCHAN_LIBRARY='"$(libdir)/libxenmsg-vchan.so.1"'
 xenmsg_LDADD = $(command_libs)
 
 pkglibexec_PROGRAMS += xenmsg-more
@@ -76,7 +77,7 @@ command_pages = \
 	doc/xenmsg-exporter.1 doc/xenmsg-forward.1 doc/xenmsg-hosts.1 doc/xenmsg-listen.1 doc/xenmsg-peers.1 \
 	doc/xenmsg-ping.1 doc/xenmsg-policy.1 doc/xenmsg-policy-check.1 doc/xenmsg-policy-denied.1 \
 	doc/xenmsg-policy-reload.1 doc/xenmsg-policy-show.1 doc/xenmsg-policy-test.1 doc/xenmsg-publish.1 doc/xenmsg-recv.1 doc/xenmsg-run.1 doc/xenmsg-send.1 \
-	doc/xenmsg-serve.1 doc/xenmsg-status.1 doc/xenmsg-subscribe.1 doc/xenmsg-top.1 doc/xenmsg-trace.1 doc/xenmsg-watch.1
+	doc/xenmsg-serve.1 doc/xenmsg-status.1 doc/xenmsg-subscribe.1 doc/xenmsg-top.1 doc/xenmsg-trace.1 doc/xenmsg-vchan.1 doc/xenmsg-watch.1
 pages_sources = $(srcdir)/doc/xenmsg.1 $(srcdir)/cli/commands.c $(srcdir)/cli/cmd_*.c $(srcdir)/cli/more/cmd_*.c
 man_MANS = $(command_pages)
 CLEANFILES += $(command_pages)

@@ -2,7 +2,7 @@
 # For systems with another init than systemd: configure --without-systemd. OpenRC's script goes where OpenRC looks; the others are
 # service directories, which the administrator links to where s6 or runit looks (doc/running-on-xen.md).
 services = packaging/openrc/xenmsgd packaging/s6/run packaging/runit/run packaging/runit/check packaging/runit/finish
-EXTRA_DIST += packaging/etc/xenmsgd.conf packaging/etc/policy.d/README packaging/alpine/APKBUILD packaging/yocto/xenmsg_0.2.0.bb packaging/prepare packaging/s6/notification-fd packaging/s6/finish $(services:=.in)
+EXTRA_DIST += packaging/etc/xenmsgd.conf packaging/etc/policy.d/README packaging/etc/policy.d/40-vchan.conf packaging/alpine/APKBUILD packaging/yocto/xenmsg_0.2.0.bb packaging/prepare packaging/s6/notification-fd packaging/s6/finish $(services:=.in)
 CLEANFILES += $(services)
 
 make_service = $(AM_V_GEN)$(MKDIR_P) $(@D) && sed -e 's|@sbindir[@]|$(sbindir)|g' -e 's|@pkglibexecdir[@]|$(pkglibexecdir)|g' \

@@ -22,11 +22,13 @@ inherit ${@bb.utils.contains('PACKAGECONFIG', 'systemd', 'systemd', '', d)}
 SYSTEMD_SERVICE:${PN} = "xenmsgd.service"
 
 USERADD_PACKAGES = "${PN}"
-GROUPADD_PARAM:${PN} = "--system xenmsg; --system xenmsg-admin; --system xenmsgd"
+GROUPADD_PARAM:${PN} = "--system xenmsg; --system xenmsg-admin; --system xenmsg-vchan; --system xenmsgd"
 USERADD_PARAM:${PN} = "--system --no-create-home --home-dir / --shell /sbin/nologin --gid xenmsgd xenmsgd"
 
 PACKAGES =+ "lib${BPN} xensim"
 FILES:lib${BPN} = "${libdir}/libxenmsg.so.*"
+PACKAGES =+ "lib${BPN}-vchan"
+FILES:lib${BPN}-vchan = "${libdir}/libxenmsg-vchan.so.* ${libdir}/libvchan-xenmsg.so.*"
 FILES:xensim = "${bindir}/xensim ${libdir}/xenmsg/libxensim.so ${libdir}/xenmsg/libxensim-trace.so"
 FILES:${PN} += "${datadir}/xenmsg ${datadir}/polkit-1 ${datadir}/zsh ${datadir}/fish ${systemd_system_unitdir} \
     ${nonarch_libdir}/sysusers.d ${nonarch_libdir}/tmpfiles.d ${nonarch_libdir}/modules-load.d"

@@ -10,8 +10,8 @@ import pytest
 from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, tool
 
 GROUPS = ["Messages", "Topics", "Calls", "Streams", "Commands", "See", "Mend", "Policy", "Export"]
-COMMANDS = ["send", "recv", "publish", "subscribe", "call", "serve", "connect", "listen", "forward", "run", "peers", "endpoints", "hosts",
-            "watch", "trace", "status", "top", "doctor", "ping", "bench", "daemon", "policy", "exporter"]
+COMMANDS = ["send", "recv", "publish", "subscribe", "call", "serve", "connect", "listen", "forward", "run", "vchan", "peers", "endpoints",
+            "hosts", "watch", "trace", "status", "top", "doctor", "ping", "bench", "daemon", "policy", "exporter"]
 SERVE_ALONE = {"forward", "exporter", "top"}  # they go on without a daemon, or need a terminal
 POLICY = ["policy check", "policy test", "policy show", "policy denied", "policy reload"]
 

@@ -12,7 +12,7 @@ from messaging import SOURCES
 SOURCE = pathlib.Path(SOURCES)
 
 def copy(top):
-    for part in ("base", "daemon", "libclient", "wire", "include", "gateway", "cli", "sim"):
+    for part in ("base", "daemon", "libclient", "wire", "include", "gateway", "cli", "sim", "vchan"):
         shutil.copytree(SOURCE / part, top / part)
 
 def check(top):

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "vchan/vchan_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define REST_MS	  2
+#define LINGER_MS 5000
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+	struct xenmsg *conn;
+	pthread_cond_t changed, rest;
+	bool has_thread, is_led; /* a program's thread sleeps for the connection */
+	bool rests_deeply;	 /* the engine's thread sleeps until the leader leaves */
+	unsigned leads;		 /* how often that was so */
+	unsigned followers;	 /* other threads that wait for `changed` */
+	int64_t due;		 /* of channels_look() */
+} engine;
+unsigned engine_generation;
+
+void engine_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void engine_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+int64_t engine_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+struct xenmsg *engine_connection(void)
+{
+	return engine.conn;
+}
+
+void engine_tell(void)
+{
+	if (engine.followers)
+		pthread_cond_broadcast(&engine.changed);
+}
+
+void engine_hasten(void)
+{
+	if (engine.conn)
+		xenmsg_wake(engine.conn);
+}
+
+/* Does what can be done now. */
+static void run(void)
+{
+	int r = engine.conn ? xenmsg_process(engine.conn) : 0;
+
+	if (r < 0 && r != -ENOMEM) { /* it outlives its daemon, so this is the end of it */
+		struct xenmsg *conn = engine.conn;
+
+		engine.conn = NULL;
+		channels_lose();
+		xenmsg_close(conn);
+	}
+	engine.due = channels_look(engine_now());
+	engine_tell();
+}
+
+/* Sleeps for the connection, without the lock. Returns poll()'s. */
+static int sleep_for(int64_t until)
+{
+	int64_t due = engine.due, now = engine_now(), left;
+	struct pollfd fd = {.fd = engine.conn ? xenmsg_fd(engine.conn) : -1, .events = POLLIN};
+	int r, error;
+
+	if (due < 0 || (until >= 0 && until < due))
+		due = until;
+	left = due < 0 ? -1 : due > now ? due - now : 0;
+	engine_unlock();
+	r = poll(&fd, 1, left > 60000 ? 60000 : (int)left);
+	error = errno;
+	engine_lock();
+	errno = error;
+	return r;
+}
+
+static void sleep_on(pthread_cond_t *condition, int64_t until)
+{
+	const struct timespec at = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+
+	if (until < 0)
+		pthread_cond_wait(condition, &lock);
+	else
+		pthread_cond_timedwait(condition, &lock, &at);
+}
+
+int engine_wait(int64_t until)
+{
+	int r;
+
+	if (engine.is_led) {
+		engine.followers++;
+		sleep_on(&engine.changed, until);
+		engine.followers--;
+		return 0;
+	}
+	engine.is_led = true;
+	engine.leads++;
+	r = sleep_for(until);
+	if (r >= 0)
+		run();
+	engine.is_led = false;
+	if (engine.rests_deeply)
+		pthread_cond_signal(&engine.rest);
+	engine_tell();
+	return r < 0 ? -1 : 0;
+}
+
+/* Sleeps as long as others run the connection. */
+static void rest(void)
+{
+	unsigned before;
+
+	do {
+		before = engine.leads;
+		engine.rests_deeply = engine.is_led && engine.rests_deeply;
+		sleep_on(&engine.rest, engine.rests_deeply ? -1 : engine_now() + REST_MS);
+		engine.rests_deeply = engine.is_led && engine.leads == before;
+	} while (engine.is_led || engine.leads != before);
+	engine.rests_deeply = false;
+}
+
+static void *watch(void *unused)
+{
+	engine_lock();
+	while (engine.conn) {
+		sleep_for(-1);
+		if (engine.is_led)
+			rest();
+		else
+			run();
+	}
+	engine.has_thread = false;
+	engine_unlock();
+	return unused;
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+static void prepare_fork(void)
+{
+	engine_lock();
+}
+
+static void make_conditions(void)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&engine.changed, &monotonic);
+	pthread_cond_init(&engine.rest, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+}
+
+/* Nothing is shared with the parent from here on: the session of a child would outlive that of its parent. */
+static void begin_child(void)
+{
+	struct xenmsg *conn = engine.conn;
+
+	engine_generation++;
+	engine.conn = NULL;
+	engine.has_thread = engine.is_led = engine.rests_deeply = false;
+	engine.followers = 0;
+	engine.due = -1;
+	make_conditions();
+	xenmsg_close(conn);
+	channels_fork();
+	engine_unlock();
+}
+
+__attribute__((constructor)) static void make(void)
+{
+	make_conditions();
+	engine.due = -1;
+	pthread_atfork(prepare_fork, engine_unlock, begin_child);
+}
+
+/* What was closed and isn't delivered yet is, before the process ends. */
+__attribute__((destructor)) static void finish(void)
+{
+	int64_t until = engine_now() + LINGER_MS;
+
+	engine_lock();
+	while (engine.conn && channels_linger() && engine_now() < until)
+		engine_wait(until);
+	engine_unlock();
+}
+
+/* The thread takes no signal of the program's. */
+static int start_thread(void)
+{
+	sigset_t all, before;
+	pthread_attr_t attributes;
+	pthread_t thread;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	r = pthread_create(&thread, &attributes, watch, NULL);
+	pthread_attr_destroy(&attributes);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	engine.has_thread |= r == 0;
+	return -r;
+}
+
+struct xenmsg *engine_open(void)
+{
+	int r = engine.conn ? 0 : xenmsg_open(&engine.conn, NULL, XENMSG_FLAGS(XENMSG_RECONNECT));
+
+	if (r == 0 && !engine.has_thread)
+		r = start_thread();
+	errno = -r;
+	return r == 0 ? engine.conn : NULL;
+}
