@@ -87,6 +87,9 @@ func (m *outgoing) settle(err *Error, reply *Message) {
 		return
 	}
 	m.isSettled, m.err, m.reply, m.parts = true, err, reply, nil
+	if m.ch != nil && m.ch.calls[m.number] == m {
+		delete(m.ch.calls, m.number)
+	}
 	if m.cancelling != nil {
 		m.cancelling.Stop()
 		m.isAlone = true // its timer may run just now
@@ -376,7 +379,6 @@ func (ch *channel) withdraw(m *outgoing) {
 	if m.isSettled || ch.calls[m.number] != m {
 		return
 	}
-	delete(ch.calls, m.number)
 	out := appendHeader(ch.c.out, frameWithdraw, 0, ch.number, 4)
 	ch.c.out = appendPadding(le.AppendUint32(out, m.number), 4)
 	err := *m.cause
@@ -394,7 +396,6 @@ func (m *outgoing) cancel(cause *Error) {
 	m.cause = cause
 	switch {
 	case m.written < m.total:
-		delete(ch.calls, m.number)
 		if m.written == 0 {
 			m.unlink()
 		} else {
@@ -439,7 +440,6 @@ func (ch *channel) cancelled(m *outgoing, result syscall.Errno) {
 		err.Errno, err.Fate = syscall.ECONNRESET, Unknown
 		m.settle(&err, nil)
 	}
-	delete(ch.calls, m.number)
 	ch.endIfDone()
 }
 
@@ -516,12 +516,10 @@ func (ch *channel) reassigned(unsure uint64) {
 	lost := &Error{Errno: syscall.ECONNRESET}
 	for m := ch.unsettled.head; m != nil && m.begin < unsure; m = ch.unsettled.head {
 		m.unlink()
-		delete(ch.calls, m.number)
 		m.settle(lost, nil)
 	}
-	for number, m := range ch.calls {
+	for _, m := range ch.calls {
 		if m.taken {
-			delete(ch.calls, number)
 			m.settle(lost, nil)
 		}
 	}
@@ -567,7 +565,6 @@ func (ch *channel) conclude(r reset) {
 	lost := &Error{Errno: syscall.ECONNRESET}
 	for m := ch.unsettled.head; m != nil; m = ch.unsettled.head {
 		m.unlink()
-		delete(ch.calls, m.number)
 		switch {
 		case m.begin < r.unsure:
 			m.settle(lost, nil)
@@ -579,11 +576,9 @@ func (ch *channel) conclude(r reset) {
 	}
 	for m := ch.queue.head; m != nil; m = ch.queue.head {
 		m.unlink()
-		delete(ch.calls, m.number)
 		ch.concludeUnsent(m, plain)
 	}
-	for number, m := range ch.calls {
-		delete(ch.calls, number)
+	for _, m := range ch.calls {
 		m.settle(lost, nil)
 	}
 }
@@ -594,6 +589,7 @@ func (ch *channel) concludeUnsent(m *outgoing, err *Error) {
 	if err.Errno == syscall.ECONNRESET && !m.isSettled {
 		if m.moved < 3 {
 			if next, _ := ch.c.channelTo(ch.key); next != nil {
+				delete(ch.calls, m.number)
 				m.moved++
 				m.written = 0
 				if next.kind == kindCall {
@@ -637,8 +633,7 @@ func (ch *channel) lose() {
 		m.unlink()
 		m.settle(none, nil)
 	}
-	for number, m := range ch.calls {
-		delete(ch.calls, number)
+	for _, m := range ch.calls {
 		m.settle(lost, nil)
 	}
 }
@@ -692,8 +687,7 @@ func (ch *channel) reset(errno syscall.Errno) {
 			m.settle(&Error{Errno: syscall.ECONNRESET, Reason: "the answers there break the protocol"}, nil)
 		}
 	}
-	for number, m := range ch.calls {
-		delete(ch.calls, number)
+	for _, m := range ch.calls {
 		m.settle(&Error{Errno: syscall.ECONNRESET, Reason: "the answers there break the protocol"}, nil)
 	}
 }
@@ -741,7 +735,6 @@ func (ch *channel) takeAnswer(m *incoming) error {
 		}
 		m.data = call.parts.Data
 	}
-	delete(ch.calls, m.number)
 	call.unlink()
 	sender := ch.acceptor
 	switch {

@@ -186,10 +186,10 @@ func sleep(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// errnoIn finds the errno in what package net returns.
+// errnoIn finds the errno in what package net returns of the daemon's socket. One that was killed resets it.
 func errnoIn(err error, otherwise syscall.Errno) syscall.Errno {
 	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errors.As(err, &errno) && errno != syscall.ECONNRESET && errno != syscall.EPIPE {
 		return errno
 	}
 	return otherwise
@@ -197,10 +197,14 @@ func errnoIn(err error, otherwise syscall.Errno) syscall.Errno {
 
 func greetOnce(ctx context.Context, path string, flags uint32) (*net.UnixConn, welcome, error) {
 	failed := func(err error) (*net.UnixConn, welcome, error) {
-		said := &Error{Errno: errnoIn(err, syscall.ETIMEDOUT), Fate: NotDone, context: ctx.Err()}
+		said := &Error{Errno: errnoIn(err, syscall.ENOTCONN), Fate: NotDone, context: ctx.Err()}
+		if errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			said.Errno = syscall.ETIMEDOUT
+		}
 		var own *Error
 		if errors.As(err, &own) {
-			said = own
+			said = own.about("", "")
+			said.context = ctx.Err()
 		}
 		if said.Errno == syscall.ENOENT {
 			said.Reason = errorTexts[syscall.ECONNREFUSED]
@@ -652,6 +656,11 @@ func (r *request) settle(err *Error, payload []byte) {
 
 // request asks the daemon for something. `late` is called, with the lock, if it is granted too late.
 func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payload []byte, late func()) ([]byte, error) {
+	return c.requestAs(ctx, op, about, kind, payload, func(uint32) {}, late)
+}
+
+// requestAs first says, with the lock, which number it has.
+func (c *Conn) requestAs(ctx context.Context, op, about string, kind uint8, payload []byte, as func(uint32), late func()) ([]byte, error) {
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -667,6 +676,7 @@ func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payloa
 	c.nextRequest++
 	r := &request{done: make(chan struct{})}
 	c.requests[c.nextRequest] = r
+	as(c.nextRequest)
 	c.out = appendFrame(c.out, kind, c.nextRequest, payload)
 	c.flush()
 	c.mu.Unlock()

@@ -3,11 +3,17 @@
 package xenmsg_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
@@ -274,4 +280,333 @@ func TestTheDaemonAnswersQuestions(t *testing.T) {
 	}
 	_, err = one.Ping(ctx, "77")
 	fails(t, err, syscall.EHOSTDOWN, xenmsg.NotDone)
+}
+
+func TestATopicBringsWhatIsPublishedAndSaysWhatIsMissing(t *testing.T) {
+	ctx, one, other := two(t)
+	s, err := one.Subscribe(ctx, "2:news", nil)
+	must(t, err)
+	next := func(s *xenmsg.Subscription) string {
+		m, notice, err := s.Next(ctx)
+		must(t, err)
+		if notice != nil {
+			return fmt.Sprint(notice.Kind, " ", notice.Count)
+		}
+		return m.Key + "=" + string(m.Data)
+	}
+	expect := func(s *xenmsg.Subscription, all ...string) {
+		t.Helper()
+		for _, want := range all {
+			if got := next(s); got != want {
+				t.Fatalf("%q, in place of %q", got, want)
+			}
+		}
+	}
+	expect(s, "waiting 0")
+	topic, err := other.BindTopic(ctx, "news", &xenmsg.TopicOptions{Retain: true, Keys: 8})
+	must(t, err)
+	expect(s, "subscribed 0")
+	for i := 1; i <= 3; i++ {
+		must(t, topic.Publish(ctx, []byte{'0' + byte(i)}, xenmsg.Key("k")))
+	}
+	expect(s, "k=1", "k=2", "k=3")
+	late, err := other.Subscribe(ctx, "self:news", &xenmsg.SubscribeOptions{Queue: 4})
+	must(t, err)
+	expect(late, "subscribed 3", "kept 0", "k=3")
+	_, err = one.Subscribe(ctx, "2:news", nil)
+	fails(t, err, syscall.EEXIST, xenmsg.NotDone)
+	for i := 0; i < 100; i++ {
+		must(t, other.Publish(ctx, "news", make([]byte, 1024)))
+	}
+	missed := uint64(0)
+	for seen := uint64(0); seen+missed < 100; {
+		_, notice, err := late.Next(ctx)
+		must(t, err)
+		if notice == nil {
+			seen++
+		} else if notice.Kind == xenmsg.Missed {
+			missed += notice.Count
+		} else {
+			t.Fatal(notice)
+		}
+	}
+	must(t, topic.Close())
+	for got := ""; got != "waiting 0"; got = next(s) {
+	}
+	must(t, s.Close())
+	_, _, err = s.Next(ctx)
+	fails(t, err, syscall.ECANCELED, xenmsg.NotDone)
+}
+
+func TestAWatchTellsWhatComesAndGoes(t *testing.T) {
+	ctx, one, other := two(t)
+	w, err := one.Watch(ctx, "2:seen*")
+	must(t, err)
+	until := func(kind xenmsg.EventKind, name string) {
+		t.Helper()
+		for {
+			e, err := w.Next(ctx)
+			must(t, err)
+			if e.Kind == kind && e.Name == name {
+				return
+			}
+		}
+	}
+	until(xenmsg.Listed, "")
+	e, err := other.Bind(ctx, "seen1", nil)
+	must(t, err)
+	until(xenmsg.EndpointUp, "seen1")
+	must(t, e.Close())
+	until(xenmsg.EndpointDown, "seen1")
+	must(t, w.Close())
+	_, err = w.Next(ctx)
+	fails(t, err, syscall.ECANCELED, xenmsg.NotDone)
+	_, err = one.Watch(ctx, "")
+	fails(t, err, syscall.EINVAL, xenmsg.NotDone)
+}
+
+// streams are a listener in domain 2, and how to connect to it from domain 1.
+func streams(t testing.TB, name string) (context.Context, *xenmsg.Listener, *xenmsg.Conn) {
+	ctx, one, other := two(t)
+	l, err := other.Listen(ctx, name, nil)
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	return ctx, l, one
+}
+
+func TestAStreamIsANetConn(t *testing.T) {
+	ctx, l, one := streams(t, "stream")
+	served := make(chan error, 1)
+	go func() {
+		c, err := l.AcceptStream(ctx)
+		if err == nil {
+			defer c.Close()
+			_, err = io.Copy(c, c)
+		}
+		served <- err
+	}()
+	c, err := one.Connect(ctx, "2:stream")
+	must(t, err)
+	defer c.Close()
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
+	go func() {
+		c.ReadFrom(bytes.NewReader(data))
+		c.CloseWrite()
+	}()
+	var got bytes.Buffer
+	if _, err := c.WriteTo(&got); err != nil || !bytes.Equal(got.Bytes(), data) {
+		t.Fatal(got.Len(), err)
+	}
+	must(t, <-served)
+
+	broken, err := one.Connect(ctx, "2:stream")
+	must(t, err)
+	accepted, err := l.AcceptStream(ctx)
+	must(t, err)
+	defer accepted.Close()
+	if accepted.Peer().DomID != 1 {
+		t.Fatal(accepted.Peer())
+	}
+	accepted.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	accepted.SetReadDeadline(time.Time{})
+	broken.Write([]byte("x"))
+	must(t, broken.Break())
+	if n, err := io.ReadFull(accepted, make([]byte, 2)); n != 1 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatal(n, err)
+	}
+	_, err = one.Connect(ctx, "2:nothing")
+	fails(t, err, syscall.ENOENT, xenmsg.NotDone)
+	canceled, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = one.Connect(canceled, "2:stream")
+	fails(t, err, context.Canceled, xenmsg.NotDone)
+	must(t, l.Close())
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+func TestHTTPAndTLSRunOverStreams(t *testing.T) {
+	ctx, l, one := streams(t, "web")
+	plain := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %d", r.URL.Path, len(body))
+	}))
+	plain.Listener.Close()
+	plain.Listener = l
+	plain.EnableHTTP2 = true
+	plain.StartTLS()
+	defer plain.Close()
+	client := plain.Client()
+	transport := client.Transport.(*http.Transport)
+	transport.DialContext = one.ConnectFunc("2:web")
+	defer transport.CloseIdleConnections()
+	for i := 1; i <= 5; i++ {
+		request, err := http.NewRequestWithContext(ctx, "POST", "https://example.com/path", bytes.NewReader(make([]byte, i*100000)))
+		must(t, err)
+		response, err := client.Do(request)
+		must(t, err)
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if want := fmt.Sprintf("/path %d", i*100000); err != nil || string(body) != want || response.ProtoMajor != 2 {
+			t.Fatalf("%q, %v, %s", body, err, response.Proto)
+		}
+	}
+}
+
+// A driver of database/sql whose connections are streams: each statement is a line, each row too.
+type lines struct{ connect func() (net.Conn, error) }
+
+func (d lines) Connect(context.Context) (driver.Conn, error) {
+	c, err := d.connect()
+	return &lineConn{c, bufio.NewReader(c)}, err
+}
+func (d lines) Driver() driver.Driver { return nil }
+
+type lineConn struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func (c *lineConn) Prepare(query string) (driver.Stmt, error) { return &lineStmt{c, query}, nil }
+func (c *lineConn) Begin() (driver.Tx, error)                 { return nil, driver.ErrSkip }
+
+type lineStmt struct {
+	c     *lineConn
+	query string
+}
+
+func (s *lineStmt) Close() error                               { return nil }
+func (s *lineStmt) NumInput() int                              { return 0 }
+func (s *lineStmt) Exec([]driver.Value) (driver.Result, error) { return nil, driver.ErrSkip }
+func (s *lineStmt) Query([]driver.Value) (driver.Rows, error) {
+	_, err := fmt.Fprintln(s.c, s.query)
+	return &lineRows{c: s.c}, err
+}
+
+type lineRows struct {
+	c    *lineConn
+	done bool
+}
+
+func (r *lineRows) Columns() []string { return []string{"word"} }
+func (r *lineRows) Close() error      { return nil }
+func (r *lineRows) Next(row []driver.Value) error {
+	if r.done {
+		return io.EOF
+	}
+	text, err := r.c.in.ReadString('\n')
+	row[0], r.done = strings.TrimSpace(text), true
+	return err
+}
+
+func TestAPoolOfDatabaseSQLRunsOverStreams(t *testing.T) {
+	ctx, l, one := streams(t, "db")
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	db := sql.OpenDB(lines{func() (net.Conn, error) { return one.Connect(ctx, "2:db") }})
+	defer db.Close()
+	var asking sync.WaitGroup
+	for i := 0; i < 20; i++ {
+		asking.Add(1)
+		go func(want string) {
+			defer asking.Done()
+			var got string
+			if err := db.QueryRowContext(ctx, want).Scan(&got); err != nil || got != want {
+				t.Error(got, err)
+			}
+		}(fmt.Sprint("row", i))
+	}
+	asking.Wait()
+}
+
+// A daemon that is killed meanwhile: test_go.py kills it where it reads "kill", and starts it again.
+func TestAConnectionOutlivesItsDaemon(t *testing.T) {
+	if os.Getenv("XENMSG_TEST_KILLS") == "" {
+		t.Skip("nobody kills daemons here")
+	}
+	changes := make(chan xenmsg.Change, 100)
+	ctx := within(t, patience)
+	one := dial(t, 1, xenmsg.Dialer{Reconnect: true, OnChange: func(c xenmsg.Change) { changes <- c }})
+	serve(t, one, "here", nil, echo)
+	s, err := one.Subscribe(ctx, "self:nobody", nil)
+	must(t, err)
+	l, err := one.Listen(ctx, "stream", nil)
+	must(t, err)
+	plain := dial(t, 1, xenmsg.Dialer{})
+	_, err = plain.Call(ctx, "self:here", nil)
+	must(t, err)
+	begun := make(chan struct{})
+	silent := serve(t, plain, "silent", nil, func(ctx context.Context, _ *xenmsg.Message) ([]byte, error) {
+		close(begun)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	lost := make(chan error, 1)
+	go func() { _, err := one.Call(ctx, "self:silent", nil); lost <- err }()
+	<-begun
+	fmt.Println("kill")
+	fails(t, <-lost, syscall.ECONNRESET, xenmsg.Unknown)
+	_, err = silent.Receive(ctx)
+	fails(t, err, syscall.ENOTCONN, xenmsg.NotDone)
+	fails(t, plain.Send(ctx, "self:here", nil), syscall.ENOTCONN, xenmsg.NotDone)
+	reply, err := one.Call(ctx, "self:here", []byte("again"), xenmsg.Wait()) // waits for the next daemon
+	must(t, err)
+	if string(reply.Data) != "again" {
+		t.Fatal(reply.Data)
+	}
+	for kinds := ""; /* Lost, Back */ !strings.Contains(kinds, "12"); {
+		select {
+		case change := <-changes:
+			kinds += fmt.Sprint(change.Kind)
+		case <-ctx.Done():
+			t.Fatal(kinds)
+		}
+	}
+	_, notice, err := s.Next(ctx)
+	if err != nil || notice.Kind != xenmsg.Waiting {
+		t.Fatal(notice, err)
+	}
+	c, err := one.Connect(ctx, "self:stream")
+	must(t, err)
+	accepted, err := l.Accept()
+	must(t, err)
+	c.Close()
+	accepted.Close()
+}
+
+func TestWhatAMessageCosts(t *testing.T) {
+	ctx, one, other := two(t)
+	serve(t, other, "cost", nil, echo)
+	data := make([]byte, 100)
+	if allocations := testing.AllocsPerRun(200, func() { one.Call(ctx, "2:cost", data) }); allocations > 25 {
+		t.Error("a call and its answer take", allocations)
+	}
+	if allocations := testing.AllocsPerRun(200, func() { one.Send(ctx, "2:cost", data) }); allocations > 8 {
+		t.Error("a message takes", allocations)
+	}
+}
+
+func BenchmarkCall(b *testing.B) {
+	_, one, other := two(b)
+	serve(b, other, "echo", nil, echo)
+	b.ReportAllocs()
+	for i := 0; i < b.N; i++ {
+		if _, err := one.Call(context.Background(), "2:echo", []byte("hello")); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -139,7 +139,7 @@ func fetch(ctx context.Context, path string, request []byte) (*net.UnixConn, err
 	if err != nil {
 		sock.Close()
 		var said *Error
-		if ctx.Err() != nil {
+		if ctx.Err() != nil { // the daemon resets what it had opened
 			err = ended(ctx, Unknown)
 		} else if !errors.As(err, &said) {
 			err = &Error{Errno: errnoIn(err, syscall.ENOTCONN), Fate: NotDone}

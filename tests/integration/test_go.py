@@ -39,13 +39,34 @@ def test_it_needs_no_c_and_builds_for_others():
     go("build", "./...", CGO_ENABLED="0", GOARCH="arm")
 
 
-def test_what_it_promises_in_two_domains(one, two):
-    """With the race detector, where there is a C compiler for that."""
+@pytest.fixture(scope="module", name="program")
+def build():
+    """The tests, with the race detector."""
     program = os.path.join(BUILDDIR, "go", "xenmsg.test")
     go("test", "-c", "-race", "-o", program)
-    done = subprocess.run([program, "-test.timeout", f"{300 * PATIENCE:.0f}s"], cwd=PACKAGE, check=False, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, env=dict(os.environ, XENMSG_TEST_1=one.socket, XENMSG_TEST_2=two.socket))
-    assert done.returncode == 0, done.stdout[-20000:]
+    return program
+
+
+def start(program, *nodes, tests=".", **environment):
+    """It needs the sockets alone, and so runs in no domain."""
+    sockets = {f"XENMSG_TEST_{node.domid}": node.socket for node in nodes}
+    return subprocess.Popen([program, "-test.run", tests, "-test.timeout", f"{300 * PATIENCE:.0f}s"], cwd=PACKAGE, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ, **sockets, **environment))
+
+
+def test_what_it_promises_in_two_domains(one, two, program):
+    tests = start(program, one, two)
+    output = tests.communicate()[0]
+    assert tests.returncode == 0, output[-20000:]
+
+
+def test_it_outlives_its_daemon(one, program):
+    tests = start(program, one, tests="TestAConnectionOutlivesItsDaemon", XENMSG_TEST_KILLS="1")
+    assert tests.stdout.readline() == "kill\n", tests.communicate()[0]
+    one.kill()
+    one.start()
+    output = tests.communicate()[0]
+    assert tests.returncode == 0, output
 
 
 def test_its_words_for_errors_are_the_librarys():

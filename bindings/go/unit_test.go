@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+
+package xenmsg
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// ---- decoders ----
+
+func FuzzDecoders(f *testing.F) {
+	f.Add(appendOpen(nil, 1, kindCall, "inbox\x00dom1\x00host"))
+	f.Add(appendFrame(nil, frameOpened, 0, make([]byte, 36)))
+	f.Add([]byte{16, 0, 0, 0, 4, 0, 1, 0, 100, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if frame, size, err := nextFrame(data); err == nil && size > 0 && (size > len(data) || len(frame.payload) > payloadMax) {
+			t.Fatal(size, len(frame.payload))
+		}
+		decodeWelcome(data)
+		decodeGoodbye(data)
+		decodeOpen(data)
+		decodeOpened(data)
+		decodeTwo(data, "")
+		decodeCancelled(data)
+		decodeReply(data)
+		decodeIncoming(data)
+		decodeEvent(data)
+		if r, err := decodeReset(data); err == nil && (r.errno < 1 || r.errno > 4095) {
+			t.Fatal(r.errno)
+		}
+		p, length, err := decodeProperties(data)
+		if err == nil && (length > len(data) || length > propertiesMax || p.notice != nil && p.notice.Kind == 0) {
+			t.Fatal(length)
+		}
+		if block := p.encode(); err == nil && block != nil {
+			again, _, err := decodeProperties(block)
+			p.notice, p.isPart, p.part, p.moreParts = nil, false, 0, false
+			if err != nil || !reflect.DeepEqual(p, again) {
+				t.Fatal(p, again, err)
+			}
+		}
+	})
+}
+
+// A stream of messages is taken apart the same however it is split, and takes no more memory than has come.
+func FuzzMessages(f *testing.F) {
+	whole := func(kind uint8, data string) []byte {
+		m := newOutgoing(kind, nil, []byte(data))
+		return m.append(nil, 0, m.total)
+	}
+	f.Add(append(whole(typeMessage, "hello"), whole(typeReply, "twelve bytes")...), uint8(3))
+	f.Add(whole(typeMessage|typeProperties, "\x10\x00\x00\x00\x04\x00\x01\x00\x01\x00\x00\x00\x00\x00\x00\x00x"), uint8(1))
+	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, uint8(1))
+	f.Fuzz(func(t *testing.T, data []byte, piece uint8) {
+		data = data[:len(data)&^7]
+		takeAll := func(size int) (got []*incoming, failed bool) {
+			s := messageStream{max: 1 << 24}
+			for rest := data; len(rest) > 0; {
+				if size > len(rest) {
+					size = len(rest)
+				}
+				for part := rest[:size]; len(part) > 0; {
+					next, m, err := s.next(part)
+					if err != nil {
+						return got, true
+					}
+					if m != nil {
+						got = append(got, m)
+					}
+					part = next
+				}
+				rest = rest[size:]
+			}
+			if s.received != uint64(len(data)) || s.current != nil && cap(s.current.data) > 4*len(data)+payloadMax {
+				t.Fatal(s.received, s.current)
+			}
+			return got, false
+		}
+		at, failedAt := takeAll(len(data))
+		in, failedIn := takeAll(8 * (1 + int(piece)))
+		if failedAt != failedIn || len(at) != len(in) {
+			t.Fatal(len(at), len(in))
+		}
+		for i := range at {
+			if !bytes.Equal(at[i].data, in[i].data) || at[i].end != in[i].end {
+				t.Fatal(at[i], in[i])
+			}
+		}
+	})
+}
+
+// However it is cut into frames, what is sent is the message of the page's section 2.1.
+func TestAMessageIsSplitAnywhere(t *testing.T) {
+	block := (&properties{trace: "a trace", key: "k"}).encode()
+	for _, size := range []int{0, 1, 7, 8, 9, 64} {
+		m := newOutgoing(typeMessage, block, bytes.Repeat([]byte{7}, size))
+		whole := m.append(nil, 0, m.total)
+		for cut := 8; cut < m.total; cut += 8 {
+			if parts := m.append(m.append(nil, 0, cut), cut, m.total-cut); !bytes.Equal(parts, whole) {
+				t.Fatalf("%d bytes, cut at %d: %x, in place of %x", size, cut, parts, whole)
+			}
+		}
+		s := messageStream{max: 64}
+		if _, got, err := s.next(whole); err != nil || got.trace != "a trace" || got.key != "k" || len(got.data) != size {
+			t.Fatal(got, err)
+		}
+	}
+}
+
+// The example of the page's section 4.1.
+func TestTheExampleOfThePage(t *testing.T) {
+	want := []byte("\x1b\x00\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
+		"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
+		"\x00\x00\x00\x002:inbox\x00\x00\x00\x00\x00" +
+		"\x18\x00\x00\x00\x12\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
+		"\x05\x00\x00\x00\x00\x00\x00\x00hello\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00")
+	got := make(chan []byte, 1)
+	conn := talk(t, func(daemon *net.UnixConn) {
+		bytes := make([]byte, len(want))
+		io.ReadFull(daemon, bytes)
+		got <- bytes
+		daemon.Write(appendU64(nil, frameCredit, 0, 24, 65560))
+		io.Copy(io.Discard, daemon)
+	})
+	if err := conn.Send(context.Background(), "2:inbox", []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if bytes := <-got; string(bytes) != string(want) {
+		t.Fatalf("%x, in place of %x", bytes, want)
+	}
+}
+
+// ---- a daemon that lies ----
+
+func listen(t testing.TB) *net.UnixListener {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+var helloWelcome = appendFrame(nil, frameWelcome, 0, append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}, make([]byte, 16)...))
+
+// talk is a connection to a daemon that says WELCOME, and then what `says` does.
+func talk(t testing.TB, says func(daemon *net.UnixConn)) *Conn {
+	l := listen(t)
+	var daemons sync.WaitGroup
+	daemons.Add(1)
+	go func() {
+		defer daemons.Done()
+		daemon, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		defer daemon.Close()
+		io.ReadFull(daemon, make([]byte, headerSize+8))
+		daemon.Write(helloWelcome)
+		says(daemon)
+	}()
+	conn, err := (&Dialer{Socket: l.Addr().String()}).Dial(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		daemons.Wait()
+	})
+	return conn
+}
+
+// lies are what a daemon may say that has answered all that it was asked: each frame with fields of all kinds, of
+// each length, for each channel.
+func lies() (all [][]byte) {
+	for kind := 0; kind < 256; kind++ {
+		if kind > 50 && kind < 128 && kind != 60 {
+			continue
+		}
+		for _, channel := range []uint32{0, 1, 2, 3, 4, 1 << 16} {
+			for _, fill := range []byte{0, 1, 8, 0xff} {
+				for _, length := range []int{0, 7, 8, 16, 24, 36, 48} {
+					all = append(all, appendFrame(nil, uint8(kind), channel, bytes.Repeat([]byte{fill}, length)))
+				}
+			}
+		}
+	}
+	return all
+}
+
+// survive lets the daemon say something while messages, calls, endpoints and subscriptions are there.
+func survive(t testing.TB, said []byte) {
+	conn := talk(t, func(daemon *net.UnixConn) {
+		out := []byte{}
+		for number := uint32(1); number <= 4; number++ { // it grants what is asked
+			out = appendFrame(out, frameReply, number, make([]byte, 8))
+		}
+		out = appendFrame(out, frameOpen, 1, append([]byte{kindCall, 19: 0}, "inbox"...))
+		out = appendFrame(out, frameOpen, 3, append([]byte{kindMessage, 19: 0}, "2:news"...))
+		request := newOutgoing(typeRequest, nil, []byte("x"))
+		out = appendFrame(out, frameData, 1, request.append(nil, 0, request.total))
+		asked := make([]byte, 4*(headerSize+16)) // BIND, SUBSCRIBE, WATCH, BIND
+		io.ReadFull(daemon, asked[:3*(headerSize+16)])
+		daemon.Write(append(out, said...))
+		daemon.CloseWrite()
+		daemon.SetDeadline(time.Now().Add(time.Minute))
+		io.Copy(io.Discard, daemon)
+	})
+	var under sync.WaitGroup
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, do := range []func(){
+		func() { conn.Send(ctx, "2:inbox", []byte("x")) },
+		func() { conn.Call(ctx, "2:inbox", []byte("x")) },
+		func() {
+			if e, err := conn.Bind(ctx, "inbox", nil); err == nil {
+				e.Serve(func(ctx context.Context, m *Message) ([]byte, error) { return m.Data, nil })
+			}
+		},
+		func() {
+			for s, err := conn.Subscribe(ctx, "2:news", nil); err == nil; _, _, err = s.Next(ctx) {
+			}
+		},
+		func() {
+			for w, err := conn.Watch(ctx, "*"); err == nil; _, err = w.Next(ctx) {
+			}
+		},
+	} {
+		under.Add(1)
+		go func(do func()) {
+			defer under.Done()
+			do()
+		}(do)
+	}
+	under.Wait()
+	if conn.Close(); ctx.Err() != nil {
+		t.Fatalf("something waits for ever after %x", said)
+	}
+}
+
+func TestADaemonThatLiesHarmsNothingButItsSession(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("each", func(t *testing.T) {
+		all := lies()
+		step := 1 + len(all)/400 // a sample; FuzzDaemon has them all
+		for i := 0; i < len(all); i += step {
+			survive(t, all[i])
+			survive(t, all[i][:len(all[i])/2]) // it ends in the midst of a frame
+		}
+	})
+	for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines are left", runtime.NumGoroutine()-before)
+		}
+	}
+}
+
+func FuzzDaemon(f *testing.F) {
+	for i, lie := range lies() {
+		if i%97 == 0 {
+			f.Add(lie)
+		}
+	}
+	f.Fuzz(survive2)
+}
+
+func survive2(t *testing.T, said []byte) { survive(t, said) }
+
+func TestADaemonOfAnotherKindIsRefused(t *testing.T) {
+	for want, says := range map[syscall.Errno][]byte{
+		syscall.EPROTONOSUPPORT: appendFrame(nil, frameWelcome, 0, append([]byte{2}, make([]byte, 39)...)),
+		syscall.EPROTO:          appendFrame(nil, frameData, 0, nil),
+		syscall.ENOBUFS:         appendFrame(nil, frameGoodbye, 0, append([]byte{byte(syscall.ENOBUFS), 0, 0, 0}, "too many"...)),
+		syscall.ENOTCONN:        {0x20},
+	} {
+		l := listen(t)
+		go func() {
+			daemon, _ := l.AcceptUnix()
+			io.ReadFull(daemon, make([]byte, headerSize+8))
+			daemon.Write(says)
+			daemon.Close()
+		}()
+		if _, err := (&Dialer{Socket: l.Addr().String()}).Dial(context.Background()); !errors.Is(err, want) {
+			t.Errorf("%v, in place of %v", err, want)
+		}
+	}
+	silent := listen(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := (&Dialer{Socket: silent.Addr().String()}).Dial(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if _, err := (&Dialer{Socket: "/nowhere"}).Dial(ctx); !errors.Is(err, syscall.ENOENT) && !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// A daemon that reads nothing holds up nobody for longer than that wants to wait.
+func TestADaemonThatDoesNotReadEndsNobodysPatience(t *testing.T) {
+	release := make(chan struct{})
+	conn := talk(t, func(daemon *net.UnixConn) {
+		daemon.Write(appendU64(nil, frameCredit, 0, 0, 1<<30))
+		<-release
+	})
+	defer close(release)
+	for i := 0; i < 3; i++ {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		err := conn.Send(ctx, "2:inbox", make([]byte, 1<<20))
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+}
