@@ -14,9 +14,9 @@
 #include "base/fd_parcel.h"
 #include "wire/bytes.h"
 
-/* The frame: magic, format, number of descriptors, bytes of all; the descriptors; then sections, each with
- * type and length. */
-#define HEAD_SIZE	24u
+/* The frame: magic, format, number of descriptors, bytes of all, where the shelf ends; the shelf; the
+ * descriptors; then sections, each with type and length. */
+#define HEAD_SIZE	32u
 #define FD_SIZE		20u
 #define SECTION_SIZE	12u
 #define APART_MIN	1024u /* bytes: fewer are copied sooner than written by themselves */
@@ -147,19 +147,20 @@ void image_write(struct image *image, const void *bytes, size_t size)
 	image->elsewhere += size;
 }
 
-static void encode_head(const struct image *image, uint8_t *head)
+static void encode_head(const struct image *image, uint8_t *head, uint8_t *fds)
 {
-	size_t all = HEAD_SIZE + (size_t)image->fd_count * FD_SIZE + image->size + image->elsewhere;
+	uint64_t all =
+		image->shelf.end + (uint64_t)image->fd_count * FD_SIZE + image->size + image->elsewhere;
 
 	memcpy(head, magic, sizeof(magic));
 	put_u32(head + 8, image_format);
 	put_u32(head + 12, image->fd_count);
 	put_u64(head + 16, all);
-	head += HEAD_SIZE;
-	for (uint32_t i = 0; i < image->fd_count; i++, head += FD_SIZE) {
-		put_u32(head, image->fds[i].number);
-		put_u64(head + 4, image->fds[i].device);
-		put_u64(head + 12, image->fds[i].inode);
+	put_u64(head + 24, image->shelf.end);
+	for (uint32_t i = 0; i < image->fd_count; i++, fds += FD_SIZE) {
+		put_u32(fds, image->fds[i].number);
+		put_u64(fds + 4, image->fds[i].device);
+		put_u64(fds + 12, image->fds[i].inode);
 	}
 }
 
@@ -201,12 +202,15 @@ static void write_piece(struct writing *writing, const void *bytes, size_t size)
 	writing->pieces[writing->count++] = (struct iovec){(void *)(uintptr_t)bytes, size};
 }
 
-static int image_write_image(const struct image *image, int fd, const uint8_t *head, size_t head_size)
+static int image_write_image(const struct image *image, const uint8_t *head, const uint8_t *fds)
 {
-	struct writing writing = {.fd = fd};
+	struct writing writing = {.fd = image->shelf.fd};
 	size_t at = 0;
 
-	write_piece(&writing, head, head_size);
+	if (pwrite(writing.fd, head, HEAD_SIZE, 0) != HEAD_SIZE ||
+	    lseek(writing.fd, (off_t)image->shelf.end, SEEK_SET) < 0)
+		return errno ? -errno : -EIO;
+	write_piece(&writing, fds, (size_t)image->fd_count * FD_SIZE);
 	for (size_t i = 0; i < image->piece_count; i++) {
 		const struct image_piece *piece = &image->pieces[i];
 
@@ -219,28 +223,50 @@ static int image_write_image(const struct image *image, int fd, const uint8_t *h
 	return writing.error;
 }
 
-int image_memfd(void)
+int image_shelf_begin(struct image_shelf *shelf, uint32_t number)
 {
 	int fd = memfd_create("xenmsg-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	*shelf = (struct image_shelf){.fd = fd, .number = number, .end = HEAD_SIZE};
+	return 0;
+}
+
+int image_shelve(struct image_shelf *shelf, const void *bytes, size_t size, struct image_place *place)
+{
+	if (size > IMAGE_MAX - shelf->end)
+		return -EFBIG;
+	for (size_t at = 0; at < size;) {
+		ssize_t n =
+			pwrite(shelf->fd, (const uint8_t *)bytes + at, size - at, (off_t)(shelf->end + at));
+
+		if (n <= 0 && errno != EINTR)
+			return n < 0 ? -errno : -EIO;
+		at += n > 0 ? (size_t)n : 0;
+	}
+	*place = (struct image_place){.shelf = shelf->number, .at = shelf->end};
+	shelf->end += size;
+	return 0;
 }
 
 int image_seal(struct image *image)
 {
-	size_t head_size = HEAD_SIZE + (size_t)image->fd_count * FD_SIZE;
-	uint8_t *head = malloc(head_size);
-	int fd = image->memfd > 0 ? image->memfd : image_memfd(), r = image->error;
+	uint8_t head[HEAD_SIZE], *fds = malloc((size_t)image->fd_count * FD_SIZE + 1);
+	int r = image->error, fd;
 
-	image->memfd = 0;
+	if (!image->shelf.fd && r == 0)
+		r = image_shelf_begin(&image->shelf, 0);
 	image_end_section(image);
-	if (r == 0)
-		r = !head ? -ENOMEM : fd < 0 ? fd : 0;
+	if (r == 0 && !fds)
+		r = -ENOMEM;
 	if (r == 0) {
-		encode_head(image, head);
-		r = image_write_image(image, fd, head, head_size);
+		encode_head(image, head, fds);
+		r = image_write_image(image, head, fds);
 	}
-	free(head);
+	free(fds);
+	fd = image->shelf.fd ? image->shelf.fd : -1;
+	image->shelf.fd = 0;
 	if (r == 0 && ftruncate(fd, lseek(fd, 0, SEEK_CUR)) < 0)
 		r = -errno;
 	if (r == 0 && fcntl(fd, F_ADD_SEALS, SEALS) < 0)
@@ -264,8 +290,10 @@ static int read_frame(struct image *image)
 	if (get_u32(at + 8) != image_format)
 		return -EPROTONOSUPPORT;
 	image->fd_count = get_u32(at + 12);
+	image->shelf_end = get_u64(at + 24);
 	if (get_u64(at + 16) != image->size || image->fd_count > IMAGE_FDS_MAX ||
-	    (image->size - HEAD_SIZE) / FD_SIZE < image->fd_count) {
+	    image->shelf_end < HEAD_SIZE || image->shelf_end > image->size ||
+	    (image->size - image->shelf_end) / FD_SIZE < image->fd_count) {
 		image->fd_count = 0;
 		return -EINVAL;
 	}
@@ -274,7 +302,7 @@ static int read_frame(struct image *image)
 		image->fd_count = 0;
 		return -ENOMEM;
 	}
-	at += HEAD_SIZE;
+	at += image->shelf_end;
 	for (uint32_t i = 0; i < image->fd_count; i++, at += FD_SIZE) {
 		image->fds[i] = (struct image_fd){.number = get_u32(at),
 						  .fd = (int)get_u32(at),
@@ -544,6 +572,25 @@ void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most)
 		bytes->data = image_take(image, bytes->size);
 	else
 		image_write(image, bytes->data, bytes->size);
+	if (!bytes->data)
+		bytes->size = 0;
+}
+
+void image_bytes_at(struct image *image, struct image_bytes *bytes, uint32_t most,
+		    const struct image_place *place)
+{
+	uint64_t at = !image->is_read && place->shelf && place->shelf == image->shelf.number ? place->at : 0;
+
+	image_u64(image, &at);
+	if (!at) {
+		image_bytes(image, bytes, most);
+		return;
+	}
+	image_upto(image, &bytes->size, most);
+	image_expect(image,
+		     at >= HEAD_SIZE && at <= image->shelf_end && bytes->size <= image->shelf_end - at);
+	if (image->is_read)
+		bytes->data = image->error ? NULL : image->data + at;
 	if (!bytes->data)
 		bytes->size = 0;
 }

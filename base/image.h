@@ -98,6 +98,20 @@ struct image_piece {
 	size_t size;
 };
 
+/* A memfd for an image that is made later. What stays as it is until then is written there before, while
+ * everybody is still served. */
+struct image_shelf {
+	int fd;		 /* 0: there is none */
+	uint32_t number; /* of a daemon's shelves; not 0 */
+	uint64_t end;	 /* of what was written */
+};
+
+/* Where bytes lie on a shelf; all zero: on none. */
+struct image_place {
+	uint32_t shelf;
+	uint64_t at;
+};
+
 struct image {
 	bool is_read; /* else it is being made */
 	int error;    /* a negative errno; 0: all is well so far */
@@ -111,17 +125,20 @@ struct image {
 	size_t elsewhere;	   /* bytes in them */
 	struct image_pages *pages; /* of one that is read; has the data */
 	size_t at, end;		   /* where the present section goes on, and ends */
-	int memfd;   /* of one that is being made: to be written to (image_memfd()); 0: none is there yet */
-	size_t from; /* of one that is being made: `elsewhere` when the section began */
-	uint32_t owners[2]; /* whose the present section is, where it says so (image_owner()) */
+	struct image_shelf shelf;  /* of one that is being made */
+	size_t shelf_end;	   /* of one that is read: before this lies what was on the shelf */
+	size_t from;		   /* of one that is being made: `elsewhere` when the section began */
+	uint32_t owners[2];	   /* whose the present section is, where it says so (image_owner()) */
 	struct image_fd *fds;
 	uint32_t fd_count, fd_capacity;
 };
 
 /* Begins to make an image for a reader who knows all sections: `reads` may be set to less. */
 void image_begin(struct image *image);
-/* Makes a memfd for an image, before it is made: its holder can give it pages. A negative errno. */
-int image_memfd(void);
+/* Makes a shelf, with this number: its holder can give it pages, too. 0 or a negative errno. */
+int image_shelf_begin(struct image_shelf *shelf, uint32_t number);
+/* Writes bytes there that stay as they are. Returns 0, or a negative errno: they aren't there. */
+int image_shelve(struct image_shelf *shelf, const void *bytes, size_t size, struct image_place *place);
 /* Puts what was made into a memfd, together with the descriptors. Returns it, close-on-exec, or a negative
  * errno, also of what was wrong before. */
 int image_seal(struct image *image);
@@ -181,6 +198,9 @@ void image_upto(struct image *image, uint32_t *value, uint32_t most);
 void image_raw(struct image *image, void *data, uint32_t size);
 /* At most `most` bytes; written, many stay where they are, as image_write() says. */
 void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most);
+/* The same for bytes that may lie on the shelf of this image already. */
+void image_bytes_at(struct image *image, struct image_bytes *bytes, uint32_t most,
+		    const struct image_place *place);
 /* A text without zeros in an array of `room` bytes. */
 void image_text(struct image *image, char *text, uint32_t room);
 /* A text of at most `most` bytes, or NULL; read, it is the caller's. */

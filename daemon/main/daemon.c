@@ -3,9 +3,14 @@
 
 #include <config.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -30,6 +35,8 @@
 #define GREETINGS_MS 1000
 #define MEMORY_TOO   (32u << 20) /* bytes: for the next daemon, and what can't be foretold */
 #define BASE_FILES   8
+#define MUCH_MEMORY  (16u << 20) /* bytes */
+#define HOLDER_STACK 16384
 #define FILES_TOO    16 /* which the next daemon has open for a moment, and the image */
 
 /* --- signals ---------------------------------------------------------------------------------- */
@@ -217,6 +224,41 @@ bool daemon_hands_over(const struct daemon *daemon)
 	return daemon->is_handing_over && !daemon->stop_asked && !daemon->failed;
 }
 
+/* Shares this program's memory, without its descriptors, until that has become the next program. */
+static int hold_memory(void *pipe)
+{
+	uint8_t byte;
+
+	dup2(*(int *)pipe, STDIN_FILENO);
+	syscall(SYS_close_range, STDERR_FILENO, UINT_MAX, 0);
+	(void)!read(STDIN_FILENO, &byte, sizeof(byte));
+	_exit(0);
+}
+
+/* Between them the two leave a process that nobody here has to reap. */
+static int begin_to_hold(void *pipe)
+{
+	static _Alignas(16) uint8_t stack[HOLDER_STACK];
+
+	clone(hold_memory, stack + sizeof(stack), CLONE_VM, pipe);
+	_exit(0);
+}
+
+/* Much memory takes long to give back: 240 MB 50 ms, for which execve(2) would wait, and everybody with it.
+ * Another process gives it back when it ends, behind that. */
+static void leave_memory_behind(uint64_t size)
+{
+	static _Alignas(16) uint8_t stack[HOLDER_STACK];
+	static int ends[2];
+	pid_t pid;
+
+	if (size < MUCH_MEMORY || pipe2(ends, O_CLOEXEC) < 0)
+		return;
+	pid = clone(begin_to_hold, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, ends);
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+}
+
 /* Runs the next program, or this one once more, with what was made for the next: that one knows then what to
  * run another time. */
 static _Noreturn void run_next(const char *path, char **next, char **self)
@@ -234,6 +276,7 @@ void daemon_hand_over(struct daemon *daemon, const struct daemon_program *progra
 	struct inherited inherited;
 	char **next = renewal_arguments(program->argv, "--take-over", text), **self = NULL;
 	char **known = renewal_arguments(program->argv, "--program", program->path);
+	uint64_t size = handover_size(daemon);
 	int r = -ENOMEM;
 
 	if (known)
@@ -242,6 +285,7 @@ void daemon_hand_over(struct daemon *daemon, const struct daemon_program *progra
 		r = handover_make(daemon, &inherited);
 	if (r == 0) {
 		inherited_print(&inherited, text);
+		leave_memory_behind(size);
 		run_next(program->path, next, self);
 	}
 	log_error("can't hand over: %s; this daemon goes on", strerror(-r));

@@ -87,7 +87,8 @@ struct daemon {
 	struct question *renewal_asked_by; /* which waits for its answer; NULL: nobody does any more */
 	int gateway_socket; /* one more descriptor of the service manager's, for the next program; -1: none */
 	bool is_handing_over;
-	int image_memfd; /* of the image that is to be made; 0: it isn't there yet */
+	struct image_shelf shelf; /* of the image that is made next; 0: it isn't there yet */
+	uint32_t shelves;	  /* so many there were */
 	bool is_running;
 	bool asks_for_restart, is_restarted; /* as soon as it is asked to stop */
 	bool has_lost;			     /* something that the daemon before it had */

@@ -39,6 +39,7 @@
 #include "daemon/xen/vchan.h"
 
 #define LAST_PASSES   100     /* for what can still be said */
+#define SHELVE_MS     10000u  /* for what is queued to be written before */
 #define BEHIND_MS     1000u   /* until watches are told what there is */
 #define PAGES_AT_ONCE 262144u /* bytes: between two turns of everybody */
 #define LINKS_MAX     65536u
@@ -99,23 +100,35 @@ uint64_t handover_size(struct daemon *daemon)
 	return bytes;
 }
 
+/* Gives everybody a turn. */
+static bool handover_serve(struct daemon *daemon)
+{
+	if (event_base_loopexit(daemon->base, NULL) < 0)
+		return false;
+	links_poll(daemon->links);
+	event_base_loop(daemon->base, EVLOOP_NONBLOCK);
+	vchan_host_look(daemon->host);
+	return true;
+}
+
 void handover_get_pages(struct daemon *daemon)
 {
-	uint64_t bytes = handover_size(daemon), at = 0, end = clock_ms() + BEHIND_MS;
-	int memfd = image_memfd();
+	struct image_shelf *shelf = &daemon->shelf;
+	uint64_t began = clock_ms(), bytes = handover_size(daemon), at;
 
-	if (memfd < 0)
+	if (image_shelf_begin(shelf, ++daemon->shelves) < 0)
 		return; /* the image says so */
-	daemon->image_memfd = memfd;
-	while (at + PAGES_AT_ONCE < bytes || (watches_are_behind(daemon->watches) && clock_ms() < end)) {
-		if ((at + PAGES_AT_ONCE < bytes && fallocate(memfd, 0, (off_t)at, PAGES_AT_ONCE) < 0) ||
-		    event_base_loopexit(daemon->base, NULL) < 0)
-			break;
+	/* Not for ever, where somebody publishes without end. */
+	while (shelf->end < bytes && clock_ms() - began < SHELVE_MS &&
+	       topics_shelve(daemon->topics, shelf, PAGES_AT_ONCE) && handover_serve(daemon))
+		;
+	while (watches_are_behind(daemon->watches) && clock_ms() - began < BEHIND_MS &&
+	       handover_serve(daemon))
+		;
+	at = shelf->end;
+	while (at + PAGES_AT_ONCE < bytes && fallocate(shelf->fd, 0, (off_t)at, PAGES_AT_ONCE) == 0 &&
+	       handover_serve(daemon))
 		at += PAGES_AT_ONCE;
-		links_poll(daemon->links);
-		event_base_loop(daemon->base, EVLOOP_NONBLOCK);
-		vchan_host_look(daemon->host);
-	}
 }
 
 /* --- the old daemon --------------------------------------------------------------------------- */
@@ -242,13 +255,13 @@ struct inherited handover_let_inherit(const struct daemon *daemon, int image)
 
 /* Makes the image, and lets the next program have its descriptors: it inherits them, or there is a parcel.
  * Returns the memfd or a negative errno. */
-static int make_image(struct daemon *daemon, struct head *head, int memfd, int *parcel)
+static int make_image(struct daemon *daemon, struct head *head, const struct image_shelf *shelf, int *parcel)
 {
 	struct image image;
 	int fd;
 
 	image_begin(&image);
-	image.memfd = memfd;
+	image.shelf = *shelf;
 	handover_write_image(daemon, &image, head);
 	fd = image_seal(&image);
 	for (uint32_t i = 0; fd >= 0 && !parcel && i < image.fd_count; i++)
@@ -287,18 +300,18 @@ static void handover_settle(struct daemon *daemon, struct head *head)
 /* Ends what can't go on, and makes the image of all else. */
 static int prepare_image(struct daemon *daemon, int *parcel)
 {
-	int memfd = daemon->image_memfd;
+	struct image_shelf shelf = daemon->shelf;
 	char leaf[PEERS_OWN_LEAF_SIZE];
 	struct head head = {.version = PACKAGE_VERSION,
 			    .renewals = daemon->renewals + 1,
 			    .self = daemon->self,
 			    .has_leaf = daemon->self.domid != 0 && peers_own_leaf(daemon->peers, leaf)};
 
-	daemon->image_memfd = 0;
+	daemon->shelf = (struct image_shelf){0};
 	end_others(daemon);
 	handover_settle(daemon, &head);
 	invariants_dump(daemon, head.renewals, "before");
-	return make_image(daemon, &head, memfd, parcel);
+	return make_image(daemon, &head, &shelf, parcel);
 }
 
 void handover_leave_xen(struct daemon *daemon)

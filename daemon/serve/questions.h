@@ -95,7 +95,7 @@ uint64_t questions_queued(const struct questions *questions);
 void questions_write_image(struct questions *questions, struct image *image);
 void questions_write_channels(struct questions *questions, struct image *image);
 void questions_read_image(struct questions *questions, struct image *image, struct image_hops *hops);
-/* Returns -ENOMEM where it must be called again, unless `is_last`, which ends those that it has no memory for. */
+/* Returns -ENOMEM where it must be called again, unless `is_last`, which ends them. */
 int questions_go_on(struct questions *questions, bool is_last);
 
 #endif

@@ -538,6 +538,17 @@ uint64_t topics_queued(const struct topics *topics)
 	return bytes;
 }
 
+uint64_t topics_shelve(struct topics *topics, struct image_shelf *shelf, uint64_t most)
+{
+	struct topic *lists[] = {topics->own, topics->all_replicas}, *topic;
+	uint64_t done = 0;
+
+	for (unsigned i = 0; i < 2; i++)
+		for (topic = lists[i]; topic && done < most; topic = topic->next)
+			done += topic_shelve(topic, shelf, most - done);
+	return done;
+}
+
 void topics_write_channels(struct topics *topics, struct image *image)
 {
 	each(topics, image, write_channels);

@@ -381,6 +381,8 @@ struct subscriber *topics_first_of(const struct topics *topics, const struct ses
  * caller. */
 void topic_origin_image(struct image *image, struct topic *topic, struct topic_origin **origin);
 void topic_entry_image(struct image *image, struct topic *topic, struct topic_entry **entry);
+/* Shelves what the topic has, up to about `most` bytes, and returns how many. */
+uint64_t topic_shelve(struct topic *topic, struct image_shelf *shelf, uint64_t most);
 void topic_log_image(struct image *image, struct topic *topic);
 void topic_kept_image(struct image *image, struct topic *topic);
 /* Frees what it has for an image. */

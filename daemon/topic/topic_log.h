@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/image.h"
 #include "base/quota.h"
 
 /* So many may be said to be missing in all, or published elsewhere: no daemon gets there, so who says more
@@ -30,7 +31,6 @@
 #define TOPIC_COUNT_MAX	 (2 * TOPIC_MISSED_MAX - 1)
 
 struct feed;
-struct image_pages;
 /* The publisher of an entry. */
 struct topic_origin;
 
@@ -47,6 +47,7 @@ struct topic_entry {
 	uint64_t number;		 /* so many messages were entries before it */
 	struct topic_origin *origin;	 /* a reference; NULL: none */
 	uint32_t in_image;		 /* topic_log_image.c: its number there, if it is that one */
+	struct image_place place;	 /* the same: where its bytes are already */
 	struct feed *waits_at;		 /* topic_ingest.c: in its list; NULL: in none */
 	struct topic_entry *prev, *next; /* in that */
 	struct topic_entry *lender; /* a reference, if the bytes are those of another entry; NULL: none */

@@ -114,7 +114,7 @@ static void entry_fields(struct image *image, struct topic *topic, struct topic_
 
 	if (entry)
 		bytes = (struct image_bytes){entry->bytes, entry->size};
-	image_bytes(image, &bytes, UINT32_MAX);
+	image_bytes_at(image, &bytes, UINT32_MAX, entry ? &entry->place : NULL);
 	image_expect(image, messages_in(bytes.data, bytes.size) > 0);
 	if (image->error)
 		return;
@@ -180,6 +180,27 @@ void topic_leave_image(struct topic *topic)
 	free(all->entries);
 	free(all->origins);
 	*all = (struct topic_in_image){0};
+}
+
+/* Shelves the bytes of an entry, if they are many. Returns how many it has written. */
+static uint64_t shelve(struct image_shelf *shelf, struct topic_entry *entry)
+{
+	if (entry->size < STAYS || entry->place.shelf == shelf->number)
+		return 0;
+	return image_shelve(shelf, entry->bytes, entry->size, &entry->place) < 0 ? 0 : entry->size;
+}
+
+uint64_t topic_shelve(struct topic *topic, struct image_shelf *shelf, uint64_t most)
+{
+	const struct topic_log *log = &topic->log;
+	struct topic_entry *entry;
+	uint64_t done = 0, at = 0;
+
+	for (uint64_t i = log->first; i < log->next && done < most; i++)
+		done += shelve(shelf, topic_log_at(log, i));
+	while (done < most && (entry = topic_kept_next(&topic->kept, &at, UINT64_MAX)))
+		done += shelve(shelf, entry);
+	return done;
 }
 
 /* --- the log, and what is kept ---------------------------------------------------------------- */

@@ -36,6 +36,7 @@ struct channel;
 struct hop;
 struct image;
 struct image_hops;
+struct image_shelf;
 struct registry;
 struct switchboard;
 struct self;
@@ -96,6 +97,9 @@ unsigned topics_in_question(struct topics *topics, struct session *session);
 void topics_write_image(struct topics *topics, struct image *image);
 /* So many bytes their sections have, about. */
 uint64_t topics_queued(const struct topics *topics);
+/* Shelves messages for the image that is made next (base/image.h), about `most` bytes of them. Returns how
+ * many; 0: there are no more. */
+uint64_t topics_shelve(struct topics *topics, struct image_shelf *shelf, uint64_t most);
 void topics_write_channels(struct topics *topics, struct image *image);
 void topics_write_parties(struct topics *topics, struct image *image);
 /* It couldn't be handed over: forgets it. */

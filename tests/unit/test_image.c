@@ -92,6 +92,38 @@ TEST(what_was_written_is_read_again)
 	close(pipe_fds[1]);
 }
 
+TEST(bytes_on_the_shelf_are_found_there_and_those_of_another_shelf_in_the_image)
+{
+	struct image_shelf shelf;
+	struct image_place places[2] = {{0}};
+	struct image_bytes bytes = {(const uint8_t *)"shelved", 7};
+	struct image image;
+	int memfd;
+
+	assert_int_equal(image_shelf_begin(&shelf, 5), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(image_shelve(&shelf, bytes.data, bytes.size, &places[i]), 0);
+	places[1].shelf = 4;
+	image_begin(&image);
+	image.shelf = shelf;
+	image_section(&image, IMAGE_HEAD);
+	for (unsigned i = 0; i < 2; i++)
+		image_bytes_at(&image, &bytes, 7, &places[i]);
+	memfd = image_seal(&image);
+	assert_int_equal(memfd, shelf.fd);
+	image_free(&image);
+	assert_int_equal(image_open(&image, memfd), 0);
+	assert_int_equal(image_next(&image), IMAGE_HEAD);
+	for (unsigned i = 0; i < 2; i++) {
+		image_bytes_at(&image, &bytes, 7, NULL);
+		assert_true(bytes.size == 7 && !memcmp(bytes.data, "shelved", 7));
+		assert_int_equal(bytes.data < image.data + image.shelf_end, i == 0);
+	}
+	assert_int_equal(image_leave_section(&image), 0);
+	image_free(&image);
+	close(memfd);
+}
+
 /* More than are written at once, small and large in turns; and none. */
 TEST(bytes_that_stay_where_they_are_stand_in_their_place)
 {
