@@ -329,10 +329,9 @@ static const struct letter {
 	char letter;
 	const char *name;
 } letters[] = {
-	{'n', "count"},
-	{'c', "count"}, /* as ping(8) has it */
-	{'t', "timeout"},
-	{'o', "fields"}, /* as ps(1) has it */
+	{'n', "count"},	  {'n', "no-input"}, /* as ssh(1) has it */
+	{'c', "count"},			     /* as ping(8) has it */
+	{'t', "timeout"}, {'o', "fields"},   /* as ps(1) has it */
 };
 
 /* Takes decimal numbers alone: strtod() would take 1e3, 0x10 and nan, too. */
@@ -478,7 +477,8 @@ static void list_letters(const struct cli_option *own, const char *mode, char li
 	strcat(list, ":hqv");
 	for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++)
 		if (find_own(own, letters[i].name)) {
-			const char more[] = {letters[i].letter, ':', '\0'};
+			const bool is_flag = find_own(own, letters[i].name)->flag;
+			const char more[] = {letters[i].letter, is_flag ? '\0' : ':', '\0'};
 
 			strcat(list, more);
 		}

@@ -4,6 +4,7 @@
  * with libxenmsg-vchan in libxenvchan's place. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,8 @@ static const char run_help[] =
 	"      --wait          wait, within the time-out, until the other side is there:\n"
 	"                      its domain, its daemon, and a program that has bound the\n"
 	"                      endpoint\n"
+	"  -n, --no-input      read nothing: the other command's standard input is\n"
+	"                      empty, and that of a loop or a script stays whole\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg run work:build\n"
@@ -43,6 +46,7 @@ struct run {
 	const struct cli *cli;
 	struct event *late; /* it hasn't answered */
 	int timeout_ms, ready_ms;
+	bool no_input;
 	bool is_told; /* who watches, that it takes long */
 	struct run_session *session;
 	const char *address;
@@ -56,6 +60,14 @@ static void end_if_done(struct run *run)
 		event_base_loopbreak(run->loop.base);
 }
 
+/* Returns the descriptor that is read for the other command, or a negative errno. */
+static int run_input(const struct run *run)
+{
+	int fd = run->no_input ? open("/dev/null", O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+
+	return fd < 0 ? -errno : fd;
+}
+
 static int run_on_record(void *userdata, const struct run_record *record)
 {
 	struct run *run = userdata;
@@ -63,9 +75,11 @@ static int run_on_record(void *userdata, const struct run_record *record)
 	if (run->over)
 		return -EPROTO;
 	if (record->type == RUN_READY && !run->ready) {
+		int input = run_input(run);
+
 		run->ready = true;
 		event_del(run->late);
-		return run_session_source(run->session, STDIN_FILENO, STDIN_FILENO);
+		return input < 0 ? input : run_session_source(run->session, STDIN_FILENO, input);
 	}
 	if (record->type == RUN_REFUSED) {
 		cli_complain("run %s: refused: %.*s", run->address, record->size, (const char *)record->body);
@@ -213,8 +227,10 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	bool wait = false;
 	int code, rest_ms, stream, size;
 	unsigned flags;
-	const struct cli_option options[] = {
-		{"timeout", .ms = &run.timeout_ms, .from_environment = true}, {"wait", .flag = &wait}, {0}};
+	const struct cli_option options[] = {{"timeout", .ms = &run.timeout_ms, .from_environment = true},
+					     {"wait", .flag = &wait},
+					     {"no-input", .flag = &run.no_input},
+					     {0}};
 
 	/* What follows the address are the other command's arguments, whatever they look like. */
 	if (!cli_options_in_front(cli, argc, argv, run_help, options, &code))

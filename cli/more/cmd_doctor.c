@@ -64,7 +64,9 @@ static const char help[] =
 	"                      or left out), text, mend\n"
 	"      --host          in domain 0, for its administrators: what the daemon of\n"
 	"                      each domain says of itself, as far as its host-sight\n"
-	"                      lets domain 0 see\n"
+	"                      lets domain 0 see: a line for each domain that is well,\n"
+	"                      what isn't of the others, and how many there are of each\n"
+	"  -q, --quiet         only what has failed, and warnings\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg doctor\n"
@@ -75,10 +77,11 @@ static const char help[] =
 struct doctor {
 	struct cli *cli;
 	int code; /* exit code of the first step that failed */
-	unsigned failed;
+	unsigned failed, warned;
 	struct writer *json; /* NULL: prints words */
 	struct xenmsg *conn; /* NULL: there is no daemon that answers */
-	char of[80]; /* "DOMAIN: " whose daemon is looked at, of those of the host; "": the local one */
+	char of[80];   /* "DOMAIN: " whose daemon is looked at, of those of the host; "": the local one */
+	bool only_bad; /* what is well isn't told */
 };
 
 /* ---- the tables ------------------------------------------------------------------------------
@@ -106,6 +109,8 @@ static void print_check(struct doctor *doctor, int result, const char *step, con
 	bool is_narrow = cli_columns() < 60;
 	int width = 12 + (*doctor->of ? (int)strlen(doctor->of) - 6 : 0);
 
+	if (doctor->only_bad && (result == WELL || result == LEFT_OUT))
+		return;
 	if (doctor->json) {
 		writer_text(doctor->json, "step", step);
 		writer_text(doctor->json, "result", result > 0 ? "failed" : in_json[-result]);
@@ -137,6 +142,7 @@ static void tell_first(struct doctor *doctor, const struct check *check, const s
 	snprintf(full, sizeof(full), "%s%s", doctor->of, step);
 	if (check->result > 0 && !doctor->failed++)
 		doctor->code = check->result;
+	doctor->warned += check->result == WARNED;
 	print_check(doctor, check->result, full, text, mend);
 	free(step);
 	free(text);
@@ -742,7 +748,11 @@ static struct json_object *find_resting(struct json_object *status)
 		int64_t rests = number_at(at(account, "time"), "rests");
 		bool is_now = json_object_get_boolean(field(account, "time.resting"));
 
-		if (rests < RESTS_MANY || (!is_now && rests < number_at(status, "uptime_s") / REST_PERIOD_S))
+		/* They may be of daemons before this one, and nobody knows in what time. */
+		bool is_rare = json_object_is_type(at(status, "renewed"), json_type_object) ||
+			       rests < number_at(status, "uptime_s") / REST_PERIOD_S;
+
+		if (rests < RESTS_MANY || (!is_now && is_rare))
 			continue;
 		fields_name_account(account);
 		fields_add(account, "now", "%s", is_now ? ", and does now" : "");
@@ -806,24 +816,54 @@ static void doctor_count_links(struct json_object *entry)
 	fields_add(entry, "links", "%zu", length_of(links));
 }
 
+/* How many domains are well, have something of which they warn, and something that has failed. */
+struct doctor_sum {
+	unsigned well, warned, failed;
+};
+
+static void check_domain(struct doctor *doctor, struct json_object *entry, struct doctor_sum *sum)
+{
+	static const struct check well[] = {
+		{"", "denied", LEFT_OUT, "daemon", "that domain tells domain 0 nothing: host-sight = none",
+		 NULL},
+		{"", "else", WELL, "daemon", "xenmsgd {status.version}, {up} of {links} links are up", NULL},
+		{0},
+	};
+	unsigned failed = doctor->failed, warned = doctor->warned;
+
+	snprintf(doctor->of, sizeof(doctor->of), "%s: ", text_or(entry, "name", text_or(entry, "domid", "")));
+	add_status(doctor, entry, at(entry, "status"));
+	fields_add(entry, "denied", "%d", !at(entry, "status") && number_at(entry, "error") == EACCES);
+	doctor_count_links(entry);
+	doctor_tell(doctor, status_checks, entry);
+	doctor_tell(doctor, entry_checks, entry);
+	if (doctor->failed != failed) {
+		sum->failed++;
+	} else if (doctor->warned != warned) {
+		sum->warned++;
+	} else {
+		sum->well++;
+		doctor->only_bad = doctor->json || doctor->cli->quiet;
+		doctor_tell(doctor, doctor->json ? well + 2 : well, entry);
+	}
+}
+
 /* Looks, in domain 0, at the daemons of all domains. Returns 0, or an exit code after a complaint. */
 static int check_host(struct doctor *doctor)
 {
+	struct doctor_sum sum = {0};
 	struct json_object *all;
 	int code = host_statuses(doctor->cli, ANSWER_MS, &all);
 
 	if (code)
 		return code;
 	fields_foreach(all, entry) {
-		snprintf(doctor->of, sizeof(doctor->of),
-			 "%s: ", text_or(entry, "name", text_or(entry, "domid", "")));
-		add_status(doctor, entry, at(entry, "status"));
-		fields_add(entry, "denied", "%d",
-			   !at(entry, "status") && number_at(entry, "error") == EACCES);
-		doctor_count_links(entry);
-		doctor_tell(doctor, status_checks, entry);
-		doctor_tell(doctor, entry_checks, entry);
+		doctor->only_bad = !doctor->json || doctor->cli->quiet;
+		check_domain(doctor, entry, &sum);
 	}
+	if (!doctor->json && !doctor->cli->quiet)
+		printf("%zu domains: %u well, %u with warnings, %u failed\n", length_of(all), sum.well,
+		       sum.warned, sum.failed);
 	doctor->of[0] = '\0';
 	json_object_put(all);
 	return EXIT_DONE;
@@ -831,6 +871,8 @@ static int check_host(struct doctor *doctor)
 
 /* ---- the ways to other domains --------------------------------------------------------------- */
 
+#define NO_NAMES_MEND                                                                                        \
+	"start xenmsgd in domain 0, which tells the names of domains, or write the domain's number"
 #define LOOK_THERE "run 'xenmsg doctor' in that domain, and see the logs of both daemons"
 
 static const struct check relay_checks[] = {
@@ -929,7 +971,13 @@ static void find_host(struct doctor *doctor, struct json_object *facts)
 }
 
 static const struct check domain_checks[] = {
-	{"", "answer=down", EXIT_UNREACHABLE, "domain", "{address}: {why}",
+	{"", "answer=down host!=", EXIT_UNREACHABLE, "domain", "{address}: {why}",
+	 "start xenmsgd in that domain, or see with 'xenmsg peers' there which domains it has"},
+	{"", "else answer=down named nameless", EXIT_UNREACHABLE, "domain", "{address}: {why}",
+	 NO_NAMES_MEND},
+	{"", "else answer=down named", EXIT_UNREACHABLE, "domain", "{address}: {why}",
+	 "see 'xenmsg peers' for the names that are known; has that domain this name, and a daemon? " NAMES_THIS},
+	{"", "else answer=down", EXIT_UNREACHABLE, "domain", "{address}: {why}",
 	 "start xenmsgd in that domain; " NAMES_THIS},
 	{"", "else answer=denied host!=", EXIT_DENIED, "rule",
 	 "{address}: policy here lets nothing leave this host for there, or policy there nothing in",
@@ -942,6 +990,20 @@ static const struct check domain_checks[] = {
 	{0},
 };
 
+/* Adds whether a domain is meant by a name, and whether nobody is there that tells names. */
+static void add_naming(const struct doctor *doctor, struct json_object *facts, const char *domain)
+{
+	static const char *const teller = "0";
+	bool is_told = xenmsg_domid(doctor->conn) == 0;
+
+	if (!at(facts, "peers"))
+		json_object_object_add(facts, "peers", cli_query(doctor->conn, "peers", NULL, NULL));
+	fields_foreach(at(facts, "peers"), peer)
+		is_told |= !strcmp(text_or(peer, "domid", ""), teller);
+	fields_add(facts, "named", "%d", strspn(domain, "0123456789") < strlen(domain));
+	fields_add(facts, "nameless", "%d", !is_told);
+}
+
 static void find_domain(struct doctor *doctor, struct json_object *facts)
 {
 	uint64_t rtt_ns = 0;
@@ -950,6 +1012,8 @@ static void find_domain(struct doctor *doctor, struct json_object *facts)
 
 	snprintf(reason, sizeof(reason), "%s", xenmsg_reason(doctor->conn, r == -EHOSTDOWN ? r : 0));
 	add_answer(facts, r, rtt_ns);
+	if (r == -EHOSTDOWN)
+		add_naming(doctor, facts, text_or(facts, "domain", ""));
 	if (r == -EACCES)
 		add_why(facts, cli_why_refused(doctor->conn, text_or(facts, "address", ""), r),
 			"a [relay] in /etc/xenmsg/policy.d of domain 0 must let the two talk");
@@ -1065,6 +1129,7 @@ static void check_address(struct doctor *doctor, const char *name, const char *a
 static const struct check peer_checks[] = {
 	{"", "answer=came", WELL, "peer {domain}", "the daemon there answers within {rtt_us} us", NULL},
 	{"", "else answer=silent", EXIT_TIMED_OUT, "peer {domain}", "no answer within 5 s", LOOK_THERE},
+	{"", "else answer=down named nameless", EXIT_UNREACHABLE, "peer {domain}", "{why}", NO_NAMES_MEND},
 	{"", "else answer=down named", EXIT_UNREACHABLE, "peer {domain}", "{why}",
 	 "see 'xenmsg peers' for the names that are known; they come from xenmsgd in domain 0"},
 	{"", "else answer=down", EXIT_UNREACHABLE, "peer {domain}", "{why}",
@@ -1110,13 +1175,13 @@ static void check_peer(void *userdata, struct cli_asked *asked)
 	facts = json_object_new_object();
 	add_answer(facts, error, asked->round_trip_ns);
 	fields_add(facts, "domain", "%s", domain);
-	fields_add(facts, "named", "%d", strspn(domain, "0123456789") < strlen(domain));
+	json_object_object_add(facts, "peers", json_object_get(all->peers));
+	add_naming(all->doctor, facts, domain);
 	add_why(facts,
 		error == -EHOSTUNREACH ? cli_why_no_link(conn, domain)
 		: error == -EHOSTDOWN  ? cli_why_refused(conn, domain, error)
 				       : NULL,
 		asked->reason ? asked->reason : strerror(-error));
-	json_object_object_add(facts, "peers", json_object_get(all->peers));
 	doctor_take(all->doctor, steps, true, facts);
 	json_object_put(facts);
 }
@@ -1175,7 +1240,7 @@ static void check_all(struct doctor *doctor, char **named, int count)
 
 int cmd_doctor(struct cli *cli, int argc, char **argv)
 {
-	struct doctor doctor = {.cli = cli};
+	struct doctor doctor = {.cli = cli, .only_bad = cli->quiet};
 	bool json = false, host = false;
 	const struct cli_option options[] = {{"json", .flag = &json}, {"host", .flag = &host}, {0}};
 	int code;
@@ -1196,6 +1261,7 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
 	}
 	if (json)
 		doctor.json = writer_new(WRITER_JSON_LINES);
+	doctor.only_bad = cli->quiet; /* which the options may have said */
 	code = host ? check_host(&doctor) : 0;
 	if (!host)
 		check_all(&doctor, argv + optind, argc - optind);

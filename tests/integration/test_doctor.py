@@ -75,6 +75,9 @@ def test_a_program_that_was_cut_off_is_a_warning_with_its_cure(one):
 def test_a_peer_that_is_not_there_is_named(one, two):
     text = examine(one, "3", code=EXIT_UNREACHABLE)
     assert results(text)["peer 3"] == "FAIL" and "start xenmsgd in that domain" in text
+    assert examine(one, "--quiet", code=EXIT_OK) == ""
+    quiet = examine(one, "--quiet", "3", code=EXIT_UNREACHABLE)
+    assert set(results(quiet)) == {"peer 3"} and "mend: start xenmsgd in that domain" in quiet
     with stopped(two.pid):
         done = one.xenmsg("doctor", "2")
     assert done.returncode != 0 and results(done.stdout.decode()).get("peer 2") == "FAIL", done
@@ -151,6 +154,7 @@ def test_the_first_step_that_is_wrong_is_the_last_and_has_a_cure(nodes, one):
             (one, "2:other", "endpoint", EXIT_NO_ENDPOINT, "mend: in that domain 'xenmsg endpoints self' says whether it is bound, and "
                                                            "'xenmsg policy check 1 other' whether a rule"),
             (one, "77:box", "domain", EXIT_UNREACHABLE, "mend: start xenmsgd in that domain"),
+            (one, "work:box", "domain", EXIT_UNREACHABLE, "mend: start xenmsgd in domain 0, which tells the names of domains"),
             (one, "hostb/2:box", "host", EXIT_UNREACHABLE, "host hostb"),
             (two, "self:nobody", "endpoint", EXIT_NO_ENDPOINT, "bind it: xenmsg recv nobody (or serve, listen), as root, in the socket's group or by a [bind] rule"),
             (two, "self:box", "rule", EXIT_DENIED, "50-test.conf, before line 1")):

@@ -53,6 +53,15 @@ def test_the_end_of_input_is_passed_on_and_input_holds_no_end(one, two):
     assert one.xenmsg("run", "2:t").stdout == b"\n"  # the end of file
 
 
+def test_a_script_keeps_its_input_by_n(one, two):
+    serve(two, "cat")
+    for option in ("-n", "--no-input"):
+        script = f"while read line; do xenmsg run {option} 2:t; echo $line; done"
+        done = subprocess.run([*one.within, "sh", "-c", script.replace("xenmsg", str(one.tool("xenmsg")))], input=b"1\n2\n", stdout=subprocess.PIPE,
+                              env=one.environment, timeout=60 * PATIENCE, check=True)
+        assert done.stdout == b"1\n2\n", done
+
+
 def test_a_child_that_holds_the_outputs_does_not_hold_the_caller(one, two):
     serve(two, "sh", "-c", "sleep 1000 & echo done; exit 4")
     done = one.xenmsg("run", "2:t")

@@ -4,6 +4,7 @@ Guests that lie are link_peer.py."""
 
 import errno
 import json
+import re
 import urllib.request
 
 import pytest
@@ -233,6 +234,13 @@ def test_doctor_looks_at_all_domains(mixed):
     assert any("serves domain 1" in entry["text"] for entry in of_domain(names[1]))
     assert of_domain(names[3]) and all(entry["step"].partition(": ")[0] in {*names.values(), zero.status()["name"] or "0"}
                                        for entry in found)
+
+
+    text = zero.xenmsg("doctor", "--host").stdout.decode().splitlines()
+    assert len(text) == 1 + len(found and {entry["step"].partition(": ")[0] for entry in found}), text
+    assert re.fullmatch(r"4 domains: \d well, \d with warnings, 0 failed", text[-1]), text
+    quiet = zero.xenmsg("doctor", "--host", "--quiet").stdout.decode()
+    assert not re.search("^(ok|-) ", quiet, re.M), quiet
 
 
 @pytest.mark.parametrize("command", ["doctor --host", "top --host --once"])
