@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* policy check, test: ask which rule decides about a sender and an endpoint here. policy show, denied: list
- * the rules in force, and what they have refused. policy reload: lets the daemon read its rules again. */
+/* policy check, test: ask which rule decides about a sender and an endpoint here. policy matrix: all of them
+ * over a host (policy_matrix.c). policy show, denied: list the rules in force, and what they have refused.
+ * policy reload: lets the daemon read its rules again. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,13 +15,15 @@
 #include "cli/fields.h"
 #include "cli/json.h"
 #include "cli/nearest.h"
+#include "cli/policy_matrix.h"
 #include "cli/writer.h"
 
 static const char help[] =
-	"Usage: xenmsg policy check | test | show | denied | reload [OPTIONS] ...\n"
+	"Usage: xenmsg policy check|test|matrix|show|denied|reload [OPTIONS] ...\n"
 	"\n"
 	"check    whether FROM may reach TO, by which rule, and which one would allow it\n"
 	"test     whether it decides as a table says\n"
+	"matrix   who may reach what, over all domains of this host\n"
 	"show     the rules in force\n"
 	"denied   who was refused what\n"
 	"reload   read the rules again\n"
@@ -113,6 +116,25 @@ static const char test_help[] =
 	"Examples:\n"
 	"  xenmsg policy test expected.txt\n"
 	"  echo work print allow | xenmsg policy test -\n";
+
+static const char matrix_help[] =
+	"Usage: xenmsg policy matrix [OPTIONS]\n"
+	"\n"
+	"Prints, in domain 0, who may reach what over all domains of this host that have\n"
+	"a daemon: a row for each endpoint, and a column for each domain that sends.\n"
+	"'yes': its programs may, at least those of some user; '.': none may; '?': nobody\n"
+	"knows here. Each daemon tells it by its rules and the host's, as far as its\n"
+	"host-sight lets domain 0 see. 'xenmsg policy check' in the receiving domain says\n"
+	"which rule it is. This is for root, the user that the daemon runs as, and\n"
+	"members of its admin-group.\n"
+	"\n"
+	"      --json          an object for each pair, one a line: from, from_name, to,\n"
+	"                      to_name, endpoint, and answer (allow, deny, undecided or\n"
+	"                      untold)\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy matrix\n"
+	"  xenmsg policy matrix --json\n";
 
 /* What the command line says. */
 struct policy_call {
@@ -532,6 +554,11 @@ static int denied(const struct policy_call *call)
 
 /* ---------------------------------------------------------------------------------------------- */
 
+static int matrix(const struct policy_call *call)
+{
+	return policy_matrix(call->cli, call->as_json);
+}
+
 static const struct subcommand {
 	const char *name;
 	int (*run)(const struct policy_call *call);
@@ -541,6 +568,7 @@ static const struct subcommand {
 } subcommands[] = {
 	{"check", check, check_help, 2, "FROM and TO"},
 	{"test", test, test_help, 1, "a FILE, or - for standard input"},
+	{"matrix", matrix, matrix_help, 0, ""},
 	{"show", policy_show, show_help, 0, ""},
 	{"denied", denied, denied_help, 0, ""},
 	{"reload", reload, reload_help, 0, ""},
@@ -564,7 +592,8 @@ static int policy_unknown_command(const char *name)
 		nearest_try(&nearest, subcommands[i].name);
 	if (nearest.meant)
 		return cli_usage("policy", "there is no '%s'; did you mean '%s'?", name, nearest.meant);
-	return cli_usage("policy", "there is no '%s', only 'check', 'test', 'show', 'denied' and 'reload'",
+	return cli_usage("policy",
+			 "there is no '%s', only 'check', 'test', 'matrix', 'show', 'denied' and 'reload'",
 			 name);
 }
 
@@ -603,7 +632,7 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 	if (optind == argc)
 		return cli_usage(
 			"policy",
-			"which of its commands? There are 'check', 'test', 'show', 'denied' and 'reload'");
+			"which of its commands? There are 'check', 'test', 'matrix', 'show', 'denied' and 'reload'");
 	if (call.domain && strcmp(argv[optind], "show"))
 		return cli_usage("policy", "only 'show' has --domain");
 	found = find_subcommand(argv[optind++]);

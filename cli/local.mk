@@ -48,7 +48,8 @@ xenmsg_SOURCES = \
 	cli/cmd_trace.c \
 	cli/cmd_watch.c \
 	cli/commands.c cli/commands.h \
-	cli/main.c
+	cli/main.c \
+	cli/policy_matrix.c cli/policy_matrix.h
 xenmsg_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"' \
 	-DVCHAN_LIBRARY='"$(libdir)/libxenmsg-vchan.so.1"'
 xenmsg_LDADD = $(command_libs)

@@ -55,7 +55,7 @@ function __xenmsg_arguments
             __xenmsg_commands
         case help
             if test "$words[2]" = policy
-                printf '%s\n' check test show denied reload
+                printf '%s\n' check test matrix show denied reload
             else
                 __xenmsg_commands
             end
@@ -94,7 +94,7 @@ function __xenmsg_arguments
             if test "$words[-1]" = --domain
                 __xenmsg_domains
             else if test (count $words) = 1
-                printf '%s\n' check test show denied reload
+                printf '%s\n' check test matrix show denied reload
             else if test "$words[2]" = check -a (count $words) = 2
                 __xenmsg_domains
             else if test "$words[2]" = check -a (count $words) = 3

@@ -106,7 +106,7 @@ def test_domains_are_offered_where_they_go(one, two, shell):
     assert shell.offers(one, "xenmsg policy check 2 ") == {"log"}
     for line in ("policy", "policy show", "policy denied", "policy check 2 log", "recv", "serve", "status", "exporter"):
         assert not {"2", "self"} & shell.offers(one, f"xenmsg {line} "), line
-    assert {"check", "test", "show", "denied", "reload"} == shell.offers(one, "xenmsg policy ")
+    assert {"check", "test", "matrix", "show", "denied", "reload"} == shell.offers(one, "xenmsg policy ")
     assert "unix:" in shell.offers(one, "xenmsg exporter --listen ")
 
 

@@ -243,6 +243,30 @@ def test_doctor_looks_at_all_domains(mixed):
     assert not re.search("^(ok|-) ", quiet, re.M), quiet
 
 
+@pytest.mark.unless(relayed="zero", strict="zero")
+def test_the_matrix_says_who_may_reach_what_over_all_domains(nodes):
+    rules = "[rule]\nfrom = 1\nto = both, one\naction = allow\n[rule]\nfrom = 3\nto = bo*\naction = allow\n"
+    sight = "[daemon]\nhost-sight = %s\n"
+    two, three = nodes(2, config=FAST + sight % "full", policy=rules)[2], nodes(3, config=FAST + sight % "none")[3]
+    zero, one = nodes(0, 1, config=FAST + sight % "full").values()
+    for name in ("both", "one", "nobody"):
+        two.receiver(name)
+    three.receiver("secret")
+    def pairs():
+        lines = zero.xenmsg("policy", "matrix", "--json").stdout.splitlines()
+        return {(each["from"], each["endpoint"]): each["answer"] for each in map(json.loads, lines) if each["to"] == 2}
+    expected = {(domid, name): "deny" for domid in (0, 1, 3) for name in ("both", "one", "nobody")}
+    expected |= {(1, "both"): "allow", (1, "one"): "allow", (3, "both"): "allow"}
+    eventually(lambda: pairs() == expected, "all that domain 2 has is there")
+    done = zero.xenmsg("policy", "matrix")
+    lines = [line.split() for line in done.stdout.decode().splitlines()]
+    assert lines[0] == ["TO", "0", "1", "2", "3"] and ["2:both", ".", "yes", "yes"] in [[word for word in line if word != "-"] for line in lines]
+    assert b"1 of 4 domains" in done.stderr and "secret" not in done.stdout.decode()
+    for (domid, name), said in expected.items():
+        assert (two.xenmsg("policy", "check", str(domid), name).returncode == EXIT_OK) == (said == "allow")
+    assert one.xenmsg("policy", "matrix").returncode == EXIT_DENIED
+
+
 @pytest.mark.parametrize("command", ["doctor --host", "top --host --once"])
 def test_only_domain_0_looks_at_a_host(one, command):
     done = one.xenmsg(*command.split())
