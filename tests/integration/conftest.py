@@ -72,6 +72,12 @@ def sleeps(pid):
     return sum(status_of(f"{pid}/task/{thread}", "voluntary_ctxt_switches") for thread in os.listdir(f"/proc/{pid}/task"))
 
 
+def children(pid):
+    """The processes that a process's first thread has started, and not waited for."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
 def has_ended(pid):
     """Also if nobody has waited for it."""
     try:

@@ -188,6 +188,11 @@ def threads_of(pid):
     return "; ".join(where)
 
 
+def traced(*options):
+    """What runs a command under strace. LeakSanitizer can't look into a process that is traced."""
+    return "env", f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:detect_leaks=0", "strace", "-o", os.devnull, *options
+
+
 def without_asker(status):
     """Without what the channel takes on which this was asked."""
     held = [*([status["pools"]] if status.get("pools") else []),

@@ -104,7 +104,7 @@ class Mux(Program):
         super().__init__(node.socket, shared, timeout=timeout, flags=flags)
         assert bool(self.flags & SHARED_MEMORY) == shared, self.flags
         self.streams, self.incoming, self.busy, self.replies = {}, [], set(), {}
-        self.free, self.highest, self.asked = [], 0, 0
+        self.free, self.highest = [], 0
         self.takes = True  # reads what comes
         self.adopt = None  # called with each stream that comes
         self.outbox = bytearray()
@@ -198,9 +198,7 @@ class Mux(Program):
         if got.kind == GOODBYE:
             self.over = (got.u32(), got.payload[4:].decode())
         elif got.kind == REPLY:
-            error, body = self.replies.get(got.channel, (0, b""))
-            self.replies[got.channel] = (error or got.u32(), body + got.payload[8:])
-            self.asked = got.channel
+            self.replies[got.channel] = got.u32(), got.payload[8:]
         elif got.kind == EVENT:
             pass
         elif got.kind == OPEN:
@@ -270,21 +268,20 @@ class Mux(Program):
         self.put(open_frame(number, address, STREAM))
         return stream
 
-    def ask(self, kind, payload, number=7):
+    def request(self, kind, payload, number=7):
         """(error, body) of the answer; what else comes meanwhile is handled."""
         self.replies.pop(number, None)
-        self.asked = None
         self.put(frame(kind, payload, channel=number))
-        until(lambda: self.asked == number or self.over, self)
+        until(lambda: number in self.replies or self.over, self)
         assert not self.over, self.over
         return self.replies.pop(number)
 
     def listen(self, endpoint, kinds=STREAMS):
-        error, text = self.ask(BIND, bind_payload(endpoint, kinds))
+        error, text = self.request(BIND, bind_payload(endpoint, kinds))
         assert error == 0, (error, text)
 
     def unbind(self, endpoint):
-        error, text = self.ask(UNBIND, endpoint.encode())
+        error, text = self.request(UNBIND, endpoint.encode())
         assert error == 0, (error, text)
 
     def __repr__(self):

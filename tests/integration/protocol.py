@@ -5,7 +5,6 @@ It does what it is told, right or wrong: the tests use it to be a bad client, an
 implement the protocol from its document.
 """
 
-import errno
 import fcntl
 import itertools
 import mmap

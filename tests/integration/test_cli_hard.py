@@ -13,10 +13,10 @@ import time
 
 import pytest
 
-from conftest import Host
+from conftest import Host, children
 from frames import GOODBYE, frame, u32
 from messaging import (ALLOW_ALL, EXIT_DENIED, EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, Node,
-                       eventually, tool)
+                       eventually, tool, traced)
 from test_cli_help import COMMANDS, POLICY
 from test_cli_terminal import DOES_SOMETHING, HostileDaemon, Terminal
 
@@ -169,8 +169,7 @@ def test_calls_and_streams_of_every_byte_come_back_as_they_were(pair):
 @pytest.mark.parametrize("error", ("ENOSYS", "EPERM"))
 def test_an_emulator_or_a_filter_may_lack_newer_system_calls(pair, error):
     one, two = pair
-    # LeakSanitizer can't look into a process that is traced.
-    missing = ("env", "ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0", "strace", "-f", "-o", "/dev/null", "-e", f"inject=preadv2,pidfd_open:error={error}", tool("xenmsg"))
+    missing = traced("-f", "-e", f"inject=preadv2,pidfd_open:error={error}", tool("xenmsg"))
     served = [two.popen_command(*missing, *words, binds=words[-3])
               for words in (["serve", "same", "--", "cat"], ["listen", "--run", "command", "--", "cat"])]
     for words in (["call", "--wait", "2:same"], ["run", "--wait", "2:command"]):
@@ -296,11 +295,6 @@ def test_a_command_may_inherit_any_signals(pair, tmp_path, how):
     for server in servers:
         server.terminate()
         assert server.wait(timeout=30 * PATIENCE) == -signal.SIGTERM, server.args
-
-
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return [int(word) for word in file.read().split()]
 
 
 FIRST = {"serve": ("serve up -- {}", "call 2:up word"), "listen": ("listen up -- {}", "connect 2:up"), "run": ("listen --run up -- {}", "run 2:up"),

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import pathlib
-import re
 import resource
 import shutil
 import signal
@@ -17,7 +16,7 @@ import sys
 import pytest
 
 from library import Connection
-from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, read_source, resident, start_all, stopped, tool
+from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, resident, start_all, stopped, tool
 from protocol import Program
 from renewing import (Waiting, all_are_delivered, call_under_hand_overs, crashes, ended, held_by, hold_no_more_than, post, process_until, renew,
                       took_over)

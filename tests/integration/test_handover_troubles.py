@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import pathlib
-import re
 import resource
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from library import RETAIN, TOPIC, Connection
 from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, open_to_others, stopped, tool
 from protocol import Program
 from renewing import Waiting, crashes, ended, post, process_until, renew, took_over
+from test_cli_interrupt import signals
 from test_handover import scribble
 from test_policy import rule
 from test_resume import at_work, numbered
@@ -429,13 +429,12 @@ def test_a_reload_asked_for_between_two_daemons_is_made(installed, host):
     node, install = installed
     waiting = Waiting(node)
 
-    def takes_signals():
-        masks = dict(re.findall(r"(Sig\w+):\s*(\w+)", pathlib.Path(f"/proc/{node.pid}/status").read_text()))
-        return (int(masks["SigCgt"], 16) | int(masks["SigBlk"], 16)) & 1 << signal.SIGHUP - 1
+    def takes_it():
+        return signal.SIGHUP in signals(node, "SigCgt") | signals(node, "SigBlk")
 
     with install.nobody_reads():
         host.fault("stall-store", 1, "on")
-    eventually(lambda: os.readlink(f"/proc/{node.pid}/exe").endswith("xenmsgd") and takes_signals(), "the next daemon begins")
+    eventually(lambda: os.readlink(f"/proc/{node.pid}/exe").endswith("xenmsgd") and takes_it(), "the next daemon begins")
     os.kill(node.pid, signal.SIGHUP)
     host.fault("stall-store", 1, "off")
     eventually(lambda: node.log.read_text().count(" rules from /etc") == 3, "it reads its rules, and once more")

@@ -5,7 +5,6 @@ half-close, back-pressure, breaks, limits and policy, and what comes to an end w
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import socket
 import threading
@@ -624,17 +623,17 @@ def test_a_violation_ends_that_session_and_nothing_else(one, two, mux):
 def test_an_endpoint_for_anything_but_streams_is_einval(nodes, mux):
     session = mux(nodes(1)[1])
     for kinds in (0, 1, 2, 3, 5, 6, 7, 8, 12, 0x80000000, 0x80000001, 0x80000005, 0x20000004, 0xFFFFFFFF):
-        assert session.ask(BIND, bind_payload(b"t", kinds))[0] == errno.EINVAL, kinds
+        assert session.request(BIND, bind_payload(b"t", kinds))[0] == errno.EINVAL, kinds
     session.listen("t")
-    assert session.ask(BIND, bind_payload(b"t", STREAMS))[0] == errno.EEXIST
-    assert session.ask(BIND, bind_payload(b"not a name", STREAMS))[0] == errno.EINVAL
+    assert session.request(BIND, bind_payload(b"t", STREAMS))[0] == errno.EEXIST
+    assert session.request(BIND, bind_payload(b"not a name", STREAMS))[0] == errno.EINVAL
     exchange(*pair(session, session, "self:t"), MIB, session)
 
 
 def test_requests_are_answered_as_ever(one, two, mux):
     session = mux(one)
-    assert session.ask(WATCH, b"*")[0] == 0
-    assert session.ask(PROBE, b"2")[0] == 0
+    assert session.request(WATCH, b"*")[0] == 0
+    assert session.request(PROBE, b"2")[0] == 0
     assert two.alive()
 
 

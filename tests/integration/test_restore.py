@@ -12,8 +12,9 @@ import time
 
 import pytest
 
+from conftest import children, stat_of
 from library import Connection
-from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, LOST_SOON, PATIENCE, eventually, start_all, works
+from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, LOST_SOON, PATIENCE, eventually, start_all, traced, works
 
 KEEPER = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin")), "libexec/xenmsg/xenmsg-keeper")
 
@@ -89,14 +90,13 @@ def test_a_restore_before_a_starting_daemon_watches_is_seen(nodes):
     two.start()
     one.write_policy("")
     rules = os.path.join(one.environment["XENSIM_DIR"], "dom-1", "root/etc/xenmsg/policy.d")
-    quiet = "ASAN_OPTIONS=" + os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # which can't be under a tracer
-    one.within = ("env", quiet, "strace", "-o", os.devnull, "-P", rules, "-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=1")
+    one.within = traced("-P", rules, "-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=1")
     one.start(wait=False)
-    stopped = lambda: [pid for pid in children(one.daemon.pid) if "State:\tt" in pathlib.Path(f"/proc/{pid}/status").read_text()]
+    stopped = lambda: [pid for pid in children(one.daemon.pid) if stat_of(pid)[0] == "t"]
     pid, = eventually(stopped, "it stops before its rules")
     one.suspend()
     one.resume()
-    os.kill(int(pid), signal.SIGCONT)
+    os.kill(pid, signal.SIGCONT)
     one.wait_ready()
     one.knows_its_number()
     works(one, two)
@@ -192,11 +192,6 @@ class Keeper:
 @pytest.fixture(name="keeper")
 def keeper_of_the_service(host, tmp_path):
     return Keeper(host, 1, tmp_path / "keeper.sock")
-
-
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return file.read().split()
 
 
 def test_the_managers_keeper_holds_the_channels_of_all_restores(nodes, host, keeper):

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from frames import BIND, GOODBYE, STREAMS, bind_payload, frame, question_frames
+from frames import BIND, GOODBYE, STREAMS, bind_payload, question_frames
 from library import Connection
 from messaging import EXIT_LIMIT, PATIENCE, SOURCES, Holder, eventually, is_sanitized
 from polling import readable

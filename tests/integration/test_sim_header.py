@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import has_ended, program, wait_for
+from conftest import children, has_ended, program, wait_for
 
 
 @pytest.fixture(name="environment")
@@ -35,8 +35,3 @@ def test_without_xensim_there_is_an_error(environment):
     done = subprocess.run([program("examples/xensim-test")], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=60, check=False)
     assert done.returncode == 1 and done.stderr.startswith("/nonexistent/xensim: No such file")
-
-
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
-        return [int(word) for word in file.read().split()]

@@ -17,6 +17,7 @@ import tty
 
 import pytest
 
+from conftest import children
 from frames import (ACCEPT, BECOMES_STREAM, GOODBYE, HELLO, MESSAGE, OPEN, REPLY, STREAM, Frame, frame, hello, open_frame,
                     open_payload, receive_exactly, receive_frame, u64)
 from gateway_rig import free_port
@@ -172,9 +173,7 @@ def sees_reset(stream):
 
 def child_of(process):
     """`xensim exec` becomes the command or starts it."""
-    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
-        children = file.read().split()
-    return int(children[0]) if children else process.pid
+    return next(iter(children(process.pid)), process.pid)
 
 
 def test_a_listener_killed_without_a_word_breaks_the_stream(one, two):

@@ -12,6 +12,7 @@ from messaging import ALLOW_ALL, eventually
 from renewing import renew
 from test_topics import publish, topic
 from test_topics_everywhere import SESSION, lose_link
+from test_topics_moving import made_anew
 
 DENY_ALL = "[rule]\nfrom = *, */*\nto = *\naction = deny\n"
 STATES = "trying", "live", "waiting", "bounded", "kept", "pattern"
@@ -104,10 +105,7 @@ def publisher_s_domain_is_restored(cell):
 
 
 def publisher_s_domain_is_made_anew(cell):
-    cell.web.kill()
-    cell.host.sim("destroy", cell.web.domid)
-    domid = int(cell.host.sim("create", "--name", "web").stdout)
-    cell.bind(cell.nodes(domid)[domid])
+    cell.bind(made_anew(cell.nodes, cell.host, cell.web, "web"))
 
 
 def publisher_s_domain_is_renamed(cell):

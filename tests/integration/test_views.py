@@ -16,7 +16,7 @@ from library import Connection
 from messaging import ALLOW_ALL, EXIT_DENIED, FAST, PATIENCE, Holder, deliver, eventually, is_sanitized, of_turns, open_to_others, tool
 from protocol import Program
 from test_limits import limits
-from test_policy import reload
+from test_policy import is_told, reload
 from test_top import terminals  # noqa: F401, pylint: disable=unused-import
 from test_status import validator  # noqa: F401, pylint: disable=unused-import
 from users import as_user
@@ -41,11 +41,7 @@ class As:
         return self(node, work)
 
     def refused(self, node, what):
-        def work(path):
-            with Program(path) as program:
-                error, text = program.ask(what)
-                return error, text.decode()
-        return self(node, work)
+        return self(node, lambda path: is_told(path, what))
 
 
 def binds(*names):
