@@ -61,14 +61,14 @@ static void peer_free(struct peer *peer)
 	leaves_end(peer);
 	saves_destroy(peer);
 	tell_destroy(peer);
-	store_cancel(&peer->advertising);
+	store_cancel(&peer->advert.request);
 	lookups_done(peer);
 	task_cancel(&peer->task);
 	account_unref(peer->account);
 	HASH_DEL(peer->peers->peers, peer);
-	free(peer->for_us.list);
-	free(peer->for_all.list);
-	free(peer->advertised_value);
+	free(peer->leaves.for_us.list);
+	free(peer->leaves.for_all.list);
+	free(peer->advert.value);
 	free(peer);
 }
 
@@ -112,10 +112,14 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 static void peer_image(struct image *image, struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
+	/* Our hello goes, so the next daemon finds out by itself. */
+	uint32_t unlinkable =
+		rendezvous->unlinkable == UNLINKABLE_HERE ? UNLINKABLE_FORBIDDEN : rendezvous->unlinkable;
 
 	image_text(image, peer->instance, sizeof(peer->instance));
-	image_bool(image, &rendezvous->unlinkable);
-	image_bool(image, &rendezvous->was_forbidden);
+	image_upto(image, &unlinkable, UNLINKABLE_FORBIDDEN);
+	if (image->is_read)
+		rendezvous->unlinkable = unlinkable;
 	image_u64(image, &rendezvous->forbidden_ms);
 	image_expect(image, rendezvous->forbidden_ms <= clock_ms());
 }
@@ -139,7 +143,7 @@ static void look_up_again(struct image *image, struct peers *peers)
 static bool is_for_image(const struct peer *peer)
 {
 	return peer->up && !peer->peers->options.domains &&
-	       (!peer->peers->told || peer->hello_seen || peer->rendezvous.unlinkable);
+	       (!peer->peers->told || peer->leaves.hello_seen || peer->rendezvous.unlinkable);
 }
 
 void peers_image(struct image *image, struct peers *peers)
@@ -166,9 +170,10 @@ void peers_image(struct image *image, struct peers *peers)
 /* Returns whether nothing is known of the peer that XenStore wouldn't tell again. */
 static bool is_forgettable(const struct peer *peer)
 {
-	return !peer->up && !peer->kicked && !peer->stale && !peer->reading && !peer->came && !peer->missed &&
-	       !peer->asked && !peer->advertising && !peer->asks_us && !peer->watch &&
-	       !tell_is_pending(peer) && !peer->hello_seen && !peer->presence_major && !peer->hello_major &&
+	return !peer->up && !peer->kicked && !peer->leaves.stale && !peer->leaves.reading &&
+	       !peer->leaves.came && !peer->leaves.missed && !peer->asked && !peer->advert.request &&
+	       !peer->advert.asks_us && !peer->watch && !tell_is_pending(peer) && !peer->leaves.hello_seen &&
+	       !peer->leaves.presence_major && !peer->leaves.hello_major &&
 	       peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
 	       !(peer->peers->options.presence_private && peer->allowed);
 }
@@ -186,8 +191,8 @@ static void peers_on_turn(struct task *task)
 	uint64_t cost = COST_TURN + presence_take(peer);
 
 	forget_if_idle(peer);
-	if (peer->asks_us) {
-		peer->asks_us = false;
+	if (peer->advert.asks_us) {
+		peer->advert.asks_us = false;
 		cost += advertise_cost(peer->peers);
 		if (advertise_shows_more(peer)) {
 			peer->is_stranger = false;
@@ -223,8 +228,9 @@ void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const ch
 
 bool peer_hello_is_current(const struct peer *peer)
 {
-	return peer->hello_seen && (peer->allowed || peer->rendezvous.hello_written) &&
-	       (peer->presence[0] == '\0' || !strcmp(peer->presence, peer->hello.instance));
+	return peer->leaves.hello_seen && (peer->allowed || peer->rendezvous.hello_written) &&
+	       (peer->leaves.presence[0] == '\0' ||
+		!strcmp(peer->leaves.presence, peer->leaves.hello.instance));
 }
 
 /* --- life --- */
@@ -271,7 +277,7 @@ static void remove_tree(struct peers *peers)
 /* What a peer that may know of us sees stays in a hand-over; all else that was written for it goes. */
 static void remove_private(const struct peer *peer)
 {
-	if (peer->advertised)
+	if (peer->advert.written)
 		peer_remove_ours(peer, peer->peers->hands_over ? "/hello" : "/endpoints");
 	else if (peer->rendezvous.our_nonce[0])
 		peer_remove_ours(peer, "");
@@ -292,7 +298,7 @@ static void on_readers(void *userdata, int error, char *const *untrusted_names, 
 			continue;
 		peer = is_allowed(peers, domid) ? peer_get(peers, domid) : NULL;
 		if (peer) {
-			peer->advertised = peer->asks_us = true;
+			peer->advert.written = peer->advert.asks_us = true;
 			task_due(&peer->task);
 			continue;
 		}
@@ -306,7 +312,7 @@ static int take_tree_over(struct peers *peers)
 {
 	char path[PEERS_PATH_SIZE];
 
-	peers->public_unknown = !peers->options.presence_private;
+	peers->adverts.public_unknown = !peers->options.presence_private;
 	if (peers->options.presence_private) {
 		remove_leaf(peers, "presence");
 		remove_leaf(peers, "endpoints");
@@ -314,7 +320,7 @@ static int take_tree_over(struct peers *peers)
 		remove_leaf(peers, "own");
 	}
 	snprintf(path, sizeof(path), "%s/to", peers->root);
-	return store_list(peers->store, path, on_readers, peers, &peers->readers);
+	return store_list(peers->store, path, on_readers, peers, &peers->adverts.readers);
 }
 
 static void on_pages(evutil_socket_t fd, short what, void *userdata)
@@ -400,7 +406,7 @@ void peers_stop(struct peers *peers)
 		peer_free(peer);
 	}
 	remove_tree(peers);
-	store_cancel(&peers->readers);
+	store_cancel(&peers->adverts.readers);
 	free_event(peers->pages);
 	advertise_destroy(peers);
 	all_destroy(peers);
@@ -408,10 +414,10 @@ void peers_stop(struct peers *peers)
 	forget_destroy(peers);
 	leaves_destroy(peers);
 	repair_destroy(peers);
-	/* Keeps what it was created with, and what has been repaired of late: who removes the whole tree, for
-	 * which all is begun anew, would have it removed and written without end. */
+	/* Keeps what it was created with, and what has been repaired recently: all begins anew when somebody
+	 * removes the whole tree, which would be removed and written without end. */
 	*peers = (struct peers){
-		.repairs = peers->repairs,
+		.repair.count = peers->repair.count,
 		.base = peers->base,
 		.store = peers->store,
 		.host = peers->host,
@@ -461,7 +467,7 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 	if (r == 0 && !rendezvous->wanted) {
 		rendezvous->wanted = true;
 		if (!peer->up)
-			peer->looked &= ~LEAVES_LOOKED_UP;
+			peer->leaves.looked &= ~LEAVES_LOOKED_UP;
 	}
 	peer_kick(peer);
 	return r;
@@ -500,10 +506,10 @@ bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16])
 {
 	const struct peer *peer = peer_find(peers, domid);
 	/* A hello that names another one than the presence is an earlier daemon's, or the presence is. */
-	const char *text = !peer	       ? ""
-			   : peer->presence[0] ? peer->presence
-			   : peer->hello_seen  ? peer->hello.instance
-					       : peer->instance;
+	const char *text = !peer		      ? ""
+			   : peer->leaves.presence[0] ? peer->leaves.presence
+			   : peer->leaves.hello_seen  ? peer->leaves.hello.instance
+						      : peer->instance;
 
 	return uuid_parse(text, strlen(text), instance);
 }
@@ -524,14 +530,14 @@ bool peers_is_unlinkable(struct peers *peers, uint32_t domid)
 {
 	const struct peer *peer = peer_find(peers, domid);
 
-	return peer && peer->up && peer->rendezvous.unlinkable;
+	return peer && peer->up && peer->rendezvous.unlinkable != LINKABLE;
 }
 
 bool peers_is_forbidden(struct peers *peers, uint32_t domid)
 {
 	const struct peer *peer = peer_find(peers, domid);
 
-	return peer && peer->up && peer->rendezvous.was_forbidden;
+	return peer && peer->up && peer->rendezvous.unlinkable >= UNLINKABLE_FORBIDDEN;
 }
 
 const char *peers_own_leaf_name(const struct peers *peers)
@@ -542,7 +548,7 @@ const char *peers_own_leaf_name(const struct peers *peers)
 bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE])
 {
 	snprintf(path, PEERS_OWN_LEAF_SIZE, "data/xenmsg/%s", peers_own_leaf_name(peers));
-	return peers->presence_written && !peers->presence_request;
+	return peers->adverts.presence_written && !peers->adverts.presence_request;
 }
 
 bool peers_are_shown(const struct peers *peers)
@@ -552,11 +558,11 @@ bool peers_are_shown(const struct peers *peers)
 
 unsigned peers_nodes_written(const struct peers *peers)
 {
-	unsigned nodes = (peers->presence_written ? 1 : 0) + (peers->public_value ? 1 : 0);
+	unsigned nodes = (peers->adverts.presence_written ? 1 : 0) + (peers->adverts.public_value ? 1 : 0);
 	const struct peer *peer;
 
 	for (peer = peers->peers; peer; peer = peer->hh.next)
-		nodes += (unsigned)peer->advertised + (unsigned)peer->rendezvous.hello_written +
+		nodes += (unsigned)peer->advert.written + (unsigned)peer->rendezvous.hello_written +
 			 (peer->rendezvous.published ? 2 : 0);
 	return nodes;
 }

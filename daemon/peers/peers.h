@@ -6,7 +6,7 @@
  * The other domains: who is there (presence), what they offer (endpoints), and how two daemons find together
  * (rendezvous, doc/protocol.md section 5.1). The first two go into the table of registry.h, whose source this
  * is. It owns our subtree in XenStore, `data/xenmsg`, and one `struct peer` for each domain that we have
- * heard of or were asked about. What else it finds it tells its owner through the callbacks; links and
+ * heard of or were asked about. It tells its owner everything else through the callbacks; links and
  * channels are not its business.
  *
  * Rendezvous of one peer (each state with each event: the table in rendezvous_step.h):
@@ -64,7 +64,7 @@ struct peers_options {
 	const uint32_t *allowed; /* with presence_private; stays the caller's, for as long */
 	unsigned allowed_count;
 	uint32_t setup_timeout_ms;
-	/* a peer that nothing was to do with for so long is forgotten (peers_presence.c); 0: none is */
+	/* a peer that nothing here had to do with for so long is forgotten (peers_presence.c); 0: none is */
 	uint32_t forget_ms;
 	struct domains *domains; /* in domain 0, else NULL; outlives the peers */
 	bool takes_over;	 /* from a daemon that has called peers_hand_over() */
@@ -80,8 +80,8 @@ struct peers_change {
 };
 
 struct peers_callbacks {
-	/* Returns how large the rings must be, each way, for what is to be sent again over a vchan with the
-	 * peer; 0: as they may. NULL: nothing is. */
+	/* Returns how large the rings must be, each way, to send again over a vchan with the peer all that
+	 * the peer may lack; 0: any size will do. NULL: nothing is sent again. */
 	uint32_t (*least_ring)(void *userdata, uint32_t domid);
 	/* A vchan with the peer is connected. It now belongs to the callee, which sets its event callback by
 	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
@@ -98,10 +98,10 @@ struct peers_callbacks {
 	 * the same number. Returns whether the owner finds that out, and calls peers_stop() and peers_start()
 	 * if the leaf isn't there; false, or NULL: it is written again. */
 	bool (*own_leaf_gone)(void *userdata);
-	/* In domain 0: the guest is about to be saved. The owner gives up the vchan if it can go on over
-	 * another one. May be NULL. */
+	/* In domain 0: the guest is about to be saved. The owner gives up the vchan if the session can
+	 * continue over another one. May be NULL. */
 	void (*saved)(void *userdata, uint32_t domid);
-	/* Returns whether somebody goes on wanting to know all peers. NULL: nobody does. */
+	/* Returns whether somebody still wants to know all peers. NULL: nobody does. */
 	bool (*all_watched)(void *userdata);
 	/* In domain 0: tells the guest, over its link, what has changed for it. NULL: nobody is told. */
 	void (*tell)(void *userdata, uint32_t guest, const struct peers_change *changes, unsigned count);
@@ -117,15 +117,15 @@ void peers_free(struct peers *peers);
  * there are no peers and no callbacks. -ENOMEM: it stays like that. */
 void peers_stop(struct peers *peers);
 int peers_start(struct peers *peers);
-/* Does peers_stop(), but the presence stays, since the next daemon goes on as the same instance. */
+/* Does peers_stop(), but the presence stays, since the next daemon is the same instance. */
 void peers_hand_over(struct peers *peers);
 /* Writes which peers are there into the image that the next daemon gets, or has those of it looked up. Domain
  * 0 finds them itself. */
 void peers_image(struct image *image, struct peers *peers);
 
 /* Asks for a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns.
- * A peer of which nothing is known is looked up in XenStore, for which the account pays and waits its turn
- * (NULL: the daemon asks for itself). Returns 0 or a negative errno, and then no answer comes: -EHOSTDOWN it
+ * An unknown peer is looked up in XenStore: the account pays for that, and waits its turn (NULL: the daemon
+ * asks for itself). Returns 0 or a negative errno, and then no answer comes: -EHOSTDOWN it
  * wasn't there a moment ago, -ENOLINK peers_is_unlinkable(), -ENOBUFS the account has no room for a look-up,
  * -ENOMEM. */
 int peers_connect(struct peers *peers, uint32_t domid, struct account *account);
@@ -154,7 +154,7 @@ void peers_told(struct peers *peers, bool told);
 /* In a guest: takes what it tells. */
 void peers_changed(struct peers *peers, const struct peers_change *change);
 
-/* One peer in a listing. What it points to belongs to the peer, and is valid until the peers change. */
+/* One peer in a listing. Its texts belong to the peer, and are valid until the peers change. */
 struct peer_info {
 	uint32_t domid;
 	bool up;	      /* its daemon is there */
@@ -169,11 +169,11 @@ bool peers_is_up(struct peers *peers, uint32_t domid);
 bool peers_is_absent(struct peers *peers, uint32_t domid);
 /* Gets the instance of the daemon there, as it says itself. Returns false if it isn't known. */
 bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16]);
-/* Whether neither this domain nor the peer may map the other's pages, as the hello of the daemon said that
- * runs there now, */
+/* Whether there can be no link: neither this domain nor the peer may map the other's pages, as the hello of
+ * the daemon that runs there now said, or Xen forbids it. */
 bool peers_is_unlinkable(struct peers *peers, uint32_t domid);
-/* and that because Xen forbids it (XSM), as one of the two has found. It is tried again some minutes later,
- * if a link is wanted then, or when another daemon runs there. */
+/* Whether there can be none because Xen forbids it (XSM), as one of the two has found. It is tried again some
+ * minutes later, if a link is wanted then, or when another daemon runs there. */
 bool peers_is_forbidden(struct peers *peers, uint32_t domid);
 /* Returns the number of domains whose look-up an account waits for. */
 unsigned peers_lookups(const struct peers *peers);

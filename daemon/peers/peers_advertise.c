@@ -2,13 +2,12 @@
 /*
  * Writes what we show to others in XenStore: our presence leaf, the endpoints that everyone may see, once for
  * all, and for each peer that is up the others that it may reach (all, if it doesn't read the leaf for all).
- * It is a part of peers.c and owns `names...`, `public...`, `advertise...` and `presence_written` of struct
- * peers, and `advertis...` of struct peer.
+ * It is a part of peers.c and owns `adverts` of struct peers, and `advert` of struct peer.
  *
- * When the endpoints or the policy change, first it is found out which of them are for all, then that leaf is
- * written, then those of the peers, each only if it says something else than before.
+ * When the endpoints or the policy change, it first finds out which of them are for all. Then that leaf is
+ * written, and then those of the peers, each only if it says something else than before.
  *
- * One peer's leaf, by advertised_version, which is compared with the version of what there is to say:
+ * One peer's leaf, by advert.version, which is compared with the version of what there is to say:
  *
  *   old or 0 ──the peer is there──▶ compared with what stands there ──the same──▶ current: nothing is written
  *                                  ├──nothing, for who learns of us by domain 0──▶ current: likewise
@@ -51,57 +50,57 @@ static void peers_advertise_look_at(struct peers *peers, uint32_t domid)
 
 	if (!peer || peer->up) /* it is told anyway */
 		return;
-	peer->asks_us = true;
+	peer->advert.asks_us = true;
 	task_due(&peer->task);
 }
 
 void askers_add(struct peers *peers, uint32_t domid)
 {
-	if (!peers->asked)
-		peers->asked = calloc(1, sizeof(*peers->asked));
-	if (peers->asked) /* else it isn't told of what comes later */
-		domid_set_put(peers->asked, domid, true);
+	if (!peers->adverts.asked)
+		peers->adverts.asked = calloc(1, sizeof(*peers->adverts.asked));
+	if (peers->adverts.asked) /* else it isn't told of what comes later */
+		domid_set_put(peers->adverts.asked, domid, true);
 }
 
 void askers_named(struct peers *peers, uint32_t domid)
 {
-	if (peers->asked && domid_set_has(peers->asked, domid))
+	if (peers->adverts.asked && domid_set_has(peers->adverts.asked, domid))
 		peers_advertise_look_at(peers, domid);
 }
 
-/* Goes on looking at all askers, from peers->asked_next on: it is 0 when the endpoints, or who may see them,
- * are others. Returns whether there is more to do, and adds what it cost. */
+/* Continues looking at all askers, from adverts.asked_next on: it is 0 when the endpoints, or who may see
+ * them, are others. Returns whether there is more to do, and adds what it cost. */
 static bool askers_go_on(struct peers *peers, uint64_t *cost)
 {
-	uint32_t first = peers->asked_next;
+	uint32_t first = peers->adverts.asked_next;
 
-	if (!peers->asked || !peers->names_restricted)
+	if (!peers->adverts.asked || !peers->adverts.restricted)
 		return false;
-	while (peers->asked_next <= DOMID_MAX && peers->asked_next - first < PASSED) {
-		uint32_t domid = peers->asked_next++;
+	while (peers->adverts.asked_next <= DOMID_MAX && peers->adverts.asked_next - first < PASSED) {
+		uint32_t domid = peers->adverts.asked_next++;
 
-		if (domid_set_has(peers->asked, domid)) {
+		if (domid_set_has(peers->adverts.asked, domid)) {
 			peers_advertise_look_at(peers, domid);
 			*cost += COST_ASKER;
 			break;
 		}
 	}
-	*cost += (peers->asked_next - first) / PER_UNIT;
-	return peers->asked_next <= DOMID_MAX;
+	*cost += (peers->adverts.asked_next - first) / PER_UNIT;
+	return peers->adverts.asked_next <= DOMID_MAX;
 }
 
 /* --- endpoints --------------------------------------------------------------------------------- */
 
 static void retry_advertising(struct peers *peers)
 {
-	peers->advertise_pause_ms = retry_pause(RETRY_OTHERS, peers->advertise_pause_ms);
-	timer_start(peers->advertise, peers->advertise_pause_ms);
+	peers->adverts.pause_ms = retry_pause(RETRY_OTHERS, peers->adverts.pause_ms);
+	timer_start(peers->adverts.write, peers->adverts.pause_ms);
 }
 
 bool advertise_is_wanted(const struct peer *peer)
 {
 	return peer->allowed && (peer->up || peer->peers->options.presence_private) &&
-	       peer->advertised_version != peer->peers->advertised && !peer->advertising;
+	       peer->advert.version != peer->peers->adverts.version && !peer->advert.request;
 }
 
 static void on_advertised(void *userdata, int error, const char *value, size_t size)
@@ -116,17 +115,17 @@ static void on_advertised(void *userdata, int error, const char *value, size_t s
 		advertise_anew(peer);
 		retry_advertising(peers);
 	} else {
-		peers->advertise_pause_ms = 0;
-		if (peer->advertised_version != peers->advertised)
-			timer_start(peers->advertise, 0);
+		peers->adverts.pause_ms = 0;
+		if (peer->advert.version != peers->adverts.version)
+			timer_start(peers->adverts.write, 0);
 	}
 }
 
 void advertise_anew(struct peer *peer)
 {
-	peer->advertised_version = 0;
-	free(peer->advertised_value);
-	peer->advertised_value = NULL;
+	peer->advert.version = 0;
+	free(peer->advert.value);
+	peer->advert.value = NULL;
 }
 
 /* Those of our endpoints that are for a leaf. */
@@ -138,10 +137,10 @@ struct chosen {
 
 static bool choose_begin(const struct peers *peers, struct chosen *chosen)
 {
-	*chosen = (struct chosen){.names = calloc(peers->names_count + 1, sizeof(*chosen->names))};
-	if (chosen->names && peers->names_kinds)
-		chosen->kinds = malloc(peers->names_count + 1);
-	if (chosen->names && (chosen->kinds || !peers->names_kinds))
+	*chosen = (struct chosen){.names = calloc(peers->adverts.count + 1, sizeof(*chosen->names))};
+	if (chosen->names && peers->adverts.kinds)
+		chosen->kinds = malloc(peers->adverts.count + 1);
+	if (chosen->names && (chosen->kinds || !peers->adverts.kinds))
 		return true;
 	free(chosen->names);
 	return false;
@@ -150,8 +149,8 @@ static bool choose_begin(const struct peers *peers, struct chosen *chosen)
 static void peers_advertise_choose(const struct peers *peers, struct chosen *chosen, unsigned i)
 {
 	if (chosen->kinds)
-		chosen->kinds[chosen->count] = peers->names_kinds[i];
-	chosen->names[chosen->count++] = peers->names[i];
+		chosen->kinds[chosen->count] = peers->adverts.kinds[i];
+	chosen->names[chosen->count++] = peers->adverts.names[i];
 }
 
 static void choose_end(struct chosen *chosen, char value[PEERS_ADVERTISE_SIZE])
@@ -171,9 +170,9 @@ static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 
 	if (!choose_begin(peers, &chosen))
 		return false;
-	for (unsigned i = 0; i < peers->names_count; i++)
-		if (!(peer->presence[0] && peers->names_public && peers->names_public[i]) &&
-		    (!access || access_visible(access, peer->domid, peers->names[i])))
+	for (unsigned i = 0; i < peers->adverts.count; i++)
+		if (!(peer->leaves.presence[0] && peers->adverts.public && peers->adverts.public[i]) &&
+		    (!access || access_visible(access, peer->domid, peers->adverts.names[i])))
 			peers_advertise_choose(peers, &chosen, i);
 	choose_end(&chosen, value);
 	return true;
@@ -186,23 +185,24 @@ bool advertise_shows_more(struct peer *peer)
 
 	if (!peer->allowed)
 		return false;
-	for (unsigned i = 0; i < peers->names_count; i++)
-		if (!(peers->names_public && peers->names_public[i]) &&
-		    (!access || access_visible(access, peer->domid, peers->names[i])))
+	for (unsigned i = 0; i < peers->adverts.count; i++)
+		if (!(peers->adverts.public && peers->adverts.public[i]) &&
+		    (!access || access_visible(access, peer->domid, peers->adverts.names[i])))
 			return true;
 	return false;
 }
 
 uint64_t advertise_cost(const struct peers *peers)
 {
-	return COST_TURN + peers->names_count * COST_NAME;
+	return COST_TURN + peers->adverts.count * COST_NAME;
 }
 
 /* Returns whether an empty leaf would tell the peer something: that we are here, or that we have no endpoints
  * any more. Domain 0, which tells us of others, also tells the peer of us. */
 static bool says_something(const struct peer *peer, const char *value)
 {
-	return *value || peer->advertised || peer->answer || !peer->peers->told || !peer->presence[0];
+	return *value || peer->advert.written || peer->advert.answer || !peer->peers->told ||
+	       !peer->leaves.presence[0];
 }
 
 /* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read
@@ -214,24 +214,23 @@ void advertise_to(struct peer *peer)
 	char path[PEERS_PATH_SIZE], value[PEERS_ADVERTISE_SIZE];
 	int r;
 
-	if (peers->public_version != peers->advertised) { /* what isn't in the leaf for all? */
-		task_due(&peers->advertise_next);
+	if (peers->adverts.public_version != peers->adverts.version) { /* what isn't in the leaf for all? */
+		task_due(&peers->adverts.next);
 		return;
 	}
 	if (!format_for(peer, value)) {
 		retry_advertising(peers);
 		return;
 	}
-	peer->advertised_version = peers->advertised;
-	if ((peer->advertised_value && !strcmp(peer->advertised_value, value)) ||
-	    !says_something(peer, value))
+	peer->advert.version = peers->adverts.version;
+	if ((peer->advert.value && !strcmp(peer->advert.value, value)) || !says_something(peer, value))
 		return;
-	free(peer->advertised_value);
-	peer->advertised_value = strdup(value); /* NULL: it is written once more than needed */
-	peer->advertised = true;
+	free(peer->advert.value);
+	peer->advert.value = strdup(value); /* NULL: it is written once more than needed */
+	peer->advert.written = true;
 	peer_our_path(peer, path, "/endpoints");
 	r = store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
-			on_advertised, peer, &peer->advertising);
+			on_advertised, peer, &peer->advert.request);
 	if (r < 0)
 		on_advertised(peer, r, NULL, 0);
 }
@@ -245,10 +244,10 @@ static void peers_advertise_on_published(void *userdata, int error, const char *
 	log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
 		    "peers: can't write our endpoints for all domains: %s; trying again later",
 		    strerror(-error));
-	free(peers->public_value);
-	peers->public_value = NULL;
-	peers->public_unknown = true;
-	peers->public_version = 0;
+	free(peers->adverts.public_value);
+	peers->adverts.public_value = NULL;
+	peers->adverts.public_unknown = true;
+	peers->adverts.public_version = 0;
 	retry_advertising(peers);
 }
 
@@ -259,16 +258,16 @@ static int look_at_names(struct peers *peers)
 	struct access *access = peers->options.access;
 	int looked = 0;
 
-	if (!peers->names_public)
-		peers->names_public = calloc(peers->names_count + 1, sizeof(*peers->names_public));
-	if (!peers->names_public)
+	if (!peers->adverts.public)
+		peers->adverts.public = calloc(peers->adverts.count + 1, sizeof(*peers->adverts.public));
+	if (!peers->adverts.public)
 		return -ENOMEM;
-	for (; peers->names_looked < peers->names_count && looked < PUBLIC_NAMES; looked++) {
-		unsigned i = peers->names_looked++;
+	for (; peers->adverts.looked < peers->adverts.count && looked < PUBLIC_NAMES; looked++) {
+		unsigned i = peers->adverts.looked++;
 
-		peers->names_public[i] = access && !peers->options.presence_private &&
-					 access_visible_to_all(access, peers->names[i]);
-		peers->names_restricted += !peers->names_public[i];
+		peers->adverts.public[i] = access && !peers->options.presence_private &&
+					   access_visible_to_all(access, peers->adverts.names[i]);
+		peers->adverts.restricted += !peers->adverts.public[i];
 	}
 	return looked;
 }
@@ -282,20 +281,22 @@ static int advertise_to_all(struct peers *peers)
 
 	if (!choose_begin(peers, &chosen))
 		return -ENOMEM;
-	for (unsigned i = 0; i < peers->names_count; i++)
-		if (peers->names_public[i])
+	for (unsigned i = 0; i < peers->adverts.count; i++)
+		if (peers->adverts.public[i])
 			peers_advertise_choose(peers, &chosen, i);
 	choose_end(&chosen, value);
-	peers->public_version = peers->advertised;
-	if (!peers->public_unknown && !strcmp(peers->public_value ? peers->public_value : "", value))
+	peers->adverts.public_version = peers->adverts.version;
+	if (!peers->adverts.public_unknown &&
+	    !strcmp(peers->adverts.public_value ? peers->adverts.public_value : "", value))
 		return 0;
-	free(peers->public_value);
-	peers->public_value = strdup(value);
-	peers->public_unknown = !peers->public_value; /* it is written once more than needed */
+	free(peers->adverts.public_value);
+	peers->adverts.public_value = strdup(value);
+	peers->adverts.public_unknown =
+		!peers->adverts.public_value; /* it is written once more than needed */
 	snprintf(path, sizeof(path), "%s/endpoints", peers->root);
-	store_cancel(&peers->public_request);
+	store_cancel(&peers->adverts.public_request);
 	r = store_write(peers->store, path, value, peers->options.self->domid, STORE_EVERYONE,
-			peers_advertise_on_published, peers, &peers->public_request);
+			peers_advertise_on_published, peers, &peers->adverts.public_request);
 	if (r < 0)
 		peers_advertise_on_published(peers, r, NULL, 0);
 	return 0;
@@ -307,22 +308,23 @@ static uint64_t advertise_public(struct peers *peers)
 	int looked = look_at_names(peers);
 	int r = looked;
 
-	if (r >= 0 && peers->names_looked == peers->names_count)
+	if (r >= 0 && peers->adverts.looked == peers->adverts.count)
 		r = advertise_to_all(peers);
 	if (r < 0)
 		retry_advertising(peers);
-	else if (peers->names_looked < peers->names_count || peers->public_version == peers->advertised)
-		task_due(&peers->advertise_next); /* else it couldn't be written, and is retried */
+	else if (peers->adverts.looked < peers->adverts.count ||
+		 peers->adverts.public_version == peers->adverts.version)
+		task_due(&peers->adverts.next); /* else it couldn't be written, and is retried */
 	return COST_WRITE + (looked > 0 ? (unsigned)looked : 0) * COST_PUBLIC_NAME;
 }
 
 void advertise_public_anew(struct peers *peers)
 {
-	free(peers->public_value);
-	peers->public_value = NULL;
-	peers->public_unknown = true;
-	peers->public_version = 0;
-	task_due(&peers->advertise_next);
+	free(peers->adverts.public_value);
+	peers->adverts.public_value = NULL;
+	peers->adverts.public_unknown = true;
+	peers->adverts.public_version = 0;
+	task_due(&peers->adverts.next);
 }
 
 void presence_format(const struct peers *peers, char value[PEERS_INSTANCE_SIZE + 16])
@@ -334,7 +336,7 @@ static void on_presence_written(void *userdata, int error, const char *value, si
 {
 	struct peers *peers = userdata;
 
-	peers->presence_written = error == 0;
+	peers->adverts.presence_written = error == 0;
 	if (error == 0)
 		return;
 	log_error("peers: can't write %s/%s: %s; %s; trying again later", peers->root,
@@ -349,23 +351,24 @@ void advertise_presence(struct peers *peers)
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
 	int r;
 
-	if (peers->presence_written || !peers->hears)
+	if (peers->adverts.presence_written || !peers->hears)
 		return;
-	peers->presence_written = true; /* on its way */
+	peers->adverts.presence_written = true; /* on its way */
 	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));
 	presence_format(peers, value);
 	r = store_write(peers->store, path, value, peers->options.self->domid,
 			peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written,
-			peers, &peers->presence_request);
+			peers, &peers->adverts.presence_request);
 	if (r < 0)
 		on_presence_written(peers, r, NULL, 0);
 }
 
 void advertise_presence_again(struct peers *peers)
 {
-	if (!peers->presence_written || peers->presence_request) /* it is to be written anyway */
+	if (!peers->adverts.presence_written ||
+	    peers->adverts.presence_request) /* it is to be written anyway */
 		return;
-	peers->presence_written = false;
+	peers->adverts.presence_written = false;
 	advertise_presence(peers);
 }
 
@@ -373,18 +376,18 @@ void advertise_presence_again(struct peers *peers)
  * they like. */
 static void peers_advertise_on_turn(struct task *task)
 {
-	struct peers *peers = (struct peers *)((char *)task - offsetof(struct peers, advertise_next));
+	struct peers *peers = (struct peers *)((char *)task - offsetof(struct peers, adverts.next));
 	uint64_t cost = COST_TURN;
 	struct peer *peer;
 
-	if (peers->public_version != peers->advertised) {
+	if (peers->adverts.public_version != peers->adverts.version) {
 		turns_spend(task->turns, task->line, advertise_public(peers));
 		return;
 	}
 	for (peer = peers->peers; peer && !advertise_is_wanted(peer); peer = peer->hh.next)
 		cost++;
 	if (peer) {
-		cost += COST_WRITE + peers->names_count * COST_NAME;
+		cost += COST_WRITE + peers->adverts.count * COST_NAME;
 		advertise_to(peer);
 		if (!advertise_is_wanted(peer)) /* else memory is short: later */
 			task_due(task);
@@ -399,48 +402,48 @@ static void peers_on_advertise(evutil_socket_t fd, short what, void *userdata)
 	struct peers *peers = userdata;
 
 	if (!store_is_connected(peers->store)) {
-		timer_start(peers->advertise, RETRY_EACH_MS);
+		timer_start(peers->adverts.write, RETRY_EACH_MS);
 		return;
 	}
 	advertise_presence(peers);
-	task_due(&peers->advertise_next);
+	task_due(&peers->adverts.next);
 }
 
 static void free_names(struct peers *peers)
 {
-	for (unsigned i = 0; i < peers->names_count; i++)
-		free(peers->names[i]);
-	free(peers->names);
-	free(peers->names_kinds);
-	free(peers->names_public);
-	peers->names = NULL;
-	peers->names_kinds = NULL;
-	peers->names_public = NULL;
-	peers->names_looked = peers->names_restricted = 0;
-	peers->names_count = 0;
+	for (unsigned i = 0; i < peers->adverts.count; i++)
+		free(peers->adverts.names[i]);
+	free(peers->adverts.names);
+	free(peers->adverts.kinds);
+	free(peers->adverts.public);
+	peers->adverts.names = NULL;
+	peers->adverts.kinds = NULL;
+	peers->adverts.public = NULL;
+	peers->adverts.looked = peers->adverts.restricted = 0;
+	peers->adverts.count = 0;
 }
 
 void peers_advertise(struct peers *peers, const char *const *names, const uint8_t *kinds, unsigned count)
 {
 	free_names(peers);
-	peers->names = calloc(count + 1, sizeof(*peers->names));
-	peers->names_kinds = kinds ? malloc(count + 1) : NULL;
-	for (unsigned i = 0; peers->names && i < count; i++) {
-		if (peers->names_kinds)
-			peers->names_kinds[peers->names_count] = kinds[i];
-		if ((peers->names[peers->names_count] = strdup(names[i])) != NULL)
-			peers->names_count++;
+	peers->adverts.names = calloc(count + 1, sizeof(*peers->adverts.names));
+	peers->adverts.kinds = kinds ? malloc(count + 1) : NULL;
+	for (unsigned i = 0; peers->adverts.names && i < count; i++) {
+		if (peers->adverts.kinds)
+			peers->adverts.kinds[peers->adverts.count] = kinds[i];
+		if ((peers->adverts.names[peers->adverts.count] = strdup(names[i])) != NULL)
+			peers->adverts.count++;
 	}
-	peers->advertised++;
-	peers->asked_next = 0;
-	timer_start(peers->advertise, ADVERTISE_DELAY_MS);
+	peers->adverts.version++;
+	peers->adverts.asked_next = 0;
+	timer_start(peers->adverts.write, ADVERTISE_DELAY_MS);
 }
 
 void advertise_soon(struct peer *peer)
 {
-	peer->advertised_version = 0;
-	if (advertise_is_wanted(peer) || peer->advertising)
-		timer_start(peer->peers->advertise, ADVERTISE_DELAY_MS);
+	peer->advert.version = 0;
+	if (advertise_is_wanted(peer) || peer->advert.request)
+		timer_start(peer->peers->adverts.write, ADVERTISE_DELAY_MS);
 }
 
 static void on_answer_again(evutil_socket_t fd, short what, void *userdata)
@@ -448,9 +451,9 @@ static void on_answer_again(evutil_socket_t fd, short what, void *userdata)
 	struct peers *peers = userdata;
 
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
-		if (!peer->answer_again)
+		if (!peer->advert.answer_again)
 			continue;
-		peer->answer_again = false;
+		peer->advert.answer_again = false;
 		advertise_anew(peer);
 		advertise_soon(peer);
 	}
@@ -458,17 +461,17 @@ static void on_answer_again(evutil_socket_t fd, short what, void *userdata)
 
 void advertise_again(struct peer *peer)
 {
-	peer->answer_again = true;
-	timer_start(peer->peers->answer_again, ANSWER_AGAIN_MS);
+	peer->advert.answer_again = true;
+	timer_start(peer->peers->adverts.answer_again, ANSWER_AGAIN_MS);
 }
 
 void advertise_withdraw(struct peer *peer)
 {
-	if (!peer->advertised && !peer->rendezvous.our_nonce[0])
+	if (!peer->advert.written && !peer->rendezvous.our_nonce[0])
 		return;
-	if (peer->advertised) /* by itself first: the removal of the directory is hidden from the peer */
+	if (peer->advert.written) /* by itself first: the removal of the directory is hidden from the peer */
 		peer_remove_ours(peer, "/endpoints");
-	peer->advertised = false;
+	peer->advert.written = false;
 	peer->rendezvous.our_nonce[0] = '\0'; /* the directory that our hello was in goes, too */
 	advertise_anew(peer);
 	peer_remove_ours(peer, "");
@@ -476,22 +479,22 @@ void advertise_withdraw(struct peer *peer)
 
 int advertise_init(struct peers *peers)
 {
-	peers->advertised = 1;
-	task_init(&peers->advertise_next, peers->options.turns, NULL, peers_advertise_on_turn);
-	peers->advertise = event_new(peers->base, -1, 0, peers_on_advertise, peers);
-	peers->answer_again = evtimer_new(peers->base, on_answer_again, peers);
-	return peers->advertise && peers->answer_again ? 0 : -ENOMEM;
+	peers->adverts.version = 1;
+	task_init(&peers->adverts.next, peers->options.turns, NULL, peers_advertise_on_turn);
+	peers->adverts.write = event_new(peers->base, -1, 0, peers_on_advertise, peers);
+	peers->adverts.answer_again = evtimer_new(peers->base, on_answer_again, peers);
+	return peers->adverts.write && peers->adverts.answer_again ? 0 : -ENOMEM;
 }
 
 void advertise_destroy(struct peers *peers)
 {
 	free_names(peers);
-	free(peers->public_value);
-	free(peers->asked);
-	store_cancel(&peers->public_request);
-	store_cancel(&peers->presence_request);
-	if (peers->advertise_next.turns)
-		task_cancel(&peers->advertise_next);
-	free_event(peers->advertise);
-	free_event(peers->answer_again);
+	free(peers->adverts.public_value);
+	free(peers->adverts.asked);
+	store_cancel(&peers->adverts.public_request);
+	store_cancel(&peers->adverts.presence_request);
+	if (peers->adverts.next.turns)
+		task_cancel(&peers->adverts.next);
+	free_event(peers->adverts.write);
+	free_event(peers->adverts.answer_again);
 }

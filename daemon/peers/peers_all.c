@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Knowing all peers, which costs requests to XenStore for each, so only while somebody asks for all of them.
- * It is a part of peers.c and owns `all...` and `asking` of struct peers.
+ * It is a part of peers.c and owns `all` of struct peers.
  *
  *   few ──peers_want_all()──▶ asking: our leaf `asks` is written, those that run answer, each by the endpoints
  *                             leaf that only we can read; one that starts now is looked up when its presence
@@ -27,7 +27,7 @@
 
 /*
  * A guest's watches, and whether it needs the one on all domains, which fires for each that comes or goes. It
- * is a part of peers.c and owns `told...`, `hears`, `zero_watch` and `all_watch` of struct peers.
+ * is a part of peers.c and owns `told...`, `hears` and `zero_watch` of struct peers, and `all.watch`.
  *
  *   starts ──domain 0's daemon isn't there, or can't tell us──▶ watches all
  *          ──it is there, but takes too long to tell us──▶ watches all
@@ -45,11 +45,11 @@
 
 static int watch_all(struct peers *peers)
 {
-	if (peers->all_watch)
+	if (peers->all.watch)
 		return 0;
-	peers->all_fired = false;
+	peers->all.fired = false;
 	return store_watch_needed(peers->store, "/local/domain", presence_on_change, peers,
-				  presence_on_watched, &peers->all_watch);
+				  presence_on_watched, &peers->all.watch);
 }
 
 /* Half of the time that others wait for our answer to what we can't see before. */
@@ -67,8 +67,8 @@ static bool told_is_awaited(const struct peers *peers)
 void told_check(struct peers *peers)
 {
 	const struct peer *zero = peer_find(peers, 0);
-	bool looked = zero && (zero->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP;
-	bool will_tell = looked && zero->up && zero->presence[0];
+	bool looked = zero && (zero->leaves.looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP;
+	bool will_tell = looked && zero->up && zero->leaves.presence[0];
 	int r;
 
 	if (!looked && told_is_awaited(peers))
@@ -112,10 +112,10 @@ void bell_add(struct peers *peers, uint32_t domid)
 
 	if (peers->options.domains || domid == 0)
 		return;
-	for (unsigned i = 0; i < peers->bells_count && i < BELLS_MAX; i++)
-		if (peers->bells[i].domid == domid)
+	for (unsigned i = 0; i < peers->bells.count && i < BELLS_MAX; i++)
+		if (peers->bells.of[i].domid == domid)
 			return;
-	bell = &peers->bells[peers->bells_count++ % BELLS_MAX];
+	bell = &peers->bells.of[peers->bells.count++ % BELLS_MAX];
 	store_unwatch(peers->store, &bell->watch);
 	bell->domid = domid;
 	if (peers->told)
@@ -125,11 +125,11 @@ void bell_add(struct peers *peers, uint32_t domid)
 /* While it isn't told, a guest watches all domains. */
 static void bells_follow(struct peers *peers, bool told)
 {
-	for (unsigned i = 0; i < peers->bells_count && i < BELLS_MAX; i++)
+	for (unsigned i = 0; i < peers->bells.count && i < BELLS_MAX; i++)
 		if (told)
-			bell_set(peers, &peers->bells[i]);
+			bell_set(peers, &peers->bells.of[i]);
 		else
-			store_unwatch(peers->store, &peers->bells[i].watch);
+			store_unwatch(peers->store, &peers->bells.of[i].watch);
 }
 
 static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
@@ -147,10 +147,10 @@ void peers_told(struct peers *peers, bool told)
 	evtimer_del(peers->told_deadline.timer); /* from now on nobody need be waited for */
 	bells_follow(peers, told);
 	if (told)
-		store_unwatch_at_once(peers->store, &peers->all_watch);
+		store_unwatch_at_once(peers->store, &peers->all.watch);
 	for (peer = peers->peers; peer; peer = peer->hh.next) {
 		presence_watch_leaf(peer);
-		if (!told && !peer->advertised) /* it was left out, since domain 0 could tell of us */
+		if (!told && !peer->advert.written) /* it was left out, since domain 0 could tell of us */
 			advertise_soon(peer);
 	}
 	told_check(peers);
@@ -190,7 +190,7 @@ int told_init(struct peers *peers)
 void told_destroy(struct peers *peers)
 {
 	bells_follow(peers, false);
-	store_unwatch(peers->store, &peers->all_watch);
+	store_unwatch(peers->store, &peers->all.watch);
 	store_unwatch(peers->store, &peers->zero_watch);
 	free_event(peers->told_deadline.timer);
 }
@@ -211,16 +211,16 @@ static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 	char path[PEERS_PATH_SIZE];
 
 	if (peers->callbacks.all_watched && peers->callbacks.all_watched(peers->userdata)) {
-		timer_set(peers->all_end, ALL_MS);
-		if (peers->all_failed)
+		timer_set(peers->all.end, ALL_MS);
+		if (peers->all.failed)
 			peers_all_ask(peers);
 		return;
 	}
-	peers->all = ALL_UNWANTED;
+	peers->all.state = ALL_UNWANTED;
 	if (!peers->told)
 		return;
 	/* Domain 0 needn't tell us of all any more. */
-	store_cancel(&peers->asking);
+	store_cancel(&peers->all.request);
 	snprintf(path, sizeof(path), "%s/asks", peers->root);
 	peers_remove(peers, path);
 }
@@ -228,20 +228,20 @@ static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 /* In domain 0: its watch hasn't fired yet, which it does at once. */
 static bool is_unread(const struct peer *peer)
 {
-	return peer->peers->options.domains && peer->watch && !(peer->looked & 1u << LEAF_PRESENCE);
+	return peer->peers->options.domains && peer->watch && !(peer->leaves.looked & 1u << LEAF_PRESENCE);
 }
 
 /* Whether more is to come, as far as can be told: by domain 0, or in domain 0 by XenStore. */
 static bool is_more_awaited(const struct peers *peers)
 {
 	return peers->options.domains ? !domains_are_listed(peers->options.domains)
-				      : peers->all_heard || (peers->told && !peers->all_listed);
+				      : peers->all.heard || (peers->told && !peers->all.listed);
 }
 
 static void look_again_soon(struct peers *peers)
 {
-	peers->all_heard = false;
-	timer_set(peers->all_settle, peers->options.domains ? READ_MS : SETTLE_MS);
+	peers->all.heard = false;
+	timer_set(peers->all.settle, peers->options.domains ? READ_MS : SETTLE_MS);
 }
 
 static bool is_busy(const struct peers *peers)
@@ -249,7 +249,8 @@ static bool is_busy(const struct peers *peers)
 	const struct peer *peer;
 
 	for (peer = peers->peers; peer; peer = peer->hh.next)
-		if (peer->stale || peer->reading || peer->came || peer->kicked || is_unread(peer))
+		if (peer->leaves.stale || peer->leaves.reading || peer->leaves.came || peer->kicked ||
+		    is_unread(peer))
 			return true;
 	return false;
 }
@@ -259,19 +260,19 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 	struct peers *peers = userdata;
 
 	/* Domain 0, which tells of all, has time of its own to say that it will. */
-	if (told_is_awaited(peers) || ((is_more_awaited(peers) || is_busy(peers)) && --peers->all_settling)) {
+	if (told_is_awaited(peers) || ((is_more_awaited(peers) || is_busy(peers)) && --peers->all.settling)) {
 		look_again_soon(peers);
 		return;
 	}
-	if (peers->all)
-		peers->all = ALL_THERE;
-	peers->all_read = true;
+	if (peers->all.state)
+		peers->all.state = ALL_THERE;
+	peers->all.read = true;
 	registry_tell(peers->options.registry, REGISTRY_ALL, 0);
 }
 
 static void peers_all_settle(struct peers *peers)
 {
-	peers->all_settling = peers->options.domains ? READ_TIMES : SETTLE_TIMES;
+	peers->all.settling = peers->options.domains ? READ_TIMES : SETTLE_TIMES;
 	look_again_soon(peers);
 }
 
@@ -279,7 +280,7 @@ static void peers_all_on_asked(void *userdata, int error, const char *value, siz
 {
 	struct peers *peers = userdata;
 
-	peers->all_failed = error < 0;
+	peers->all.failed = error < 0;
 	if (error < 0)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
 			    "peers: can't write %s/asks: %s; daemons that ran before may not be listed",
@@ -292,17 +293,17 @@ static void peers_all_ask(struct peers *peers)
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
 	int r;
 
-	peers->all = peers->options.presence_private ? ALL_THERE : ALL_AWAITED;
+	peers->all.state = peers->options.presence_private ? ALL_THERE : ALL_AWAITED;
 	if (peers->options.presence_private)
 		return;
-	peers->all_listed = false;
-	peers->all_settling = 1; /* if XenStore doesn't answer */
-	timer_set(peers->all_settle, SETTLE_MS * SETTLE_TIMES);
-	store_cancel(&peers->asking);
+	peers->all.listed = false;
+	peers->all.settling = 1; /* if XenStore doesn't answer */
+	timer_set(peers->all.settle, SETTLE_MS * SETTLE_TIMES);
+	store_cancel(&peers->all.request);
 	snprintf(path, sizeof(path), "%s/asks", peers->root);
 	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.self->instance_text);
 	r = store_write(peers->store, path, value, peers->options.self->domid, STORE_EVERYONE,
-			peers_all_on_asked, peers, &peers->asking);
+			peers_all_on_asked, peers, &peers->all.request);
 	if (r < 0)
 		peers_all_on_asked(peers, r, NULL, 0);
 }
@@ -310,22 +311,22 @@ static void peers_all_ask(struct peers *peers)
 bool peers_want_all(struct peers *peers)
 {
 	if (peers->options.domains)
-		return peers->all_read;
-	timer_set(peers->all_end, ALL_MS);
-	if (!peers->all) {
-		peers->all = ALL_AWAITED;
+		return peers->all.read;
+	timer_set(peers->all.end, ALL_MS);
+	if (!peers->all.state) {
+		peers->all.state = ALL_AWAITED;
 		for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
 			peer->is_stranger = false;
 			forget_not(peer);
 		}
 		peers_all_ask(peers);
 	}
-	return peers->all == ALL_THERE;
+	return peers->all.state == ALL_THERE;
 }
 
 void all_start(struct peers *peers)
 {
-	peers->all_read = false;
+	peers->all.read = false;
 	if (peers->options.domains)
 		peers_all_settle(peers);
 	else if (peers->callbacks.all_watched && peers->callbacks.all_watched(peers->userdata))
@@ -334,35 +335,35 @@ void all_start(struct peers *peers)
 
 bool all_follows(const struct peers *peers, uint32_t domid)
 {
-	return peers->all || peers->options.domains || domid == 0;
+	return peers->all.state || peers->options.domains || domid == 0;
 }
 
 void all_heard(struct peers *peers)
 {
-	peers->all_heard = true;
+	peers->all.heard = true;
 }
 
 void all_listed(struct peers *peers)
 {
-	peers->all_heard = peers->all_listed = true;
+	peers->all.heard = peers->all.listed = true;
 }
 
 void all_again(struct peers *peers)
 {
-	if (peers->all)
+	if (peers->all.state)
 		peers_all_ask(peers);
 }
 
 int all_init(struct peers *peers)
 {
-	peers->all_settle = evtimer_new(peers->base, on_settle, peers);
-	peers->all_end = evtimer_new(peers->base, on_all_end, peers);
-	return peers->all_settle && peers->all_end ? 0 : -ENOMEM;
+	peers->all.settle = evtimer_new(peers->base, on_settle, peers);
+	peers->all.end = evtimer_new(peers->base, on_all_end, peers);
+	return peers->all.settle && peers->all.end ? 0 : -ENOMEM;
 }
 
 void all_destroy(struct peers *peers)
 {
-	store_cancel(&peers->asking);
-	free_event(peers->all_settle);
-	free_event(peers->all_end);
+	store_cancel(&peers->all.request);
+	free_event(peers->all.settle);
+	free_event(peers->all.end);
 }

@@ -3,15 +3,15 @@
 #define XENMSG_DAEMON_PEERS_INTERNAL_H
 
 /*
- * What the parts of peers.c share: peers_leaves.c reads the leaves, by which peers_presence.c decides which
- * peers are up, peers_advertise.c writes what we show, and rendezvous.c (how two daemons find each other)
- * owns the fields below `rendezvous` and learns by rendezvous_advance() that facts have changed. Peers.c
- * itself owns `struct peer`.
+ * Shared by the parts of peers.c. Peers_leaves.c reads the leaves, and peers_presence.c decides from them
+ * which peers are up. Peers_advertise.c writes what we show. Rendezvous.c (how two daemons find each other)
+ * owns `rendezvous`, and rendezvous_advance() tells it that facts have changed. Peers.c itself owns `struct
+ * peer`.
  *
  * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: code that learns a
- * fact stores it and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow
+ * fact stores it and calls peer_kick(). Later rendezvous_advance() takes the steps that the facts allow
  * (rendezvous_step.h has the table), in a turn of the peer's account (turns.h) and with no other code of the
- * peers on the stack. So the order in which facts arrive doesn't matter, and callbacks may call back in.
+ * peers on the stack. So facts may arrive in any order, and callbacks may call back in.
  */
 
 #include <stdbool.h>
@@ -48,7 +48,7 @@ enum peer_leaf {
 	LEAF_RING_REF,
 	LEAF_EVENT_CHANNEL,
 	LEAF_SHUTDOWN, /* dom0: `control/shutdown` */
-	/* What we have written for it (peers_repair.c). */
+	/* Leaves that we have written for it (peers_repair.c). */
 	LEAF_OUR_HELLO,
 	LEAF_OUR_ENDPOINTS,
 	LEAF_OUR_RING_REF,
@@ -57,12 +57,20 @@ enum peer_leaf {
 	LEAF_FOR_US, /* not a leaf: what it writes for us, as a whole */
 };
 
-/* What we have written for nobody in particular (peers_repair.c): that we are here, what everyone may see,
- * and in a guest that we want to know of all. */
+/* Leaves that we have written for nobody in particular (peers_repair.c): that we are here, what everyone may
+ * see, and in a guest that we want to know of all. */
 enum own_leaf { OWN_PRESENCE, OWN_PUBLIC, OWN_ASKS, OWN_LEAVES };
 
 #define RENDEZVOUS_NODE_SIZE (PEERS_INSTANCE_SIZE + PEERS_NONCE_SIZE + 16)
 #define LEAVES_LOOKED_UP     (1u << LEAF_PRESENCE | 1u << LEAF_ENDPOINTS | 1u << LEAF_HELLO)
+
+/* Why there can be no link with a peer. */
+enum unlinkable {
+	LINKABLE,
+	UNLINKABLE_UNMAPPED,  /* neither end may map */
+	UNLINKABLE_FORBIDDEN, /* one end has found that Xen forbids it */
+	UNLINKABLE_HERE,      /* we have, and our hello says so */
+};
 
 struct rendezvous {
 	enum rendezvous_state state;
@@ -70,13 +78,11 @@ struct rendezvous {
 	bool lost_told;	    /* CONNECTED, and `lost` was called */
 	bool hello_written; /* ours stands in XenStore, or is on its way there */
 	bool published;	    /* so do the nodes under grant_nonce */
-	bool unlinkable;    /* neither end may map: the peer said so, or Xen forbids it */
-	bool forbidden;	    /* we found that Xen forbids it */
-	bool was_forbidden; /* either end found so, at forbidden_ms */
-	uint64_t forbidden_ms;
+	enum unlinkable unlinkable;
+	uint64_t forbidden_ms; /* when either end found that Xen forbids it */
 	char our_nonce[PEERS_NONCE_SIZE];
-	/* The peer's last one that we have answered: not again on our own account. What is granted, awaited
-	 * or connected is so under it. */
+	/* The peer's last nonce that we have answered: not again on our own account. Whatever is granted,
+	 * awaited or connected is so under this nonce. */
 	char tried_nonce[PEERS_NONCE_SIZE];
 	char grant_nonce[PEERS_NONCE_SIZE]; /* the peer's, under which the nodes were published last */
 	uint32_t ring_ref, port;	    /* as read in AWAIT, else 0 */
@@ -97,28 +103,60 @@ struct rendezvous {
 struct saves {
 	struct store_watch *watch;
 	bool was_read, is_other; /* `control/shutdown`, and it asked for something else */
-	bool is_held;		 /* nothing is mapped, */
-	struct event *over;	 /* until this */
+	bool is_held;		 /* nothing is mapped until `over` */
+	struct event *over;
 };
 
-/* In domain 0: what is to be told of a peer to guests, and whether and what it is told itself
- * (peers_tell.h). */
+/* In domain 0: news of a peer for guests, and whether and what it is told itself (peers_tell.h). */
 struct telling {
 	bool is_told, asks;
 	bool shown;		      /* its presence is everybody's to read, or was */
 	struct domid_set *acquainted; /* those that have to do with it; NULL: none */
-	struct tell *one_by_one;      /* what is to be told of it to single guests */
-	/* Leaves of it that have changed, to be told to all guests and to those that have to do with it; and
-	 * whether it is to be told of all that it may miss. */
+	struct tell *one_by_one;      /* news of it for single guests */
+	/* Leaves of it that have changed, for all guests and for those that have to do with it; and whether
+	 * it must be told of all that it may miss. */
 	struct telling_what {
 		unsigned to_all, to_some;
 		bool list;
 	} now, next;
-	bool readers_stale; /* for whom it has written is to be listed */
+	bool readers_stale; /* those for whom it has written must be listed */
 	struct store_request *listing;
-	bool is_walking; /* over all peers, with `now`, */
-	int64_t at;	 /* and has come to this one */
+	bool is_walking; /* over all peers, with `now` */
+	int64_t at;	 /* the last one that it has come to */
 	struct task task;
+};
+
+/* The leaves of a peer as they were read (peers_leaves.c), and what they say (peers_presence.c). */
+struct leaves {
+	unsigned stale;		  /* bit mask of those that must be read */
+	unsigned reading, reread; /* of those that are being read; whose value may be out of date then */
+	unsigned came;		  /* of those that were read, but not looked at */
+	unsigned missed;	  /* of those that couldn't be read */
+	unsigned looked;	  /* of those that were read since the last request */
+	struct leaf_read {
+		struct peer *peer;
+		struct store_request *request;
+		int error;
+		char *untrusted_value;
+		size_t size;
+	} read[LEAVES];
+	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
+	bool hello_seen;
+	struct rendezvous_hello hello;
+	bool endpoints_seen;
+	struct offered for_us, for_all;	      /* in the leaf for us, and in the public one */
+	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
+};
+
+/* Endpoints that are advertised to one peer alone (peers_advertise.c). */
+struct advert {
+	struct store_request *request; /* our endpoints leaf for it is being written */
+	bool written;		       /* it was written */
+	bool asks_us;		       /* it may be waiting for our endpoints */
+	bool answer;		       /* write them, even if there are none */
+	bool answer_again;	       /* write them once more */
+	uint64_t version;	       /* of adverts.version; 0: must be compared with what stands there */
+	char *value;		       /* what stands there or is on its way; NULL: must be written */
 };
 
 struct peer {
@@ -134,26 +172,8 @@ struct peer {
 	struct store_watch *watch;   /* dom0: of its subtree; a guest: of */
 	enum peer_leaf leaf_watched; /* this leaf of it, by itself, or LEAF_FOR_US; LEAVES: none */
 
-	/* The leaves as last read. */
-	unsigned stale;		  /* bit masks: is to be read, */
-	unsigned reading, reread; /* is being read, and what is read may be out of date, */
-	unsigned came;		  /* and was read, but not looked at; */
-	unsigned missed;	  /* couldn't be read */
-	struct leaf_read {
-		struct peer *peer;
-		struct store_request *request;
-		int error;
-		char *untrusted_value;
-		size_t size;
-	} read[LEAVES];
-	unsigned looked;		    /* bit mask: was read since the last request */
-	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
-	bool hello_seen;
-	struct rendezvous_hello hello;
-	bool endpoints_seen;
-	struct offered for_us, for_all;	      /* in the leaf for us, and in the public one */
-	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
-
+	struct leaves leaves;
+	struct advert advert;
 	/* Others say that it has written something for us, which wasn't found yet: that it is there isn't
 	 * enough. */
 	bool is_stranger;
@@ -161,14 +181,6 @@ struct peer {
 	char instance[PEERS_INSTANCE_SIZE];
 	/* The daemon of this instance was seen to die, and had this hello then; "": none was. */
 	char dead_instance[PEERS_INSTANCE_SIZE], dead_nonce[PEERS_NONCE_SIZE];
-
-	struct store_request *advertising; /* our endpoints leaf for it is being written */
-	bool advertised;		   /* it was written */
-	bool asks_us;			   /* it may be waiting for our endpoints */
-	bool answer;			   /* write them, even if there are none */
-	bool answer_again;		   /* write them once more */
-	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
-	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
 	unsigned repairs;      /* how often what we wrote for it was written again recently */
 	unsigned repair_later; /* bit mask of the leaves that wait to be written again */
@@ -182,6 +194,59 @@ struct peer {
 	struct telling telling; /* dom0 */
 	struct saves saves;	/* dom0 */
 	UT_hash_handle hh;
+};
+
+/* Whether all peers must be known, and whether they are (peers_all.c). */
+struct peers_all {
+	enum {
+		ALL_UNWANTED,
+		ALL_AWAITED,
+		ALL_THERE
+	} state;	   /* those that ran have answered when they are there */
+	bool heard;	   /* something of a peer has come since `settle` was set */
+	bool listed;	   /* domain 0 has told of all */
+	bool read;	   /* in domain 0: those that there were at its start are known */
+	bool failed;	   /* the leaf that asks couldn't be written */
+	unsigned settling; /* how often `settle` may still be set again */
+	struct event *settle, *end;
+	struct store_request *request;
+	struct store_watch *watch; /* a guest: of /local/domain */
+	bool fired;		   /* that has, as it does when it is set, and after a lost connection */
+};
+
+/* Endpoints that are advertised to peers, and to all (peers_advertise.c). */
+struct adverts {
+	struct event *write;	    /* coalesces writes of endpoints, retries failed ones */
+	struct task next;	    /* for one peer after the other */
+	uint32_t pause_ms;	    /* 0: the last write was none that failed */
+	struct event *answer_again; /* those that have asked again since it was set */
+	uint64_t version;	    /* of what is advertised, from 1 */
+	char **names;		    /* the endpoints, where policy may let a peer know of them */
+	uint8_t *kinds;		    /* their kinds; NULL: they aren't told */
+	unsigned count;
+	bool *public;		 /* everyone may see it, by its place in `names` */
+	unsigned restricted;	 /* how many of them not everyone may see */
+	unsigned looked;	 /* for how many of them that is known */
+	uint64_t public_version; /* the `version` that `public` was found out for */
+	char *public_value;	 /* what stands there for all, or is on its way; NULL: nothing */
+	bool public_unknown;	 /* something else may stand there, since a write has failed */
+	struct store_request *public_request;
+	struct domid_set *asked; /* which domains have asked; NULL: none */
+	uint32_t asked_next;	 /* the first of them that may have something for it; those behind it too */
+	bool presence_written;	 /* the presence, or the private leaf in its place; or it is on its way */
+	struct store_request *presence_request;
+	struct store_request *readers; /* lists what a daemon before this has written */
+};
+
+/* Our own nodes, which a migration takes away (peers_repair.c). */
+struct repair {
+	struct store_watch *watch;
+	struct event *later; /* some were written again recently, or wait for it */
+	unsigned count;
+	unsigned own;	 /* a bit mask of our own leaves that wait for that */
+	bool tree;	 /* the own leaf was looked for, since all of them may have gone */
+	bool show_again; /* the own leaf is written again if it is still there */
+	struct store_request *requests[OWN_LEAVES];
 };
 
 struct peers {
@@ -204,64 +269,26 @@ struct peers {
 		uint64_t until_ms;
 	} absent[ABSENT_MAX];
 	struct registry_sink sink;
-	struct store_watch *all_watch;	/* a guest: of /local/domain, */
-	bool all_fired;			/* which fires when it is set, and after a lost connection, */
-	struct store_watch *zero_watch; /* and of what domain 0 writes */
+	struct peers_all all;
+	struct store_watch *zero_watch; /* a guest: of what domain 0 writes */
 	unsigned leaf_watches;		/* a guest's, of peers */
 	bool hears;			/* what others do in answer to our presence, which we may show */
 	bool told;			/* domain 0 tells us what changes */
 	struct deadline told_deadline;	/* of domain 0, to begin with that */
 	/* In a guest: those with which it has had a link, and while it is told a watch on what each writes
 	 * for it: domain 0's daemon may stand still. The one that came first gives way. */
-	struct bell {
-		uint32_t domid;
-		struct store_watch *watch;
-	} bells[BELLS_MAX];
-	unsigned bells_count;
-	enum {
-		ALL_UNWANTED,
-		ALL_AWAITED,
-		ALL_THERE
-	} all;		       /* peers are to be known; those that ran have answered */
-	bool all_heard;	       /* something of a peer has come since all_settle was set */
-	bool all_listed;       /* domain 0 has told of all */
-	bool all_read;	       /* in domain 0: those that there were at its start are known */
-	bool all_failed;       /* `asks` couldn't be written */
-	unsigned all_settling; /* how often all_settle may still be set again */
-	struct event *all_settle, *all_end;
-	struct store_request *asking;
-	struct event *forget;	     /* finds peers that are idle */
-	struct event *forget_held;   /* reads again what those offer that have forgotten us */
-	struct event *reread;	     /* asks again for what couldn't be asked for, or wasn't answered */
-	struct event *advertise;     /* coalesces writes of endpoints, retries failed ones */
-	struct task advertise_next;  /* for one peer after the other */
-	uint32_t advertise_pause_ms; /* 0: the last write was none that failed */
-	struct event *answer_again;  /* those that have asked again since it was set */
-	char **names;		     /* what we advertise, as far as policy lets a peer know */
-	uint8_t *names_kinds;	     /* their kinds; NULL: they aren't told */
-	unsigned names_count;
-	bool *names_public;	   /* everyone may see it, by its place in `names` */
-	unsigned names_restricted; /* of them not everyone may see */
-	unsigned names_looked;	   /* of them it is known */
-	uint64_t public_version;   /* of `advertised`, for which names_public was found out */
-	char *public_value;	   /* what stands there for all or is on its way; NULL: nothing */
-	bool public_unknown;	   /* or else something, since a write has failed */
-	struct store_request *public_request;
-	uint64_t advertised;	 /* its version, from 1 */
-	struct domid_set *asked; /* which domains have asked (peers_advertise.c); NULL: none */
-	uint32_t asked_next;	 /* whether anything is for it, and those behind it, is to be found out */
-	bool presence_written;	 /* or the private one in its place; or it's on its way */
-	struct store_request *presence_request;
-	struct store_request *readers; /* of what a daemon before this has written is being listed */
-
-	struct store_watch *repair_watch; /* of our own nodes */
-	struct event *repair;		  /* some were written again of late, or wait for it */
-	unsigned repairs;
-	unsigned repair_own; /* a bit mask of our own leaves that wait for that */
-	bool repair_tree;    /* the own leaf was looked for since all of them may have gone, */
-	bool show_again;     /* and is written again if it hasn't */
-	struct store_request *repair_requests[OWN_LEAVES];
-
+	struct {
+		struct bell {
+			uint32_t domid;
+			struct store_watch *watch;
+		} of[BELLS_MAX];
+		unsigned count;
+	} bells;
+	struct event *forget;	   /* finds peers that are idle */
+	struct event *forget_held; /* reads again what those offer that have forgotten us */
+	struct event *reread;	   /* asks again for what couldn't be asked for, or wasn't answered */
+	struct adverts adverts;
+	struct repair repair;
 	struct peer *page_queue; /* wait for grant pages, first come first served */
 	struct event *pages;	 /* pages may have come back */
 };
@@ -334,10 +361,13 @@ void rendezvous_on_sweep(evutil_socket_t fd, short what, void *userdata);
 /* Fails our attempt, since there can be no link; notes that Xen forbids one; does both, and tells the
  * peer. */
 void rendezvous_refuse(struct peer *peer);
-void rendezvous_note_forbidden(struct peer *peer);
+/* Notes that Xen lets the two domains share nothing: UNLINKABLE_FORBIDDEN or UNLINKABLE_HERE. */
+void rendezvous_note_forbidden(struct peer *peer, enum unlinkable by);
 void rendezvous_forbid(struct peer *peer);
 /* What Xen has forbidden us may be tried once more; whether the peer has begun anew long after that. */
 void rendezvous_forget_forbidden(struct peer *peer);
+/* Forgets why there could be no link: the peer has gone, or has another daemon. */
+void rendezvous_forget_unlinkable(struct peer *peer);
 bool rendezvous_is_asked_again(const struct peer *peer);
 
 /* --- rendezvous_rings.c */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Reads the leaves that peers write, each by one request at a time, in the turns of their accounts. It is a
- * part of peers.c and owns `reread` of struct peers, and `stale` to `looked` of struct peer.
+ * part of peers.c and owns `reread` of struct peers, and the masks in `leaves` of struct peer.
  *
  *   stale ──the peer's turn──▶ being read ──answered──▶ came ──the peer's next turn──▶ taken
  *   being read ──has changed meanwhile (`reread`)──▶ stale again, when it is taken
@@ -69,32 +69,32 @@ static void on_leaf(void *userdata, int error, const char *untrusted_value, size
 		else
 			read->error = -ENOMEM;
 	}
-	peer->came |= 1u << (read - peer->read);
+	peer->leaves.came |= 1u << (read - peer->leaves.read);
 	task_due(&peer->task);
 }
 
 bool leaf_take(struct peer *peer, enum peer_leaf leaf, char **untrusted_value, size_t *size)
 {
-	struct leaf_read *read = &peer->read[leaf];
+	struct leaf_read *read = &peer->leaves.read[leaf];
 	int error = read->error;
 
 	*untrusted_value = read->untrusted_value;
 	*size = read->size;
 	read->untrusted_value = NULL;
-	peer->came &= ~(1u << leaf);
-	peer->reading &= ~(1u << leaf);
-	if (peer->reread & 1u << leaf) {
-		peer->reread &= ~(1u << leaf);
+	peer->leaves.came &= ~(1u << leaf);
+	peer->leaves.reading &= ~(1u << leaf);
+	if (peer->leaves.reread & 1u << leaf) {
+		peer->leaves.reread &= ~(1u << leaf);
 		peer_read(peer, leaf);
 		/* A moment of absence counts: the new node is another one. Then there is no value. */
 		return error == -ENOENT;
 	}
-	peer->looked |= 1u << leaf;
+	peer->leaves.looked |= 1u << leaf;
 	/* XenStore is broken, which says nothing about the peer. A change that was told isn't told
 	 * again. */
 	if (error < 0 && error != -ENOENT) {
 		if (!peer->asked) {
-			peer->missed |= 1u << leaf;
+			peer->leaves.missed |= 1u << leaf;
 			timer_start(peer->peers->reread, REREAD_MS);
 		}
 		peer_kick(peer);
@@ -107,12 +107,12 @@ void peer_read(struct peer *peer, enum peer_leaf leaf)
 {
 	unsigned bit = 1u << leaf;
 
-	peer->missed &= ~bit;
-	if (peer->reading & bit) {
-		peer->reread |= bit;
+	peer->leaves.missed &= ~bit;
+	if (peer->leaves.reading & bit) {
+		peer->leaves.reread |= bit;
 		return;
 	}
-	peer->stale |= bit;
+	peer->leaves.stale |= bit;
 	task_due(&peer->task);
 }
 
@@ -136,11 +136,11 @@ uint64_t leaves_read(struct peer *peer)
 	uint64_t cost = 0;
 
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
-		struct leaf_read *read = &peer->read[leaf];
+		struct leaf_read *read = &peer->leaves.read[leaf];
 
 		if (!peers_leaves_has_place(peer, leaf))
-			peer->stale &= ~(1u << leaf);
-		if (!(peer->stale & 1u << leaf))
+			peer->leaves.stale &= ~(1u << leaf);
+		if (!(peer->leaves.stale & 1u << leaf))
 			continue;
 		cost += COST_READ;
 		turns_spend_measured(peer->task.turns, peer->task.line, COST_THREAD);
@@ -149,8 +149,8 @@ uint64_t leaves_read(struct peer *peer)
 			timer_start(peers->reread, REREAD_MS); /* it stays stale until then */
 			continue;
 		}
-		peer->stale &= ~(1u << leaf);
-		peer->reading |= 1u << leaf;
+		peer->leaves.stale &= ~(1u << leaf);
+		peer->leaves.reading |= 1u << leaf;
 	}
 	return cost;
 }
@@ -165,9 +165,9 @@ static void on_reread(evutil_socket_t fd, short what, void *userdata)
 	}
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
 		for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
-			if (peer->missed & 1u << leaf)
+			if (peer->leaves.missed & 1u << leaf)
 				peer_read(peer, leaf); /* it may be being read by now */
-		if (peer->stale)
+		if (peer->leaves.stale)
 			task_due(&peer->task);
 	}
 }
@@ -186,13 +186,13 @@ void leaves_destroy(struct peers *peers)
 void leaves_begin(struct peer *peer)
 {
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
-		peer->read[leaf].peer = peer;
+		peer->leaves.read[leaf].peer = peer;
 }
 
 void leaves_end(struct peer *peer)
 {
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
-		store_cancel(&peer->read[leaf].request);
-		free(peer->read[leaf].untrusted_value);
+		store_cancel(&peer->leaves.read[leaf].request);
+		free(peer->leaves.read[leaf].untrusted_value);
 	}
 }

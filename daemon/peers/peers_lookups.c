@@ -92,7 +92,7 @@ static uint64_t begin_one(struct lookup_asker *asker)
 	DL_DELETE(asker->queue, lookup);
 	if (!peer || !is_to_be_looked_up(peer)) {
 		bool is_to_be_read =
-			peer && peer->up && (peer->looked & LEAVES_LOOKED_UP) != LEAVES_LOOKED_UP;
+			peer && peer->up && (peer->leaves.looked & LEAVES_LOOKED_UP) != LEAVES_LOOKED_UP;
 
 		if (peer)
 			peer->asked--;
@@ -169,7 +169,7 @@ bool lookups_defer(struct peer *peer)
 {
 	if (!peer->asked || !is_to_be_looked_up(peer))
 		return false;
-	peer->looked &= ~LEAVES_LOOKED_UP;
+	peer->leaves.looked &= ~LEAVES_LOOKED_UP;
 	return true;
 }
 

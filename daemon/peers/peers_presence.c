@@ -53,7 +53,9 @@ static enum peer_leaf leaf_to_watch(const struct peer *peer)
 		return LEAVES;
 	if (peers->told)
 		return rendezvous_is_late(peer) ? LEAF_FOR_US : LEAVES;
-	return peer->presence[0] ? LEAF_PRESENCE : peer->endpoints_seen ? LEAF_ENDPOINTS : LEAF_HELLO;
+	return peer->leaves.presence[0]	     ? LEAF_PRESENCE
+	       : peer->leaves.endpoints_seen ? LEAF_ENDPOINTS
+					     : LEAF_HELLO;
 }
 
 /* Watches the leaf itself. The watch on /local/domain fires for a leaf that is removed, but not for one that
@@ -88,7 +90,7 @@ static const struct offered nothing = {.list = NULL};
 static void tell_endpoints(struct peer *peer)
 {
 	registry_set_endpoints(peer->peers->options.registry, peer->domid,
-			       (const struct offered[]){peer->for_us, peer->for_all}, 2);
+			       (const struct offered[]){peer->leaves.for_us, peer->leaves.for_all}, 2);
 }
 
 static void set_endpoints(struct peer *peer, struct offered *which, const struct offered *offered)
@@ -103,9 +105,9 @@ static void set_endpoints(struct peer *peer, struct offered *which, const struct
 static void tell_up(struct peer *peer, bool up)
 {
 	if (!up) {
-		free(peer->for_us.list);
-		free(peer->for_all.list);
-		peer->for_us = peer->for_all = nothing;
+		free(peer->leaves.for_us.list);
+		free(peer->leaves.for_all.list);
+		peer->leaves.for_us = peer->leaves.for_all = nothing;
 	}
 	registry_set_up(peer->peers->options.registry, peer->domid, up);
 	if (up)
@@ -125,9 +127,9 @@ static void presence_forget(struct peer *peer)
 	tell_up(peer, false); /* its daemon is there, as peers_is_up() still says */
 	peer->up = false;
 	peer->is_stranger = true;
-	peer->endpoints_seen = false;
-	peer->presence[0] = peer->instance[0] = '\0';
-	peer->looked = 0;
+	peer->leaves.endpoints_seen = false;
+	peer->leaves.presence[0] = peer->instance[0] = '\0';
+	peer->leaves.looked = 0;
 	advertise_withdraw(peer);
 	presence_watch_leaf(peer);
 }
@@ -162,7 +164,7 @@ static bool peers_forget_is_needed(const struct peer *peer)
 {
 	const struct peers *peers = peer->peers;
 
-	return peers->all || peer->domid == 0 || peer->asked || peer->rendezvous.wanted ||
+	return peers->all.state || peer->domid == 0 || peer->asked || peer->rendezvous.wanted ||
 	       peer->rendezvous.state != RENDEZVOUS_IDLE ||
 	       (peers->options.presence_private && peer->allowed);
 }
@@ -202,8 +204,8 @@ void forget_if_idle(struct peer *peer)
 	bool is_idle = peer->is_idle;
 
 	peer->is_idle = false;
-	if (is_idle && peer->up && !peer->used && !peers_forget_is_needed(peer) && peer->presence[0] &&
-	    !peer->hello_seen && (peer->is_ours || !peer->endpoints_seen))
+	if (is_idle && peer->up && !peer->used && !peers_forget_is_needed(peer) && peer->leaves.presence[0] &&
+	    !peer->leaves.hello_seen && (peer->is_ours || !peer->leaves.endpoints_seen))
 		presence_forget(peer);
 }
 
@@ -224,7 +226,7 @@ static bool forget_was_forgotten(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 
-	if (!peer->up || peers->options.domains || !peer->presence[0] || peer->hello_seen)
+	if (!peer->up || peers->options.domains || !peer->leaves.presence[0] || peer->leaves.hello_seen)
 		return false;
 	if (!peers_forget_is_needed(peer)) {
 		presence_forget(peer);
@@ -232,7 +234,7 @@ static bool forget_was_forgotten(struct peer *peer)
 	}
 	peer->is_held = true;
 	timer_start(peers->forget_held, HOLD_MS);
-	peer->answer = true; /* even an empty leaf tells it that we are here */
+	peer->advert.answer = true; /* even an empty leaf tells it that we are here */
 	advertise_anew(peer);
 	advertise_soon(peer);
 	return true;
@@ -258,19 +260,19 @@ void forget_destroy(struct peers *peers)
  * or all else. */
 static bool is_strange(struct peer *peer)
 {
-	unsigned missing = LEAVES_LOOKED_UP & ~peer->looked;
-	bool has_written = peer->endpoints_seen || peer->hello_seen || peer->hello_major;
+	unsigned missing = LEAVES_LOOKED_UP & ~peer->leaves.looked;
+	bool has_written = peer->leaves.endpoints_seen || peer->leaves.hello_seen || peer->leaves.hello_major;
 	bool was_stranger = peer->is_stranger, is_incomplete = missing != 0;
 
-	if (peer->up || (!was_stranger && (peer->presence[0] || !has_written)))
+	if (peer->up || (!was_stranger && (peer->leaves.presence[0] || !has_written)))
 		return false;
 	if (!has_written)
 		return true;
 	peer->is_stranger = was_stranger && is_incomplete;
-	if (was_stranger && !is_incomplete && peer->presence[0]) /* it may have been read too early */
+	if (was_stranger && !is_incomplete && peer->leaves.presence[0]) /* it may have been read too early */
 		missing = 1u << LEAF_PUBLIC;
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
-		if (missing & ~(peer->stale | peer->reading | peer->came) & 1u << leaf)
+		if (missing & ~(peer->leaves.stale | peer->leaves.reading | peer->leaves.came) & 1u << leaf)
 			peer_read(peer, leaf);
 	return is_incomplete;
 }
@@ -279,7 +281,7 @@ static bool is_strange(struct peer *peer)
  * another one, lives. */
 static bool is_dead(struct peer *peer, const char *instance)
 {
-	if (!peer->hello_seen || strcmp(peer->dead_nonce, peer->hello.nonce) != 0 ||
+	if (!peer->leaves.hello_seen || strcmp(peer->dead_nonce, peer->leaves.hello.nonce) != 0 ||
 	    strcmp(peer->dead_instance, instance) != 0)
 		peer->dead_instance[0] = '\0';
 	return peer->dead_instance[0];
@@ -304,11 +306,12 @@ static void clear_away(const struct peer *peer)
 static void conclude_presence(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
-	bool other_version = peer->presence_major || peer->hello_major;
-	bool up = peer->presence[0] || (!other_version && (peer->endpoints_seen || peer->hello_seen));
-	const char *instance = peer->presence[0]  ? peer->presence
-			       : peer->hello_seen ? peer->hello.instance
-						  : "";
+	bool other_version = peer->leaves.presence_major || peer->leaves.hello_major;
+	bool up = peer->leaves.presence[0] ||
+		  (!other_version && (peer->leaves.endpoints_seen || peer->leaves.hello_seen));
+	const char *instance = peer->leaves.presence[0]	 ? peer->leaves.presence
+			       : peer->leaves.hello_seen ? peer->leaves.hello.instance
+							 : "";
 	bool replaced;
 
 	if (is_dead(peer, instance))
@@ -318,7 +321,7 @@ static void conclude_presence(struct peer *peer)
 	replaced = up && instance[0] && peer->instance[0] && strcmp(instance, peer->instance);
 
 	if (!up || replaced) /* also since the daemon before ours has seen it */
-		peer->rendezvous.unlinkable = peer->rendezvous.was_forbidden = false;
+		rendezvous_forget_unlinkable(peer);
 	if (peer->up && (!up || replaced)) {
 		peer->up = false;
 		rendezvous_peer_gone(peer, replaced);
@@ -326,7 +329,7 @@ static void conclude_presence(struct peer *peer)
 			peer_read(peer, LEAF_ENDPOINTS);
 		else
 			advertise_withdraw(peer);
-		if (peers->options.domains && peer->dead_instance[0] && peer->presence[0])
+		if (peers->options.domains && peer->dead_instance[0] && peer->leaves.presence[0])
 			clear_away(peer);
 		tell_up(peer, false);
 		log_presence(peer);
@@ -365,31 +368,31 @@ static void peers_presence_complain(struct peer *peer, const char *what, int err
 static void take_presence(struct peer *peer, const char *untrusted_value, size_t size)
 {
 	char instance[PEERS_INSTANCE_SIZE] = "";
-	bool was_there = peer->presence[0] != '\0';
+	bool was_there = peer->leaves.presence[0] != '\0';
 	unsigned major = 0;
 	int r;
 
-	peer->presence_major = 0;
-	peer->presence[0] = '\0';
+	peer->leaves.presence_major = 0;
+	peer->leaves.presence[0] = '\0';
 	if (untrusted_value) {
 		r = presence_parse(untrusted_value, size, &major, instance);
 		if (r < 0)
 			peers_presence_complain(peer, "presence", r, major);
 		if (r == -EPROTONOSUPPORT)
-			peer->presence_major = major ? major : UINT32_MAX;
+			peer->leaves.presence_major = major ? major : UINT32_MAX;
 		if (r == 0) {
-			memcpy(peer->presence, instance, sizeof(peer->presence));
+			memcpy(peer->leaves.presence, instance, sizeof(peer->leaves.presence));
 			tell_shown(peer);
 		}
 	}
-	if (peer->presence[0])
+	if (peer->leaves.presence[0])
 		peer_read(peer, LEAF_PUBLIC);
 	else
-		set_endpoints(peer, &peer->for_all, &nothing);
-	if (was_there != (peer->presence[0] != '\0'))
+		set_endpoints(peer, &peer->leaves.for_all, &nothing);
+	if (was_there != (peer->leaves.presence[0] != '\0'))
 		advertise_soon(peer);
 	/* no watch fires for the other leaves if they have gone with their directory */
-	if (was_there && !peer->presence[0]) {
+	if (was_there && !peer->leaves.presence[0]) {
 		peer_read(peer, LEAF_HELLO);
 		peer_read(peer, LEAF_ENDPOINTS);
 	}
@@ -401,20 +404,21 @@ static void peers_presence_take_hello(struct peer *peer, const char *untrusted_v
 	unsigned major = 0;
 	int r;
 
-	peer->hello_major = 0;
-	peer->hello_seen = false;
+	peer->leaves.hello_major = 0;
+	peer->leaves.hello_seen = false;
 	if (untrusted_value) {
-		r = hello_parse(untrusted_value, size, &major, &peer->hello);
+		r = hello_parse(untrusted_value, size, &major, &peer->leaves.hello);
 		if (r < 0)
 			peers_presence_complain(peer, "hello", r, major);
 		if (r == -EPROTONOSUPPORT)
-			peer->hello_major = major ? major : UINT32_MAX;
-		peer->hello_seen = r == 0;
+			peer->leaves.hello_major = major ? major : UINT32_MAX;
+		peer->leaves.hello_seen = r == 0;
 	}
-	if (!peer->hello_seen)
+	if (!peer->leaves.hello_seen)
 		rendezvous_hello_gone(peer);
 	/* One of the two is out of date. Nobody may have told us that its presence has changed. */
-	if (peer->hello_seen && peer->presence[0] && strcmp(peer->presence, peer->hello.instance))
+	if (peer->leaves.hello_seen && peer->leaves.presence[0] &&
+	    strcmp(peer->leaves.presence, peer->leaves.hello.instance))
 		peer_read(peer, LEAF_PRESENCE);
 	conclude_presence(peer);
 }
@@ -440,7 +444,7 @@ static void take_public(struct peer *peer, const char *untrusted_value, size_t s
 
 	parse_endpoints(peer, untrusted_value, size, &offered);
 	if (peer->up) {
-		set_endpoints(peer, &peer->for_all, &offered);
+		set_endpoints(peer, &peer->leaves.for_all, &offered);
 		return;
 	}
 	free(offered.list);
@@ -448,15 +452,15 @@ static void take_public(struct peer *peer, const char *untrusted_value, size_t s
 
 static void peers_presence_take_endpoints(struct peer *peer, const char *untrusted_value, size_t size)
 {
-	bool were_seen = peer->endpoints_seen;
+	bool were_seen = peer->leaves.endpoints_seen;
 	struct offered offered;
 
-	peer->endpoints_seen = parse_endpoints(peer, untrusted_value, size, &offered);
-	if (!untrusted_value && peer->presence[0] &&
+	peer->leaves.endpoints_seen = parse_endpoints(peer, untrusted_value, size, &offered);
+	if (!untrusted_value && peer->leaves.presence[0] &&
 	    (peer->is_held || (were_seen && forget_was_forgotten(peer))))
 		return;
 	conclude_presence(peer);
-	set_endpoints(peer, &peer->for_us, &offered);
+	set_endpoints(peer, &peer->leaves.for_us, &offered);
 }
 
 static void peers_presence_take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value,
@@ -505,13 +509,14 @@ uint64_t presence_take(struct peer *peer)
 		char *untrusted_value;
 		size_t size;
 
-		if (!(peer->came & 1u << leaf))
+		if (!(peer->leaves.came & 1u << leaf))
 			continue;
-		cost += COST_LEAF + peer->read[leaf].size * COST_BYTE;
+		cost += COST_LEAF + peer->leaves.read[leaf].size * COST_BYTE;
 		if (leaf_take(peer, leaf, &untrusted_value, &size))
 			peers_presence_take(peer, leaf, untrusted_value, size);
 		if (leaf == LEAF_ENDPOINTS || leaf == LEAF_PUBLIC) /* both lists are compared */
-			cost += 2 * COST_BYTE * (uint64_t)(peer->for_us.count + peer->for_all.count);
+			cost += 2 * COST_BYTE *
+				(uint64_t)(peer->leaves.for_us.count + peer->leaves.for_all.count);
 		free(untrusted_value);
 	}
 	return cost;
@@ -519,7 +524,7 @@ uint64_t presence_take(struct peer *peer)
 
 void presence_look_up(struct peer *peer)
 {
-	peer->looked &= ~LEAVES_LOOKED_UP;
+	peer->leaves.looked &= ~LEAVES_LOOKED_UP;
 	peer_read(peer, LEAF_PRESENCE);
 	peer_read(peer, LEAF_HELLO);
 	peer_read(peer, LEAF_ENDPOINTS);
@@ -545,8 +550,8 @@ static void meet(struct peers *peers, uint32_t domid, unsigned leaves)
 	peer = peer_get(peers, domid);
 	if (!peer)
 		return;
-	peer->answer = leaves & CHANGED_ASKS_ALL;
-	peer->asks_us = leaves & CHANGED_ASKS;
+	peer->advert.answer = leaves & CHANGED_ASKS_ALL;
+	peer->advert.asks_us = leaves & CHANGED_ASKS;
 	if (leaves & reasons) {
 		presence_look_up(peer);
 	} else if (written) { /* or removed */
@@ -595,13 +600,13 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 	if (!peer->up) { /* else it was answered when it came up, unless */
 		peer->is_stranger = false;
 		presence_look_up(peer);
-	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->answer &&
-		   (!peer->advertised || peer->rendezvous.state == RENDEZVOUS_CONNECTED)) {
-		peer->answer = true; /* an empty answer was left out */
+	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->advert.answer &&
+		   (!peer->advert.written || peer->rendezvous.state == RENDEZVOUS_CONNECTED)) {
+		peer->advert.answer = true; /* an empty answer was left out */
 		advertise_soon(peer);
 	} else if (change->leaves & CHANGED_ASKS_ALL) {
 		/* It may have missed the first one, or the daemon that has handed over to it had that. */
-		peer->answer = true;
+		peer->advert.answer = true;
 		advertise_again(peer);
 	}
 }
@@ -627,9 +632,9 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 			if (!lookups_defer(peer))
 				peers_presence_look_again(peer);
 		all_again(peers);
-		if (peers->all_fired) /* those that have asked meanwhile, unheard, see us by that */
+		if (peers->all.fired) /* those that have asked meanwhile, unheard, see us by that */
 			repair_show_again(peers);
-		peers->all_fired = true;
+		peers->all.fired = true;
 		return;
 	}
 	if (domid == peers->options.self->domid)

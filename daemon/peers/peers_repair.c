@@ -3,7 +3,8 @@
  * Looks after what we have written into XenStore: others may remove or change it (a toolstack that clears a
  * tree, a store that was restored from before), and then nobody hears of us, or a link never comes about. A
  * watch on our own subtree tells of each change there; what was written is read, and written again if it
- * isn't there as it was. It is a part of peers.c and owns `repair...` of struct peers and struct peer.
+ * isn't there as it was. It is a part of peers.c and owns `repair` of struct peers, and `repair...` of struct
+ * peer.
  *
  *   stands ──the watch fires──▶ being read ──as written, or being written anew──▶ stands
  *                                   ├──gone or another──▶ written again, which the watch tells of, too
@@ -36,7 +37,7 @@ static bool is_value(const char *value, size_t size, const char *expected)
 /* Takes one of those writes that may be made at once. False: it must wait. */
 static bool may_repair(struct peers *peers, unsigned *repairs)
 {
-	timer_start(peers->repair, MEND_MS);
+	timer_start(peers->repair.later, MEND_MS);
 	if (*repairs == MENDS_AT_ONCE)
 		return false;
 	++*repairs;
@@ -54,7 +55,7 @@ static void peers_repair_look_at(struct peer *peer, unsigned leaves)
 		leaves &= ~(1u << LEAF_OUR_HELLO);
 	if (!rendezvous->published)
 		leaves &= ~(1u << LEAF_OUR_RING_REF | 1u << LEAF_OUR_EVENT_CHANNEL);
-	if (!peer->advertised)
+	if (!peer->advert.written)
 		leaves &= ~(1u << LEAF_OUR_ENDPOINTS);
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
 		if (leaves & 1u << leaf)
@@ -64,7 +65,7 @@ static void peers_repair_look_at(struct peer *peer, unsigned leaves)
 void repair_later(struct peer *peer, enum peer_leaf leaf)
 {
 	peer->repair_later |= 1u << leaf;
-	timer_start(peer->peers->repair, MEND_MS);
+	timer_start(peer->peers->repair.later, MEND_MS);
 }
 
 static bool is_as_written(const struct peer *peer, enum peer_leaf leaf, const char *value, size_t size)
@@ -72,8 +73,8 @@ static bool is_as_written(const struct peer *peer, enum peer_leaf leaf, const ch
 	char expected[RENDEZVOUS_NODE_SIZE];
 
 	if (leaf == LEAF_OUR_ENDPOINTS)
-		return !peer->advertised || peer->advertising || !peer->advertised_value ||
-		       is_value(value, size, peer->advertised_value);
+		return !peer->advert.written || peer->advert.request || !peer->advert.value ||
+		       is_value(value, size, peer->advert.value);
 	return !rendezvous_node_stands(peer, leaf, expected) || is_value(value, size, expected);
 }
 
@@ -109,23 +110,23 @@ static void warn(const char *leaf, const char *value)
 static void on_presence(void *userdata, int error, const char *value, size_t size)
 {
 	struct peers *peers = userdata;
-	bool with_tree = peers->repair_tree, again = peers->show_again;
+	bool with_tree = peers->repair.tree, again = peers->repair.show_again;
 	char expected[PEERS_INSTANCE_SIZE + 16];
 
 	if (error < 0 && error != -ENOENT)
 		return; /* a connection that comes back lets the watch fire */
-	peers->repair_tree = peers->show_again = false;
+	peers->repair.tree = peers->repair.show_again = false;
 	presence_format(peers, expected);
-	if (!peers->presence_written || peers->presence_request)
+	if (!peers->adverts.presence_written || peers->adverts.presence_request)
 		return;
 	if (is_value(value, size, expected)) {
 		if (again)
 			advertise_presence_again(peers);
 		return;
 	}
-	if (!may_repair(peers, &peers->repairs)) {
-		peers->repair_own |= 1u << OWN_PRESENCE;
-		peers->repair_tree |= with_tree;
+	if (!may_repair(peers, &peers->repair.count)) {
+		peers->repair.own |= 1u << OWN_PRESENCE;
+		peers->repair.tree |= with_tree;
 		return;
 	}
 	if (!value && with_tree && peers->callbacks.own_leaf_gone &&
@@ -139,13 +140,13 @@ static void on_public(void *userdata, int error, const char *value, size_t size)
 {
 	struct peers *peers = userdata;
 
-	if ((error < 0 && error != -ENOENT) || !peers->public_value || peers->public_request ||
-	    is_value(value, size, peers->public_value))
+	if ((error < 0 && error != -ENOENT) || !peers->adverts.public_value ||
+	    peers->adverts.public_request || is_value(value, size, peers->adverts.public_value))
 		return;
-	if (!*peers->public_value && !value)
+	if (!*peers->adverts.public_value && !value)
 		return; /* nobody misses it */
-	if (!may_repair(peers, &peers->repairs)) {
-		peers->repair_own |= 1u << OWN_PUBLIC;
+	if (!may_repair(peers, &peers->repair.count)) {
+		peers->repair.own |= 1u << OWN_PUBLIC;
 		return;
 	}
 	warn("endpoints", value);
@@ -157,12 +158,12 @@ static void on_asks(void *userdata, int error, const char *value, size_t size)
 	struct peers *peers = userdata;
 
 	/* What it says means nothing. */
-	if (error != -ENOENT || !peers->all || peers->asking)
+	if (error != -ENOENT || !peers->all.state || peers->all.request)
 		return;
-	if (may_repair(peers, &peers->repairs))
+	if (may_repair(peers, &peers->repair.count))
 		all_again(peers);
 	else
-		peers->repair_own |= 1u << OWN_ASKS;
+		peers->repair.own |= 1u << OWN_ASKS;
 }
 
 /* Reads a leaf that isn't a peer's, and once more if it is being read already: the answer may be from
@@ -175,7 +176,7 @@ static void read_own(struct peers *peers, const char *leaf, store_done_fn done,
 	store_cancel(request);
 	snprintf(path, sizeof(path), "%s/%s", peers->root, leaf);
 	if (store_read(peers->store, path, done, peers, request) < 0)
-		timer_start(peers->repair, MEND_MS);
+		timer_start(peers->repair.later, MEND_MS);
 }
 
 static const char *own_name(const struct peers *peers, enum own_leaf leaf)
@@ -189,11 +190,11 @@ static bool stands(const struct peers *peers, enum own_leaf leaf)
 {
 	switch (leaf) {
 	case OWN_PRESENCE:
-		return peers->presence_written;
+		return peers->adverts.presence_written;
 	case OWN_PUBLIC:
-		return peers->public_value;
+		return peers->adverts.public_value;
 	default:
-		return peers->all && !peers->options.presence_private;
+		return peers->all.state && !peers->options.presence_private;
 	}
 }
 
@@ -203,19 +204,19 @@ static void look_at_own(struct peers *peers, unsigned leaves)
 	static const store_done_fn done[OWN_LEAVES] = {
 		[OWN_PRESENCE] = on_presence, [OWN_PUBLIC] = on_public, [OWN_ASKS] = on_asks};
 
-	peers->repair_own &= ~leaves;
+	peers->repair.own &= ~leaves;
 	for (unsigned leaf = 0; leaf < OWN_LEAVES; leaf++)
 		if (leaves & 1u << leaf && stands(peers, leaf))
-			read_own(peers, own_name(peers, leaf), done[leaf], &peers->repair_requests[leaf]);
+			read_own(peers, own_name(peers, leaf), done[leaf], &peers->repair.requests[leaf]);
 }
 
 /* --- what has changed --- */
 
 void repair_show_again(struct peers *peers)
 {
-	if (!peers->presence_written) /* it is to be written anyway */
+	if (!peers->adverts.presence_written) /* it is to be written anyway */
 		return;
-	peers->repair_tree = peers->show_again = true;
+	peers->repair.tree = peers->repair.show_again = true;
 	look_at_own(peers, 1u << OWN_PRESENCE);
 }
 
@@ -265,7 +266,7 @@ static void peers_repair_on_change(void *userdata, const char *untrusted_path)
 		if (!strcmp(leaf, own_name(peers, own)))
 			look_at_own(peers, 1u << own);
 	if (!*leaf) { /* the tree, or a domain's directory above it; or the watch was set */
-		peers->repair_tree = true;
+		peers->repair.tree = true;
 		look_at_own(peers, (1u << OWN_LEAVES) - 1);
 	}
 	if (!*leaf || !strcmp(leaf, "to"))
@@ -284,10 +285,10 @@ static void peers_repair_on_watched(void *userdata, int error, const char *value
 static void on_repair(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
-	bool again = peers->repairs > 0;
+	bool again = peers->repair.count > 0;
 
-	peers->repairs -= peers->repairs > 0;
-	look_at_own(peers, peers->repair_own);
+	peers->repair.count -= peers->repair.count > 0;
+	look_at_own(peers, peers->repair.own);
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
 		again |= peer->repairs > 0;
 		peer->repairs -= peer->repairs > 0;
@@ -295,29 +296,29 @@ static void on_repair(evutil_socket_t fd, short what, void *userdata)
 		peer->repair_later = 0;
 	}
 	if (again)
-		timer_start(peers->repair, MEND_MS);
+		timer_start(peers->repair.later, MEND_MS);
 }
 
 int repair_watch(struct peers *peers)
 {
 	return store_watch(peers->store, peers->root, peers_repair_on_change, peers, peers_repair_on_watched,
-			   &peers->repair_watch);
+			   &peers->repair.watch);
 }
 
 int repair_init(struct peers *peers)
 {
-	peers->repair = evtimer_new(peers->base, on_repair, peers);
-	if (!peers->repair)
+	peers->repair.later = evtimer_new(peers->base, on_repair, peers);
+	if (!peers->repair.later)
 		return -ENOMEM;
-	if (peers->repairs)
-		timer_start(peers->repair, MEND_MS);
+	if (peers->repair.count)
+		timer_start(peers->repair.later, MEND_MS);
 	return 0;
 }
 
 void repair_destroy(struct peers *peers)
 {
-	store_unwatch(peers->store, &peers->repair_watch);
+	store_unwatch(peers->store, &peers->repair.watch);
 	for (unsigned leaf = 0; leaf < OWN_LEAVES; leaf++)
-		store_cancel(&peers->repair_requests[leaf]);
-	free_event(peers->repair);
+		store_cancel(&peers->repair.requests[leaf]);
+	free_event(peers->repair.later);
 }

@@ -207,7 +207,7 @@ static unsigned to_be_listed(const struct peer *peer, const struct peer *other)
 
 	if (is_acquainted(other, peer->domid))
 		return asks | ANY_LEAF;
-	return asks | (peer->telling.asks && other->presence[0] ? CHANGED_PRESENCE : 0);
+	return asks | (peer->telling.asks && other->leaves.presence[0] ? CHANGED_PRESENCE : 0);
 }
 
 /* Goes on walking over all peers: tells them of this one, and this one of them. Returns what it cost. */

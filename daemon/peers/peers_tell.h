@@ -17,11 +17,11 @@
  *   not told ──its link with us is up──▶ told first what it would have missed until now
  *   told ──the link ends──▶ not told: it watches for itself
  *
- * What was written before this daemon began, or while it had no connection to XenStore, it finds by a list of
- * those for whom a domain has written.
+ * Leaves may have been written before this daemon began, or while it had no connection to XenStore. It finds
+ * them in a list of those for whom a domain has written.
  *
- * What is to be told of a domain waits in a turn of that domain's account, so who changes something again and
- * again is told of in its own time, and a change that wasn't told yet is told once.
+ * News of a domain wait for a turn of that domain's account. So a domain that changes something again and
+ * again pays with its own time, and a change that wasn't told yet is told once.
  */
 
 #include <stdbool.h>
@@ -39,7 +39,7 @@ void tell_anything(struct peer *peer);
 void tell_shown(struct peer *peer);
 /* Notes whether the peer asks for all. */
 void tell_asks(struct peer *peer, bool asks);
-/* Returns whether something is still to be told of the peer. */
+/* Returns whether there is still something to tell of the peer. */
 bool tell_is_pending(const struct peer *peer);
 
 #endif

@@ -123,8 +123,10 @@ static void fail_timeout(struct peer *peer)
 static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_event event)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
-	bool forbidden = rendezvous->forbidden || peer->hello.forbidden;
-	bool looking_at_hello = (peer->stale | peer->reading | peer->came | peer->missed) & 1u << LEAF_HELLO;
+	bool forbidden = rendezvous->unlinkable == UNLINKABLE_HERE || peer->leaves.hello.forbidden;
+	bool looking_at_hello =
+		(peer->leaves.stale | peer->leaves.reading | peer->leaves.came | peer->leaves.missed) &
+		1u << LEAF_HELLO;
 
 	return (struct rendezvous_facts){
 		.event = event,
@@ -133,16 +135,17 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.self = peer->domid == peer->peers->options.self->domid,
 		.no_domid = !domid_is_valid(peer->domid),
 		.up = peer->up,
-		.looked = (peer->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP,
-		.looking = peer->asked || (peer->stale | peer->reading | peer->came) & LEAVES_LOOKED_UP,
+		.looked = (peer->leaves.looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP,
+		.looking = peer->asked ||
+			   (peer->leaves.stale | peer->leaves.reading | peer->leaves.came) & LEAVES_LOOKED_UP,
 		.store_down = !store_is_connected(peer->peers->store),
-		.other_presence = peer->presence_major,
-		.other_hello = peer->hello_major,
+		.other_presence = peer->leaves.presence_major,
+		.other_hello = peer->leaves.hello_major,
 		.hello = peer_hello_is_current(peer) &&
 			 (rendezvous->state == RENDEZVOUS_CONNECTED || !peer->saves.is_held),
-		.tried = !strcmp(peer->hello.nonce, rendezvous->tried_nonce),
+		.tried = !strcmp(peer->leaves.hello.nonce, rendezvous->tried_nonce),
 		.we_may_map = peer->peers->may_map && !forbidden,
-		.they_may_map = peer->hello.map && !forbidden,
+		.they_may_map = peer->leaves.hello.map && !forbidden,
 		.we_are_lower = peer->peers->options.self->domid < peer->domid,
 		.nodes = rendezvous->ring_ref && rendezvous->port && !looking_at_hello,
 	};
@@ -154,17 +157,18 @@ static void rendezvous_note(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	if (rendezvous->forbidden || peer->hello.forbidden) {
-		if (!rendezvous->was_forbidden)
-			rendezvous_note_forbidden(peer);
-	} else {
-		rendezvous->was_forbidden = false;
-		rendezvous->unlinkable = !peer->hello.map && !peer->peers->may_map;
+	if (rendezvous->unlinkable != UNLINKABLE_HERE) {
+		if (!peer->leaves.hello.forbidden)
+			rendezvous->unlinkable = peer->leaves.hello.map || peer->peers->may_map
+							 ? LINKABLE
+							 : UNLINKABLE_UNMAPPED;
+		else if (rendezvous->unlinkable != UNLINKABLE_FORBIDDEN)
+			rendezvous_note_forbidden(peer, UNLINKABLE_FORBIDDEN);
 	}
-	if (!strcmp(rendezvous->tried_nonce, peer->hello.nonce))
+	if (!strcmp(rendezvous->tried_nonce, peer->leaves.hello.nonce))
 		return;
 	rendezvous->begun_ms = clock_ms();
-	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
+	memcpy(rendezvous->tried_nonce, peer->leaves.hello.nonce, sizeof(rendezvous->tried_nonce));
 }
 
 static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
@@ -217,7 +221,8 @@ static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
 		rendezvous_fail(peer, -EHOSTDOWN, "there is no domain %u", peer->domid);
 		break;
 	case RENDEZVOUS_FAIL_VERSION:
-		fail_version(peer, peer->presence_major ? peer->presence_major : peer->hello_major);
+		fail_version(peer, peer->leaves.presence_major ? peer->leaves.presence_major
+							       : peer->leaves.hello_major);
 		break;
 	case RENDEZVOUS_FAIL_STORE:
 		rendezvous_fail(peer, -EHOSTUNREACH, "no connection to XenStore");

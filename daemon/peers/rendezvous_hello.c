@@ -117,7 +117,7 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 
 static void format_hello(const struct peer *peer, char value[RENDEZVOUS_NODE_SIZE])
 {
-	bool forbidden = peer->rendezvous.forbidden;
+	bool forbidden = peer->rendezvous.unlinkable == UNLINKABLE_HERE;
 
 	snprintf(value, RENDEZVOUS_NODE_SIZE, "%d %s %s %d%s", PEERS_MAJOR,
 		 peer->peers->options.self->instance_text, peer->rendezvous.our_nonce,
@@ -204,17 +204,16 @@ void rendezvous_refuse(struct peer *peer)
 	peer->rendezvous.wanted = false;
 	snprintf(
 		reason, sizeof(reason),
-		peer->rendezvous.was_forbidden
+		peer->rendezvous.unlinkable >= UNLINKABLE_FORBIDDEN
 			? "Xen lets domain %u and domain %u share no memory (XSM: SILO, or a policy of Flask)"
 			: "neither domain %u nor domain %u may map the other's pages",
 		peers->options.self->domid, peer->domid);
 	peers->callbacks.failed(peers->userdata, peer->domid, -ENOLINK, reason);
 }
 
-/* Notes that Xen lets the two domains share nothing. */
-void rendezvous_note_forbidden(struct peer *peer)
+void rendezvous_note_forbidden(struct peer *peer, enum unlinkable by)
 {
-	peer->rendezvous.unlinkable = peer->rendezvous.was_forbidden = true;
+	peer->rendezvous.unlinkable = by;
 	peer->rendezvous.forbidden_ms = clock_ms();
 }
 
@@ -223,9 +222,8 @@ void rendezvous_forbid(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	rendezvous_note_forbidden(peer);
-	rendezvous->forbidden = true;
-	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
+	rendezvous_note_forbidden(peer, UNLINKABLE_HERE);
+	memcpy(rendezvous->tried_nonce, peer->leaves.hello.nonce, sizeof(rendezvous->tried_nonce));
 	rendezvous_write_again(peer, LEAF_OUR_HELLO);
 	if (rendezvous->wanted)
 		rendezvous_refuse(peer);
@@ -235,12 +233,13 @@ bool rendezvous_may_be_tried(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	if (!rendezvous->unlinkable)
+	if (rendezvous->unlinkable == LINKABLE)
 		return true;
-	if (!rendezvous->was_forbidden || clock_ms_since(rendezvous->forbidden_ms) < FORBIDDEN_MS)
+	if (rendezvous->unlinkable == UNLINKABLE_UNMAPPED ||
+	    clock_ms_since(rendezvous->forbidden_ms) < FORBIDDEN_MS)
 		return false;
 	rendezvous_withdraw(peer);
-	rendezvous->forbidden = rendezvous->was_forbidden = rendezvous->unlinkable = false;
+	rendezvous->unlinkable = LINKABLE;
 	return true;
 }
 
@@ -249,11 +248,17 @@ void rendezvous_forget_forbidden(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	if (!rendezvous->forbidden)
+	if (rendezvous->unlinkable != UNLINKABLE_HERE)
 		return;
-	rendezvous->forbidden = false;
+	rendezvous->unlinkable = UNLINKABLE_FORBIDDEN;
 	if (rendezvous->hello_written)
 		rendezvous_write_again(peer, LEAF_OUR_HELLO);
+}
+
+void rendezvous_forget_unlinkable(struct peer *peer)
+{
+	rendezvous_forget_forbidden(peer);
+	peer->rendezvous.unlinkable = LINKABLE;
 }
 
 /* Whether the peer has begun anew long after that. */
@@ -261,6 +266,7 @@ bool rendezvous_is_asked_again(const struct peer *peer)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 
-	return rendezvous->forbidden && clock_ms_since(rendezvous->forbidden_ms) >= FORBIDDEN_MS &&
-	       peer_hello_is_current(peer) && strcmp(rendezvous->tried_nonce, peer->hello.nonce) != 0;
+	return rendezvous->unlinkable == UNLINKABLE_HERE &&
+	       clock_ms_since(rendezvous->forbidden_ms) >= FORBIDDEN_MS && peer_hello_is_current(peer) &&
+	       strcmp(rendezvous->tried_nonce, peer->leaves.hello.nonce) != 0;
 }

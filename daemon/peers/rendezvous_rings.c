@@ -237,7 +237,7 @@ void rendezvous_grant(struct peer *peer)
 				strerror(-r));
 		return;
 	}
-	memcpy(rendezvous->grant_nonce, peer->hello.nonce, sizeof(rendezvous->grant_nonce));
+	memcpy(rendezvous->grant_nonce, peer->leaves.hello.nonce, sizeof(rendezvous->grant_nonce));
 	rendezvous->state = RENDEZVOUS_GRANTED;
 	rendezvous_publish(peer);
 }
@@ -303,7 +303,7 @@ void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrust
 		rendezvous->ring_ref = number;
 	else
 		rendezvous->port = number;
-	if (peer->reading & nodes)
+	if (peer->leaves.reading & nodes)
 		return;
 	if (rendezvous->ring_ref && rendezvous->port) {
 		/* Whose they are: what we know of the peer's hello may be from before the nodes, whose answer

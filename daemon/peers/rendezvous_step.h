@@ -26,8 +26,8 @@
  * IDLE, without notifying anyone where no link was wanted here; but that a time-out, which answers the
  * request, leaves HELLO, GRANTED and AWAIT as they are until the attempt has lasted for ten, or the peer
  * gives it up: one that is told of changes late, since XenStore is slow, still finds our hello, and the next
- * request goes on from there. "lost" stays CONNECTED until peers_disconnect(). Where Xen forbids the pair to
- * share memory, who finds that out says so in its hello: as if neither might map, from any state before
+ * request continues from there. "lost" stays CONNECTED until peers_disconnect(). Where Xen forbids the pair
+ * to share memory, who finds that out says so in its hello: as if neither might map, from any state before
  * CONNECTED.
  */
 
@@ -43,32 +43,32 @@ enum rendezvous_state {
 };
 #define RENDEZVOUS_STATES (RENDEZVOUS_CONNECTED + 1)
 
-/* What has just happened; facts may have changed as well. */
+/* The event that has just happened; facts may have changed as well. */
 enum rendezvous_event {
 	RENDEZVOUS_NO_EVENT,
 	RENDEZVOUS_TIMEOUT,
-	RENDEZVOUS_GONE, /* the peer's daemon is gone, */
-	RENDEZVOUS_REPLACED,
+	RENDEZVOUS_GONE,       /* the peer's daemon is gone */
+	RENDEZVOUS_REPLACED,   /* another daemon runs in its place */
 	RENDEZVOUS_PAGES_FREE, /* pages may be free, and it is this peer's turn */
-	RENDEZVOUS_LIVE,       /* the client has connected to the vchan that we granted, */
-	RENDEZVOUS_CLOSED,     /* it has gone already, or has broken the vchan */
+	RENDEZVOUS_LIVE,       /* the client has connected to the vchan that we granted */
+	RENDEZVOUS_CLOSED,     /* the client has gone already, or has broken the vchan */
 };
 #define RENDEZVOUS_EVENTS (RENDEZVOUS_CLOSED + 1)
 
 struct rendezvous_facts {
 	enum rendezvous_event event;
-	bool wanted : 1;  /* a link was asked for here, and the request isn't answered yet */
-	bool goes_on : 1; /* such a request has timed out, but the attempt isn't over */
-	bool self : 1;	  /* the peer is this domain, */
-	bool no_domid : 1;
-	bool up : 1;	  /* its daemon runs */
-	bool looked : 1;  /* all that would show it was read since the request, */
-	bool looking : 1; /* or is being read, or waits for its turn */
+	bool wanted : 1;   /* a link was asked for here, and the request isn't answered yet */
+	bool goes_on : 1;  /* such a request has timed out, but the attempt isn't over */
+	bool self : 1;	   /* the peer is this domain */
+	bool no_domid : 1; /* the peer's number can't be a domain's */
+	bool up : 1;	   /* its daemon runs */
+	bool looked : 1;   /* everything that would show the daemon was read since the request */
+	bool looking : 1;  /* some of that is being read, or waits for its turn */
 	bool store_down : 1;
-	bool other_presence : 1;	       /* is of another major version, */
-	bool other_hello : 1;		       /* likewise */
-	bool hello : 1;			       /* the peer's is there, and current: and its nonce */
-	bool tried : 1;			       /* was answered already, last of all */
+	bool other_presence : 1;	       /* the presence is of another major version */
+	bool other_hello : 1;		       /* the hello is of another major version */
+	bool hello : 1;			       /* the peer's hello is there, and current */
+	bool tried : 1;			       /* its nonce was the last that we answered */
 	bool we_may_map : 1, they_may_map : 1; /* neither does where Xen forbids it */
 	bool we_are_lower : 1; /* our domid is: of two that may map, this one does (so domain 0) */
 	bool nodes : 1;	       /* both have been read, and the hello after them */
