@@ -31,14 +31,14 @@ enum config_map {
 	CONFIG_MAP_NO,
 };
 
-/* What domain 0's administrators may see of this daemon. */
+/* How much domain 0's administrators may see of this daemon. */
 enum config_sight {
 	CONFIG_SIGHT_LINKS, /* the daemon itself, its links, and what domain 0 may reach here */
 	CONFIG_SIGHT_FULL,
 	CONFIG_SIGHT_NONE,
 };
 
-/* What a domain's daemon does with what domain 0 tells it of the host's policy. */
+/* How a domain's daemon treats the rules of the host's policy that domain 0 tells it. */
 enum config_host_policy {
 	CONFIG_HOST_POLICY_OBEY,
 	CONFIG_HOST_POLICY_IGNORE,
@@ -78,7 +78,7 @@ struct config {
 
 	/* [limits] */
 	uint32_t max_message;
-	/* of all together, of which each has a share (quota.h); of descriptors it is what the process may
+	/* of all together; each has a share of them (quota.h); of descriptors it is what the process may
 	 * open */
 	uint32_t max_clients, max_endpoints, max_channels;
 	uint64_t max_queued_bytes, max_memory;

@@ -3,7 +3,7 @@
 #define XENMSG_BASE_COST_H
 
 /*
- * What work costs, in units of turns.h (about 10 ns), measured with `perf stat` and rounded up. The
+ * The costs of work, in units of turns.h (about 10 ns), measured with `perf stat` and rounded up. The
  * proportions are what matters: an underrated kind of work would be a way to hold up others.
  */
 
@@ -15,7 +15,7 @@
 #define COST_DENIED   300u /* that is counted, and may be logged (policy/denied.h) */
 #define COST_CANCEL   30u  /* the message is searched for, and the request answered */
 #define COST_TAKEN    8u   /* for each entry of the ledger */
-/* What a program asks for, besides what it makes others do. */
+/* A request of a program, besides the work that it makes others do. */
 #define COST_BIND	 150u
 #define COST_WATCH	 400u
 #define COST_PROBE	 100u /* of a domain that is known to be absent */

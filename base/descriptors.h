@@ -5,7 +5,7 @@
 /*
  * How many descriptors this process may have open, and how many of them are for programs and peers. The rest
  * is the daemon's own: devices, XenStore, the loop and the socket, the files that it reads now and then, and
- * the connection of a program that is to be told that it can't have one.
+ * the connection of a program that must be told that it can't have one.
  */
 
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Raises the process's limit as far as it may be raised, and returns how many are for programs and peers. */
+/* Raises the process's limit to the most that is allowed, and returns how many are for programs and peers. */
 uint64_t descriptors_pool(void);
 /* Whether the process may open so many more. */
 bool descriptors_are_left(uint64_t count);

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-/* The upper bounds of its buckets, in ns. What is above the last one is counted in `count` only. */
+/* The upper bounds of its buckets, in ns. A longer time than the last one is counted in `count` only. */
 static const uint64_t duration_bounds[] = {
 	25000,	 50000,	   100000,   250000,	500000,	    1000000,	 2500000,
 	5000000, 10000000, 50000000, 250000000, 1000000000, 10000000000, 60000000000,

@@ -9,7 +9,7 @@
 
 #include "base/descriptors.h"
 
-#define ROOM	  (8 << 20) /* bytes, of which the kernel may allow less: some hundreds for each message */
+#define ROOM	  (8 << 20) /* bytes; the kernel may allow less: some hundreds for each message */
 #define COUNT_MAX 1048576u  /* more than any daemon has */
 
 /* Room for the descriptors of one message. */

@@ -3,10 +3,9 @@
 #define XENMSG_BASE_FD_PARCEL_H
 
 /*
- * One descriptor that carries many others: a Unix socket in which they lie unread. A service manager that
- * keeps it for the next daemon (doc/handover.md) keeps two descriptors instead of some for each program. What
- * lies there is taken out once: nobody holds a program's socket a second time, by which it would wait for
- * ever.
+ * One descriptor that carries many others: a Unix socket where they lie unread. A service manager that
+ * keeps it for the next daemon (doc/handover.md) keeps two descriptors instead of some for each program. They
+ * are taken out once: nobody holds a program's socket a second time, so that it would wait forever.
  */
 
 #include <stdbool.h>
@@ -14,12 +13,12 @@
 
 /* Makes a parcel with these; the caller's stay open. Returns it, close-on-exec, or a negative errno. */
 int fd_parcel_fill(const int *fds, uint32_t count);
-/* Whether it can be carried. What lies unread in the socket of a program may be Unix sockets in which others
- * lie, and so on: the kernel carries only some of these in each other. */
+/* Whether it can be carried. The socket of a program may hold unread Unix sockets that hold others, and so
+ * on: the kernel carries only some of these in each other. */
 bool fd_parcel_takes(int fd);
-/* Takes out what lies there, close-on-exec, in its order, and appends it: *fds is NULL at first,
- * and is to be freed. Returns 0; -EBADF for what is no parcel, and nothing stays open but the
- * parcel; or -ENOMEM: it is to be called again. */
+/* Takes out what lies there, close-on-exec, in its order, and appends it: *fds is NULL at first; the caller
+ * frees it. Returns 0; -EBADF for what is no parcel, and nothing stays open but the parcel; or -ENOMEM: it
+ * must be called again. */
 int fd_parcel_empty(int parcel, int **fds, uint32_t *count);
 
 #endif

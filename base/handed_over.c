@@ -56,7 +56,7 @@ static int take_socket(int *place, int fd, int type, const char *what)
 	return 0;
 }
 
-/* What was stored last comes first; what was left from before is no use any more. */
+/* The one that was stored last comes first; what was left from before is no use any more. */
 static void take_stored(int *place, int fd)
 {
 	if (*place >= 0)

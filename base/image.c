@@ -120,7 +120,7 @@ static struct image_piece *new_piece(struct image *image)
 	return &image->pieces[image->piece_count++];
 }
 
-/* What is queued may be most of an image: it is copied once, into the memfd. */
+/* Queued data may be most of an image: it is copied once, into the memfd. */
 void image_write(struct image *image, const void *bytes, size_t size)
 {
 	struct image_piece *piece;
@@ -353,8 +353,8 @@ struct image_pages *image_hold(struct image *image)
 	return image->pages;
 }
 
-/* Reads all of the memfd, without looking at the descriptors. What stays of it (image_hold()) may be written
- * to, which the memfd doesn't see. */
+/* Reads all of the memfd, without looking at the descriptors. The pages that stay (image_hold()) may be
+ * written to, which the memfd doesn't see. */
 static int open_memfd(struct image *image, int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);

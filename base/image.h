@@ -3,8 +3,8 @@
 #define XENMSG_BASE_IMAGE_H
 
 /*
- * What a daemon hands over to its successor (doc/handover.md): sections of fields, in a sealed memfd that
- * never reaches a disk, and the descriptors that the successor inherits.
+ * Everything that a daemon hands over to its successor (doc/handover.md): sections of fields, in a sealed
+ * memfd that never reaches a disk, and the descriptors that the successor inherits.
  *
  * One function of each part says which fields its section has. It writes them into an image that is being
  * made, and reads them from one that was opened, so that the two can't differ:
@@ -46,7 +46,7 @@ enum image_section_type {
 	 * behind the streams */
 	IMAGE_ROOM,
 	IMAGE_COMMAND, /* the same: a command that was started, and is only to be reaped or stopped */
-	IMAGE_THING,   /* daemon/local/watches_image.c: something that is there, of which watches were told */
+	IMAGE_THING, /* daemon/local/watches_image.c: something that is there, and that watches were told of */
 	/* daemon/switch/channel_image.c: the number in traces of the channel before it, which another daemon
 	 * has given out */
 	IMAGE_SERIAL,
@@ -124,7 +124,7 @@ struct image {
 	uint32_t piece_count, piece_capacity;
 	size_t elsewhere;	   /* bytes in them */
 	struct image_pages *pages; /* of one that is read; has the data */
-	size_t at, end;		   /* where the present section goes on, and ends */
+	size_t at, end;		   /* where the present section continues, and ends */
 	struct image_shelf shelf;  /* of one that is being made */
 	size_t shelf_end;	   /* of one that is read: before this lies what was on the shelf */
 	size_t from;		   /* of one that is being made: `elsewhere` when the section began */
@@ -145,8 +145,8 @@ int image_seal(struct image *image);
 /* Reads an image whole from its memfd, and checks its frame and its descriptors. -EINVAL: it isn't one;
  * -EPROTONOSUPPORT: one of another format; -EBADF: a descriptor isn't what it was; -ENOMEM. */
 int image_open(struct image *image, int fd);
-/* The same, of one whose descriptors have come as others: `fds`, `count` of them, in the order of its list,
- * which are the image's from now on, also after an error other than -ENOMEM. */
+/* As image_fd(), of one whose descriptors have come as others: `fds`, `count` of them, in the order of its
+ * list, which are the image's from now on, also after an error other than -ENOMEM. */
 int image_open_carried(struct image *image, int fd, const int *fds, uint32_t count);
 /* Returns a socket that carries all descriptors of the image (fd_parcel.h), close-on-exec, or a negative
  * errno. */

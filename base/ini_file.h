@@ -34,8 +34,8 @@ int ini_file_complain(struct ini_file *file, const char *format, ...) __attribut
 /* Does the same about another line. */
 int ini_file_complain_at(struct ini_file *file, unsigned line, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Does the same as ini_file_complain() where the line may be right, but something else failed that won't fail
- * for ever: `r`, -EAGAIN or -ENOMEM, is what ini_file_parse() returns then. */
+/* Does the same as ini_file_complain() where the line may be right, but something else failed, and may work
+ * later: `r`, -EAGAIN or -ENOMEM, is what ini_file_parse() returns then. */
 int ini_file_fail(struct ini_file *file, int r, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 int ini_file_out_of_memory(struct ini_file *file);
@@ -48,7 +48,7 @@ int ini_file_parse(struct ini_file *file, ini_handler on_key, void *userdata);
 /* --- settings */
 
 /*
- * Reads a file of settings, each of which may be set once: a table names the sections and keys that there
+ * Reads a file of settings that may be set once each: a table names the sections and keys that there
  * are, and its owner parses the values. Mistakes are told likewise.
  */
 

@@ -3,8 +3,8 @@
 #define XENMSG_BASE_INVARIANT_H
 
 /*
- * What holds between two passes, looked at after each of them in a build with --enable-invariants: the
- * looking costs as much as there is. Each part has a function for what it knows, and
+ * Invariants that hold between two passes, checked after each of them in a build with --enable-invariants:
+ * the looking costs as much as there is. Each part has a function for what it knows, and
  * daemon/main/invariants.c calls them.
  */
 

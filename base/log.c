@@ -214,7 +214,7 @@ static int log_send_line(enum log_level level, const char *line)
 		size = snprintf(text, sizeof(text),
 				"PRIORITY=%d\nSYSLOG_IDENTIFIER=%.32s\nSYSLOG_PID=%d\nMESSAGE=%s\n",
 				(int)level, name, pid, line);
-	/* The listener may be another one than before: then a second connection finds him. */
+	/* The listener may be another one than before: then a second connection finds it. */
 	for (int attempt = 0; attempt < 2; attempt++) {
 		if (out.socket < 0 && !connect_socket())
 			return -ENOTCONN;

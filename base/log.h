@@ -19,8 +19,8 @@
  *   open (another user's)   another process that has the same pipe fills it in between
  *   a file                  write()
  *
- * Syslog (/dev/log) and the journal (systemd's native protocol) are sockets of datagrams, of which each is a
- * line; while nobody listens there, lines go to stderr.
+ * Syslog (/dev/log) and the journal (systemd's native protocol) are sockets of datagrams, one for each line;
+ * while nobody listens there, lines go to stderr.
  */
 
 #include <stddef.h>
@@ -46,7 +46,7 @@ int log_target_parse(const char *text, enum log_target *target);
 void log_set_target(enum log_target target, const char *path);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* What caused a line, and which source: each has a limit of its own (log_limit.h). */
+/* The cause of a line, and its source: each has a limit of its own (log_limit.h). */
 enum log_cause {
 	LOG_ACCEPTING, /* of programs */
 	LOG_BAD_VALUE, /* in XenStore */

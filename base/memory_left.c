@@ -23,7 +23,7 @@ static bool read_number(const char *path, const char *word, uint64_t *number)
 	return found;
 }
 
-/* What files take in memory the kernel gets back before it ends anybody; what memfds take it doesn't. */
+/* The kernel takes back the memory of files before it ends anybody; what memfds take it doesn't. */
 static uint64_t left_in_group(const char *folder)
 {
 	char path[PATH_MAX];

@@ -15,15 +15,15 @@
  *                 it, this one included.
  *
  * The "+ 1" is the newcomer's part. With one account n is 1, so it gets half of the pool at most; the second
- * then finds a half, of which it gets a third, a sixth of the pool; and so on: after k accounts that took all
+ * then finds a half, and gets a third of that, a sixth of the pool; and so on: after k accounts that took all
  * they could, T / (k + 1) of a pool of T is left, and the next gets T / ((k + 1) * (k + 2)). In whatever
  * order they come, go and take, it isn't less: let u be what they hold, in the order of their last charges.
  * At the j-th of these at least j accounts held something, so (j + 1) * u[j] <= T - u[1] - ... - u[j - 1],
  * and of what was left at least j / (j + 1) is left behind it. So no account can exhaust a pool, nor can any
  * number of them, and a newcomer finds nothing only in a pool of fewer than (k + 1) * (k + 2). A fixed part
  * for each can't promise that: nobody knows how many will come, and while there is one only, it may well have
- * half. What an account holds is never taken away from it: when others come and its share falls below that,
- * it gets no more until it has given back enough.
+ * half. Nothing that an account holds is ever taken away from it: when others come and its share falls below
+ * that, it gets no more until it has given back enough.
  *
  * This is dbus-broker's rule for what users take of one another's quota, applied to what all accounts take of
  * the daemon.
@@ -74,7 +74,7 @@ struct quota_usage {
 	uint64_t refused; /* how many charges didn't fit */
 };
 
-/* What an account's programs, or a peer's daemon, have sent to this daemon. */
+/* Traffic that an account's programs, or a peer's daemon, have sent to this daemon. */
 struct account_sent {
 	uint64_t bytes, messages; /* bytes of frames */
 };
@@ -94,7 +94,7 @@ struct line;
 struct quota;
 
 struct quota *quota_new(const struct quota_limits *limits);
-/* Frees the quota, before the turns in which its accounts have lines. There must be no references to its
+/* Frees the quota, before the turns that hold the lines of its accounts. There must be no references to its
  * accounts any more. */
 void quota_free(struct quota *quota);
 /* Returns the resource's name in status: "clients", ... */
@@ -106,7 +106,7 @@ const struct account *quota_next(struct quota *quota, const struct account_key *
 
 /* Returns a reference to the account of a uid, a domid or a host. NULL: out of memory. */
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id);
-/* Returns another one of a domid, by which nobody finds it (account_unlist()). NULL: out of memory. */
+/* Returns another account of a domid, which nobody finds by it (account_unlist()). NULL: out of memory. */
 struct account *quota_account_apart(struct quota *quota, uint32_t domid);
 /* The account of a domain or a host. */
 static inline struct account *peer_account(struct quota *quota, struct peer_id peer)
@@ -157,7 +157,7 @@ void quota_image(struct image *image, struct quota *quota);
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
 		     size_t size);
 
-/* What an object costs, and the account that pays: part of the object. It holds a reference to the
+/* The cost of an object, and the account that pays: part of the object. It holds a reference to the
  * account. */
 struct charge {
 	struct account *account;

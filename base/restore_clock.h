@@ -4,7 +4,7 @@
 
 /*
  * How often this domain was saved and restored, as its clocks show it at once, before XenStore says a word.
- * The monotonic clock stands still meanwhile, and those of the day and of the boot time go on. So the
+ * The monotonic clock stands still meanwhile, and those of the day and of the boot time run. So the
  * difference of two clocks tells; that of the coarse ones costs 8.5 ns, and in a tick of the day's one is
  * enough. It also jumps when somebody sets the day's, so the boot time has the last word, for which no clock
  * is coarse (67 ns). Measured on Xen 4.17 (PV and PVH; save, checkpoint, migration, failed save): both jump

@@ -3,9 +3,9 @@
 #define XENMSG_BASE_SERVICE_H
 
 /*
- * What a service manager gives to its service: sockets, a watchdog, and an output for the programs that the
- * service starts. There are two of it, of which configure takes one: service_systemd.c, and service_none.c
- * (--without-systemd), in which nothing is given. What is told to the manager: notify.h.
+ * Gifts of a service manager to its service: sockets, a watchdog, and an output for the programs that the
+ * service starts. There are two of it, and configure takes one: service_systemd.c, and service_none.c
+ * (--without-systemd), where nothing is given. Messages to the manager: notify.h.
  */
 
 #include <stdbool.h>

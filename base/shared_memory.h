@@ -11,8 +11,8 @@
  * which is the caller's, or a negative errno. */
 int shared_memory_new(size_t size, uint8_t **memory);
 /* Whether the other process has sealed it against holes and other mappings that can be written to
- * (F_SEAL_FUTURE_WRITE), which it does when it has mapped it. Before that, a process that touches a page in
- * which a hole is being made waits. To set the seal waits, too, for as long as the other process likes: for a
+ * (F_SEAL_FUTURE_WRITE), which it does when it has mapped it. Before that, a process that touches a page
+ * where a hole is being made waits. To set the seal waits, too, for as long as the other process likes: for a
  * hole, or for a write(2) whose source isn't there. To look at it never does. */
 bool shared_memory_is_sealed(int fd);
 

@@ -72,7 +72,7 @@ static void tell_over(struct line *line)
 		over(line);
 }
 
-/* The same, unless it still rests or has a debt while others want their turns. */
+/* Does so, unless it still rests or has a debt while others want their turns. */
 static void turns_settle(struct line *line)
 {
 	struct turns *home = line->home;
@@ -119,8 +119,8 @@ void line_merge(struct line *from, struct line *to)
 	if (from == to)
 		return;
 	resting_in = from->resting_in;
-	/* What has waited goes on as if it had from the beginning: what the other line had isn't others' any
-	 * more. */
+	/* A line that has waited continues as if it had from the beginning: what the other line had isn't
+	 * others' any more. */
 	DL_FOREACH(to->due, task)
 		task->due_at -= from->spent - from->measured;
 	to->spent += from->spent;

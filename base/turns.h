@@ -7,7 +7,7 @@
  * programs.
  *
  * Work is counted in *units* of about 10 ns, by what it costs and not by how many bytes asked for it (cost.h,
- * and constants of the same kind beside the code that they measure). Whatever others can make the daemon do,
+ * and constants of the same kind beside the code that they measure). Work that others can make the daemon do,
  * and that can wait, is a *task*: the input of a program or of a peer, a query, a look-up. It waits in the
  * *line* of the account that causes it.
  *
@@ -17,21 +17,21 @@
  *
  * Lines take turns by deficit round robin: a line may work while it has credit; a line without goes to the
  * end and gets TURNS_QUANTUM more. A task does a bounded piece of its work, counts it by turns_spend(), and
- * calls task_due() again if there is more. What a piece cost beyond the credit is a debt: the line is passed
- * over until it is paid, as long as other lines want their turn. Within a line, tasks take turns as well. So
- * 60 programs of one user together have the time of one program of another.
+ * calls task_due() again if there is more. The cost of a piece beyond the credit is a debt: the line is
+ * passed over until it is paid, as long as other lines want their turn. Within a line, tasks take turns as
+ * well. So 60 programs of one user together have the time of one program of another.
  *
  * All of it happens in *passes*. One pass of the event loop handles all events, which only make tasks due,
- * and then calls `pass`, which runs tasks (turns_run()) up to TURNS_PASS units. What is left waits until the
- * loop has handled all events again.
+ * and then calls `pass`, which runs tasks (turns_run()) up to TURNS_PASS units. The rest waits until the loop
+ * has handled all events again.
  *
  * Hence with n lines that have something to do, a task that becomes due in an idle line runs after at most
  *
  *   n * (TURNS_QUANTUM + 2 * TURNS_PIECE) units of others: a task's, and what is written behind it (switch.c).
  *
- * Where the kernel works for a holder of an object, a piece may be as long as he likes (switch/call.h). It is
- * measured, and a line with a piece that is much too long rests, so that no more than a small part of all
- * time goes into these.
+ * Where the kernel works for a holder of an object, a piece may take as long as that holder likes
+ * (switch/call.h). It is measured, and a line with a piece that is much too long rests, so that no more than
+ * a small part of all time goes into these.
  *
  * One thing can't be done in such pieces: granting or mapping the pages of a vchan (COST_VCHAN), which a link
  * that is used needs every other second at most (link/elastic.h). The frame that asks for it may be the last
@@ -168,7 +168,7 @@ struct image;
 /* What all lines have spent so far, in the image that the next daemon gets (base/image.h). */
 void turns_image(struct image *image, struct turns *turns);
 
-/* Ends the turn of a line whose task did what others pay for: it would go on for as long as they do. */
+/* Ends the turn of a line whose task did what others pay for: it would last for as long as they do. */
 void turns_yield(struct turns *turns, struct line *line);
 /* Lets a line get no turns for a while, however little others have to do: what it does at once is so long
  * that it mustn't be in each gap between others' turns. */
@@ -184,7 +184,7 @@ void task_due(struct task *task);
 /* Makes the task not due any more; must be called before it goes. */
 void task_cancel(struct task *task);
 /* Lets `to` have the tasks that `from` has, and will have, its debt, and what is spent for them. `to` must
- * outlive `from`. A rest goes on. */
+ * outlive `from`. A rest continues. */
 void line_merge(struct line *from, struct line *to);
 /* Calls `over` when the line's rest is over and its debt paid, or forgotten, perhaps at once, unless it is
  * taken back before. None of its tasks may be due. A debt is paid in the turns that it would have had. */

@@ -118,7 +118,7 @@ XENMSG_API void xenmsg_stream_set_callbacks(struct xenmsg_stream *stream,
 					    const struct xenmsg_stream_callbacks *callbacks,
 					    void *userdata);
 /*
- * Sends these bytes, as far as there is room for them now.
+ * Sends as many of these bytes as there is room for now.
  * Returns how many; if that isn't all, `room` tells when to try again: before `opened` that is none, and
  * `opened` tells. Or returns -EPIPE: nothing can be sent any more, since this direction was ended, the other
  * side wants no more, or the stream is broken, which `broken` may still tell, behind what came; or -ECHILD.

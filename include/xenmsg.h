@@ -8,9 +8,10 @@
  * A program opens a connection to the xenmsgd of its own domain, binds endpoints to receive on them, and
  * sends to addresses: DOMAIN:ENDPOINT, as "5:inbox", "work:print", "self:log". Functions return 0 or a count,
  * or a negative errno. They copy texts and data. A time-out is in milliseconds: 0 tries, a negative one waits
- * for ever. What takes time has two forms: xenmsg_begin_send() and its like begin it, and `done` is called
- * with the outcome, exactly once; xenmsg_send() and its like begin it and wait, and a signal ends that with
- * -EINTR. A connection belongs to one thread at a time, and to the process that opened it (-ECHILD).
+ * without a limit. Each operation that takes time has two forms: xenmsg_begin_send() and its like begin it,
+ * and `done` is called with the outcome, exactly once; xenmsg_send() and its like begin it and wait, and a
+ * signal ends that with -EINTR. A connection belongs to one thread at a time, and to the process that opened
+ * it (-ECHILD).
  *
  * Every message ends in exactly one outcome. All errors but -ECONNRESET are definite: it was not delivered
  * and never will be. Of a call, struct xenmsg_result says what is known. Later versions may have more errors.
@@ -122,7 +123,7 @@ enum xenmsg_flags {
 	 * what is known of them, as always. Then the connection looks for the next daemon by itself, binds
 	 * the program's endpoints there, sets its watches again, and sends what was begun meanwhile, which
 	 * waits for that within its time-out; xenmsg_on_change() tells. xenmsg_process(), xenmsg_wait() and
-	 * xenmsg_recv() return no -ENOTCONN or -EPROTO then: they go on, and wait for it. xenmsg_fd() stays
+	 * xenmsg_recv() return no -ENOTCONN or -EPROTO then: they keep waiting for it. xenmsg_fd() stays
 	 * the same. Streams that are sockets end with their daemon, and -ENOTCONN of later functions means no
 	 * more than that the one thing isn't done.
 	 */
@@ -144,7 +145,7 @@ enum xenmsg_flags {
 	 * long as the endpoint is listed all the same, it is tried after pauses, of a second in the end.
 	 * Until then it costs nobody but this program, which keeps a copy of the message, and one of the 64
 	 * watches of its connection for each address (-ENOBUFS: there are no more). Messages for one address
-	 * are sent in the order in which they were begun. For a host that isn't known this flag changes
+	 * are sent in the order that they were begun. For a host that isn't known this flag changes
 	 * nothing.
 	 */
 	XENMSG_WAIT = 32768,
@@ -177,7 +178,7 @@ enum xenmsg_flags {
 /* The time-out that a function has if no options are given. */
 #define XENMSG_USUAL_MS (-2147483647 - 1)
 
-/* How something is to be done. All functions that take it take NULL, too: the usual. */
+/* How to do something. All functions that take it take NULL, too: the usual. */
 struct xenmsg_options {
 	size_t size;	/* sizeof(struct xenmsg_options): later versions have more members */
 	int timeout_ms; /* XENMSG_USUAL_MS, 0: tries, negative: for ever */
@@ -345,14 +346,14 @@ XENMSG_API int xenmsg_fd(struct xenmsg *conn);
  * xenmsg_recv(); or -ENOTCONN (the daemon is gone) or -EPROTO (it violates the protocol): then every
  * send has had its outcome, and only xenmsg_close() is left to call; or -EBUSY within a callback; or
  * -ECANCELED: a callback has called xenmsg_close(), and the connection is gone; or -ENOMEM: there is
- * no memory for the message that has come next. It stays where it is, and is tried again, at the
- * latest after 100 ms, of which the descriptor tells: the program goes on as ever.
+ * no memory for the message that has come next. It stays where it is, and is tried again, at the latest after
+ * 100 ms, and the descriptor becomes readable then: the program carries on as before.
  */
 XENMSG_API int xenmsg_process(struct xenmsg *conn);
 /*
  * Does the same, but sleeps up to timeout_ms until there is something to do.
  * Returns 0 if the time is up or xenmsg_wake() was called, -EINTR if a handler of the program's ran, and
- * not where it was stopped and continued. After -EINTR and -ENOMEM a program goes on as ever.
+ * not where it was stopped and continued. After -EINTR and -ENOMEM a program carries on as before.
  */
 XENMSG_API int xenmsg_wait(struct xenmsg *conn, int timeout_ms);
 /*
@@ -370,7 +371,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_flush(struct xenmsg *conn, int timeout_ms);
  */
 XENMSG_API int xenmsg_wake(struct xenmsg *conn);
 
-/* What happens to a connection: but for the last three to one that outlives its daemon (XENMSG_RECONNECT). */
+/* Changes of a connection: but for the last three to one that outlives its daemon (XENMSG_RECONNECT). */
 enum xenmsg_change_kind {
 	/* the daemon is lost. Watches begin anew */
 	XENMSG_DAEMON_LOST = 1,
@@ -407,7 +408,7 @@ struct xenmsg_change {
 	/* of XENMSG_DAEMON_REFUSED and XENMSG_LISTENERS: the endpoint; of XENMSG_NOT_SUBSCRIBED: the address;
 	 * else "". Valid during the callback */
 	const char *endpoint;
-	const char *reason; /* why, in words for people; "" if nothing more is known. Likewise */
+	const char *reason; /* why, in words for people; "" if nothing more is known. Valid during the callback */
 	uint64_t listeners; /* of XENMSG_LISTENERS */
 };
 
@@ -487,7 +488,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_bind(struct xenmsg *conn, const char *e
 /*
  * Removes an endpoint, without waiting.
  * Messages that were not taken are not delivered, and their senders are told; calls in service end
- * (xenmsg_drain() lets them go on). Returns 0, -ENOENT if it isn't bound here, -ENOTCONN, -ENOMEM.
+ * (xenmsg_drain() lets them finish). Returns 0, -ENOENT if it isn't bound here, -ENOTCONN, -ENOMEM.
  */
 XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
 
@@ -499,9 +500,9 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
  * place, that tell what is missing: nothing is lost without one, and nothing that is published comes
  * twice or in another order. Only what the topic has kept (XENMSG_KEPT) comes at each
  * XENMSG_SUBSCRIBED, also if it had come before: after each daemon, way or topic that was lost. A
- * subscription waits for its topic: that may come, go and come again. It goes on over a restore of the
- * topic's domain, which changes the domid of its messages. Where a name or a number comes to mean another
- * domain, XENMSG_WAITING says so, and what comes behind is of that one.
+ * subscription waits for its topic: that may come, go and come again. It survives a restore of the topic's
+ * domain, which changes the domid of its messages. Where a name or a number comes to mean another domain,
+ * XENMSG_WAITING says so, and what comes behind is of that one.
  *
  * A NOTICE IS A MESSAGE WITHOUT PAYLOAD. A program that doesn't ask xenmsg_message_notice() of each takes
  * the first thing that comes for an empty message, and doesn't learn what it has missed, nor that the
@@ -584,7 +585,7 @@ XENMSG_API const struct xenmsg_notice *xenmsg_message_notice(const struct xenmsg
 XENMSG_API const char *xenmsg_message_key(const struct xenmsg_message *message);
 
 /*
- * Removes an endpoint, but lets go on what is in service.
+ * Removes an endpoint, but finishes what is in service.
  * In service are the calls that the program has taken and not answered, which it answers as always.
  * Of xenmsg_stream_listen() it is the streams that came, which aren't waited for.
  * Nothing new comes: a sender gets -ENOENT, also for what wasn't taken yet, or finds the
@@ -627,7 +628,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_recv(struct xenmsg *conn, struct xenmsg_messa
  */
 XENMSG_API XENMSG_CHECK int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message);
 /*
- * Takes the message of which this is a copy, which makes it delivered.
+ * Takes the message that this is a copy of: it counts as delivered.
  * The copy stays to be freed.
  * Returns 0, or -ECANCELED (it isn't there any more: its sender has withdrawn it or gone),
  * -ENOTCONN, -EPROTO, -ENOMEM.
@@ -649,12 +650,12 @@ XENMSG_API XENMSG_CHECK int xenmsg_refuse(struct xenmsg *conn, const struct xenm
  * They wait where they are, and their senders for them, each as long as it wants to. Outcomes, events,
  * and calls that are withdrawn (xenmsg_message_on_withdrawn()) are reported as always. So a server takes
  * no more than it can do at once. This holds for the whole connection, whose endpoints' messages come in
- * one order: bind an endpoint that is to be paused apart by a connection of its own. Both may be called
+ * one order: bind an endpoint that must be paused alone by a connection of its own. Both may be called
  * in a handler: the next message isn't handled. Both return 0.
  */
 XENMSG_API int xenmsg_pause(struct xenmsg *conn);
 /*
- * Goes on taking messages: xenmsg_fd() is readable.
+ * Takes messages again: xenmsg_fd() is readable.
  * Returns 0.
  */
 XENMSG_API int xenmsg_resume(struct xenmsg *conn);
@@ -741,7 +742,7 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 /* Returns the size of the largest message that can be sent with XENMSG_AT_ONCE, in bytes. */
 XENMSG_API size_t xenmsg_max_at_once(struct xenmsg *conn);
 
-#define XENMSG_NAME_SIZE 128 /* bytes in which the name of a message has room */
+#define XENMSG_NAME_SIZE 128 /* bytes that the name of a message has room in */
 
 /*
  * Writes what the last message to this address is called in traces (xenmsg trace).
@@ -993,9 +994,10 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_listen(struct xenmsg *conn, const char 
  * peer     [out] the program that opened it, valid until the next xenmsg_accept() or xenmsg_close(); NULL:
  *          that isn't wanted
  * Returns a descriptor as xenmsg_connect(), or -EAGAIN (none there, and the time-out is 0), -ETIMEDOUT,
- * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After these three, and where the daemon
- * hasn't answered (-ECONNREFUSED), the stream waits on, and is tried again after a moment. Until then this
- * function behaves as if there were none, and then xenmsg_fd() is readable. So a program that goes on after
+ * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After -EMFILE,
+ * -ENFILE, -ENOBUFS, and where the daemon hasn't answered (-ECONNREFUSED), the stream still waits, and is
+ * tried again after a moment. Until then this
+ * function behaves as if there were none, and then xenmsg_fd() is readable. So a program that continues after
  * them, as it should, doesn't spin.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options,
@@ -1032,8 +1034,8 @@ struct xenmsg_event {
 	uint32_t domid;
 	/* the endpoint; for domains the domain's name, "" if unknown. Valid during the callback */
 	const char *name;
-	const char *domain_name; /* of either the domain's name, "" if unknown. Likewise */
-	const char *host;	 /* that the domain is on, "" for this one. Likewise */
+	const char *domain_name; /* of either the domain's name, "" if unknown. Valid during the callback */
+	const char *host;	 /* that the domain is on, "" for this one. Valid during the callback */
 };
 
 typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *event);
