@@ -408,7 +408,8 @@ struct xenmsg_change {
 	/* of XENMSG_DAEMON_REFUSED and XENMSG_LISTENERS: the endpoint; of XENMSG_NOT_SUBSCRIBED: the address;
 	 * else "". Valid during the callback */
 	const char *endpoint;
-	const char *reason; /* why, in words for people; "" if nothing more is known. Valid during the callback */
+	const char *
+		reason; /* why, in words for people; "" if nothing more is known. Valid during the callback */
 	uint64_t listeners; /* of XENMSG_LISTENERS */
 };
 
@@ -1034,8 +1035,9 @@ struct xenmsg_event {
 	uint32_t domid;
 	/* the endpoint; for domains the domain's name, "" if unknown. Valid during the callback */
 	const char *name;
-	const char *domain_name; /* of either the domain's name, "" if unknown. Valid during the callback */
-	const char *host;	 /* that the domain is on, "" for this one. Valid during the callback */
+	const char *
+		domain_name; /* of either the domain's name, "" if unknown. Valid during the callback */
+	const char *host; /* that the domain is on, "" for this one. Valid during the callback */
 };
 
 typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *event);
