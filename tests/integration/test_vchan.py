@@ -7,14 +7,15 @@ import glob
 import os
 import socket
 import subprocess
+import sys
 import threading
 
 import pytest
 
-from conftest import Conversation, row
+from conftest import Conversation
 from frames import receive_exactly
-from installed import is_sanitized, program
-from messaging import PATIENCE, EXIT_DENIED, eventually, tool
+from installed import BINDIR, is_sanitized, program
+from messaging import PATIENCE, SOURCES, eventually, tool
 
 PATH = "data/vchan/2/7"
 FAR = f"/local/domain/1/{PATH}"
@@ -159,3 +160,87 @@ def test_an_end_is_seen_at_once_and_what_came_before_is_read(ends):
     awaits(far, "open", wanted=OPEN)
     assert near.ok("text", "again") == 5
     assert far.ok("gettext", 9) == "again"
+
+
+class Qubes:
+    """A program for Qubes' libvchan in a domain."""
+
+    def __init__(self, node):
+        library = os.path.join(os.path.dirname(BINDIR), "lib", "libvchan-xenmsg.so.1")
+        self.process = node.popen_command(sys.executable, os.path.join(SOURCES, "tests/integration/vchan_program.py"), library,
+                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.talk = Conversation(self.process)
+
+    def __call__(self, line):
+        return self.talk.ask(line)
+
+    def server(self, port=7, peer=2, size=4096):
+        return self(f"s = server_init({peer}, {port}, ctypes.c_size_t({size}), ctypes.c_size_t({size})) or failed()")
+
+    def client(self, port=7, peer=1):
+        return self(f"c = client_init({peer}, {port}) or failed()")
+
+
+MADE = "None"
+
+
+def test_a_server_of_qubes_has_one_client_and_frees_its_name(one, two):
+    far, near = Qubes(one), Qubes(two)
+    assert far.server() == MADE and Qubes(one).server() == f"error {errno.EEXIST}"
+    assert near.client() == MADE
+    far("wait(s)")
+    assert far("is_open(s)") == near("is_open(c)") == "1"
+    eventually(lambda: Qubes(one).server() == MADE, "the name is free")
+    assert near("send(c, b'more', 4)") == "4" and far("got(s, 4, 'recv')") == "b'more'"
+    near("close(c)")
+    far("wait(s)")
+    assert far("is_open(s)") == "0" and far("got(s, 1)") == f"error {errno.EPIPE}"
+
+
+def test_a_client_waits_for_its_server_by_a_descriptor(one, two):
+    near, far = Qubes(two), Qubes(one)
+    near("fd = ctypes.c_int(); c = client_init_async(1, 8, ctypes.byref(fd)); fd = fd.value")
+    assert near("FINISH(c, True)") == "1" and near("is_open(c)") == "2" and near("write(c, b'x', 1)") == "-1"
+    assert far.server(8) == MADE
+    assert near("ready(fd, 60000)") == "True" and near("FINISH(c, True)") == "0"
+    assert far("write(s, b'hello', 5)") == "5" and near("got(c, 5, 'recv')") == "b'hello'"
+
+
+def test_a_child_serves_when_its_parent_has_ended(one, two):
+    far, near = Qubes(one), Qubes(two)
+    assert far.server() == MADE and far("write(s, b'early', 5)") == "5"
+    assert far("child('', leaves=True)") == "None"
+    assert far("is_open(s)") == "2"
+    assert near.client() == MADE and near("got(c, 5, 'recv')") == "b'early'"
+    assert near("send(c, b'to it', 5)") == "5" and far("got(s, 5, 'recv')") == "b'to it'"
+
+
+def test_a_child_that_does_not_use_a_vchan_does_not_hold_it(one, two):
+    far, near = Qubes(one), Qubes(two)
+    assert far.server() == MADE and near.client() == MADE
+    assert far.server(9) == MADE
+    assert int(far("child('time.sleep(100)')"))
+    far.process.kill()
+    near("wait(c)")
+    assert near("is_open(c)") == "0"
+    assert Qubes(one).server(9) == MADE
+
+
+def test_a_stranger_is_not_connected_and_a_denied_one_fails(one, two, three):
+    far = Qubes(one)
+    assert far.server() == MADE
+    assert three.xenmsg("connect", "1:" + NAME, data=b"x").returncode != 0 and far("is_open(s)") == "2"
+    one.set_policy("[rule]\nfrom = 3\nto = *\naction = allow\n")
+    assert Qubes(two).client() == f"error {errno.EACCES}"
+    assert NAME.encode() in one.xenmsg("policy", "denied").stdout
+    assert far("is_open(s)") == "2"
+
+
+def test_a_process_has_one_connection_for_hundreds_of_vchans(one, two):
+    far, near = Qubes(one), Qubes(two)
+    far("ss = [server_init(2, 1000 + i, ctypes.c_size_t(0), ctypes.c_size_t(0)) for i in range(333)]")
+    assert far("all(ss)") == "True"
+    near("cs = [client_init(1, 1000 + i) for i in range(333)]")
+    assert near("[send(c, b'%03d' % i, 3) for i, c in enumerate(cs)] == [3] * 333") == "True"
+    assert far("[got(s, 3, 'recv') for s in ss] == [b'%03d' % i for i in range(333)]") == "True"
+    assert len(one.status()["clients"]) <= 3
