@@ -11,6 +11,10 @@
  *   cc busy.c $(pkg-config --cflags --libs xenmsg) -o busy
  */
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* for -std=c11 */
+#endif
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

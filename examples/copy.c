@@ -13,6 +13,10 @@
  *   cc copy.c $(pkg-config --cflags --libs xenmsg) -o copy
  */
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* for -std=c11 */
+#endif
+
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -18,6 +18,10 @@
  *   cc kv.c $(pkg-config --cflags --libs xenmsg) -o kv
  */
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* for -std=c11 */
+#endif
+
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>

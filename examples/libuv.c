@@ -11,6 +11,10 @@
  *   cc libuv.c $(pkg-config --cflags --libs xenmsg libuv) -o libuv
  */
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* for -std=c11 */
+#endif
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -16,6 +16,10 @@
  *   cc ping.c $(pkg-config --cflags --libs xenmsg) -o ping
  */
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* for -std=c11 */
+#endif
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -14,6 +14,10 @@
  *   cc prepare-save.c $(pkg-config --cflags --libs xenmsg) -o prepare-save
  */
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* for -std=c11 */
+#endif
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

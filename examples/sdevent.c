@@ -12,6 +12,10 @@
  *   cc sdevent.c $(pkg-config --cflags --libs xenmsg libsystemd) -o sdevent
  */
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* for -std=c11 */
+#endif
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

@@ -5,6 +5,10 @@
  *
  *	cc -o xensim-test xensim-test.c $(pkg-config --cflags --libs xenvchan) && ./xensim-test
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* for -std=c11 */
+#endif
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

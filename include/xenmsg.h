@@ -204,25 +204,36 @@ struct xenmsg_options {
 #define XENMSG_KEYS_MAX	 4095
 #define XENMSG_QUEUE_MAX 65535
 
-/* Options for one function call: with all of this; with time-out and flags; with one of the two. */
+/* Options for one function call: with all of this; with time-out and flags; with one of the two. Of topics: a
+ * message of this key; an endpoint that keeps the last message of each of so many keys; a subscription of
+ * which so many messages may wait. */
 #ifdef __cplusplus
 static inline const struct xenmsg_options *
 xenmsg_options_given(const struct xenmsg_options &options)
 {
 	return &options;
 }
-#define XENMSG_TRACED(timeout_ms, flags, trace)                                                    \
+#define XENMSG_OF_ALL(timeout_ms, flags, trace, key, keys, queue)                                  \
 	xenmsg_options_given(xenmsg_options{sizeof(struct xenmsg_options), (timeout_ms), (flags),  \
-					    (trace), nullptr, 0, 0})
-#define XENMSG_WITH(timeout_ms, flags) XENMSG_TRACED(timeout_ms, flags, nullptr)
+					    (trace), (key), (keys), (queue)})
+#define XENMSG_NOT_GIVEN nullptr
 #else
-#define XENMSG_TRACED(timeout_ms, flags, trace)                                                    \
+#define XENMSG_OF_ALL(timeout_ms, flags, trace, key, keys, queue)                                  \
 	(&(const struct xenmsg_options){sizeof(struct xenmsg_options), (timeout_ms), (flags),      \
-					(trace), NULL, 0, 0})
-#define XENMSG_WITH(timeout_ms, flags) XENMSG_TRACED(timeout_ms, flags, NULL)
+					(trace), (key), (keys), (queue)})
+#define XENMSG_NOT_GIVEN NULL
 #endif
-#define XENMSG_WITHIN(timeout_ms) XENMSG_WITH(timeout_ms, 0)
-#define XENMSG_FLAGS(flags)	  XENMSG_WITH(XENMSG_USUAL_MS, flags)
+#define XENMSG_TRACED(timeout_ms, flags, trace)                                                    \
+	XENMSG_OF_ALL(timeout_ms, flags, trace, XENMSG_NOT_GIVEN, 0, 0)
+#define XENMSG_WITH(timeout_ms, flags) XENMSG_TRACED(timeout_ms, flags, XENMSG_NOT_GIVEN)
+#define XENMSG_WITHIN(timeout_ms)      XENMSG_WITH(timeout_ms, 0)
+#define XENMSG_FLAGS(flags)	       XENMSG_WITH(XENMSG_USUAL_MS, flags)
+#define XENMSG_KEY(key)		       XENMSG_OF_ALL(XENMSG_USUAL_MS, 0, XENMSG_NOT_GIVEN, key, 0, 0)
+#define XENMSG_KEYS(keys)                                                                          \
+	XENMSG_OF_ALL(XENMSG_USUAL_MS, XENMSG_TOPIC | XENMSG_RETAIN, XENMSG_NOT_GIVEN,             \
+		      XENMSG_NOT_GIVEN, keys, 0)
+#define XENMSG_QUEUE(queue)                                                                        \
+	XENMSG_OF_ALL(XENMSG_USUAL_MS, 0, XENMSG_NOT_GIVEN, XENMSG_NOT_GIVEN, 0, queue)
 
 /* An operation that was begun. Valid until its `done` is called. */
 struct xenmsg_op;

@@ -14,7 +14,7 @@
  *
  * The host ends with the test, however that ends, and with it all that runs in its domains. A program that
  * runs itself, "/proc/self/exe", is a test in one file. Functions return 0 or a negative errno unless they
- * say otherwise; they are not for threads that share a host.
+ * say otherwise; they are not for threads that share a host. With -std=c11 it needs _GNU_SOURCE.
  */
 #ifndef XENSIM_H
 #define XENSIM_H

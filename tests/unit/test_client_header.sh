@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The public headers compile by themselves, as C11 and as C++ from 2011 on, and their macros are used, without a warning. Each
+# The public headers compile by themselves, as C11 and as C++ from 2011 on, and their macros are used, without a warning; the
+# examples do as C11, too, those of which the headers are there. Each
 # function has a comment, which says what it returns.
 set -eu
 top=${srcdir:-.}
@@ -15,6 +16,9 @@ static int use(struct xenmsg *conn)
 	r |= xenmsg_bind(conn, "inbox", XENMSG_FLAGS(XENMSG_ONLY_CALLS | XENMSG_LEND), NOTHING, NOTHING);
 	r |= xenmsg_call(conn, "5:inbox", "x", 1, XENMSG_WITH(-1, 0), NOTHING);
 	r |= xenmsg_call(conn, "5:inbox", "x", 1, XENMSG_TRACED(-1, 0, "00-ab"), NOTHING);
+	r |= xenmsg_send(conn, "self:news", "x", 1, XENMSG_KEY("a key"), NOTHING);
+	r |= xenmsg_bind(conn, "news", XENMSG_KEYS(16), NOTHING, NOTHING);
+	r |= xenmsg_subscribe(conn, "5:news", XENMSG_QUEUE(1), NOTHING, NOTHING);
 	r |= xenmsg_stream_listen(conn, "streams", XENMSG_FLAGS(XENMSG_FROM_HOSTS), NOTHING, NOTHING);
 	r |= xenmsg_recv(conn, &message, 0);
 	return r | (xenmsg_version() == XENMSG_VERSION);
@@ -36,6 +40,14 @@ cat "$work/use" >>"$work/c.c"
 strict="-pedantic-errors -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Werror"
 for standard in c11 c17 gnu2x; do
 	${CC:-cc} -std=$standard $strict -Wstrict-prototypes -Wmissing-field-initializers -I"$top/include" -c "$work/c.c" -o "$work/c.o"
+done
+for example in "$top"/examples/*.c; do
+	more=$(pkg-config --cflags glib-2.0 2>/dev/null) || more=
+	# shellcheck disable=SC2086  # several words
+	more="$more -I$top/sim/commands"
+	if ${CC:-cc} $more -I"$top/include" -E "$example" -o "$work/example" 2>/dev/null; then
+		${CC:-cc} $more -std=c11 -Wall -Werror -I"$top/include" -fsyntax-only "$example"
+	fi
 done
 sed 's/NOTHING/nullptr/g' "$work/use.h" >"$work/use"
 printf '#include <xenmsg-stream.h>\n' >"$work/cc.cc"
