@@ -12,14 +12,17 @@
  *   busy ──little in each of ELASTIC_QUIET_LOOKS looks──▶ quiet
  *
  * What lies between much and little changes nothing, and it takes longer to become quiet than busy, so that
- * links don't go back and forth. This is pure arithmetic: the caller looks, and moves the link
+ * links don't go back and forth. While one look more would make a link busy, there are looks between two:
+ * what is much already will not be less then, so a link needn't wait for it with its small rings, and no
+ * burst moves a link that otherwise wouldn't. This is pure arithmetic: the caller looks, and moves the link
  * (link_move.c).
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ELASTIC_LOOK_MS 100
+#define ELASTIC_LOOK_MS	 100
+#define ELASTIC_EARLY_MS 20 /* from one look to the next between two */
 #define ELASTIC_MUCH                                                                                         \
 	16u /* rings of the first size, in one direction, from one look to the next: 10 MB/s of 64 KiB */
 #define ELASTIC_LITTLE	    4u
@@ -51,15 +54,29 @@ static inline void elastic_offered(struct elastic *elastic, uint64_t now)
 	elastic->last_ms = now;
 }
 
+/* Looks `elapsed_ms` after the last look of ELASTIC_LOOK_MS, which this one is only if as much has passed, or
+ * nearly: a timer may be a little early. */
+static inline bool elastic_is_whole(uint64_t elapsed_ms)
+{
+	return elapsed_ms >= ELASTIC_LOOK_MS - ELASTIC_EARLY_MS / 2;
+}
+
 static inline void elastic_look(struct elastic *elastic, uint64_t sent, uint64_t received,
-				uint32_t first_size)
+				uint32_t first_size, uint64_t elapsed_ms)
 {
 	uint64_t out = sent - elastic->sent, in = received - elastic->received, most = out > in ? out : in;
+	uint64_t unit = first_size;
 
+	if (!elastic_is_whole(elapsed_ms)) {
+		elastic->is_busy |= elastic->much + 1 >= ELASTIC_BUSY_LOOKS && most >= ELASTIC_MUCH * unit;
+		return;
+	}
+	if (elapsed_ms > ELASTIC_LOOK_MS) /* it is late, which makes it no more */
+		unit = unit * elapsed_ms / ELASTIC_LOOK_MS;
 	elastic->sent = sent;
 	elastic->received = received;
-	elastic->much = most >= (uint64_t)ELASTIC_MUCH * first_size ? elastic->much + 1 : 0;
-	elastic->little = most < (uint64_t)ELASTIC_LITTLE * first_size ? elastic->little + 1 : 0;
+	elastic->much = most >= ELASTIC_MUCH * unit ? elastic->much + 1 : 0;
+	elastic->little = most < ELASTIC_LITTLE * unit ? elastic->little + 1 : 0;
 	if (elastic->much >= ELASTIC_BUSY_LOOKS)
 		elastic->is_busy = true;
 	if (elastic->little >= ELASTIC_QUIET_LOOKS)

@@ -180,7 +180,8 @@ struct links {
 	struct event *heartbeat;
 	struct event *elastic; /* while a link may have to grow or shrink */
 	bool elastic_runs;
-	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
+	uint64_t elastic_since_ms; /* the last look, or when it began to run */
+	struct link *polled;	   /* the one that we poll instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
 	bool is_alone; /* nobody else wanted the CPU when we yielded last */
 	uint32_t last_unattributed;

@@ -252,6 +252,7 @@ struct supply {
 	uint32_t busy;	  /* how many they are */
 	uint32_t waiting; /* for pages to begin with: links, */
 	uint32_t lacking; /* and those that found too few to grow */
+	bool has_hurry;	  /* one look more may make a link busy */
 };
 
 /* Whether its pages are ours. */
@@ -260,7 +261,7 @@ static bool is_elastic(const struct link *link)
 	return carrier_is_granter(&link->carrier) && !link_is_remote(link);
 }
 
-static struct supply link_move_look_at_all(struct links *links)
+static struct supply link_move_look_at_all(struct links *links, uint64_t elapsed_ms)
 {
 	const struct links_options *options = &links->options;
 	uint32_t limit = options->maker->pages_limit(options->maker->userdata), others = 0;
@@ -270,7 +271,8 @@ static struct supply link_move_look_at_all(struct links *links)
 
 	HASH_ITER(hh, links->links, link, next) {
 		elastic_look(&link->elastic, hop_tx(link->hop)->bytes, hop_rx(link->hop)->bytes,
-			     options->ring_size);
+			     options->ring_size, elapsed_ms);
+		supply.has_hurry |= is_elastic(link) && link->elastic.much && !link->elastic.is_busy;
 		supply.lacking += is_elastic(link) && link->elastic.is_short;
 		if (is_elastic(link) && link->elastic.is_busy)
 			supply.busy++;
@@ -347,9 +349,15 @@ static uint32_t link_move_settle(struct link *link, const struct supply *supply)
 static void link_move_on_look(int fd, short what, void *userdata)
 {
 	struct links *links = userdata;
-	struct supply supply = link_move_look_at_all(links);
+	uint64_t now = clock_ms(), elapsed = now - links->elastic_since_ms;
+	struct supply supply = link_move_look_at_all(links, elapsed);
 	struct link *link, *next;
 	uint32_t soonest = 0;
+
+	if (elastic_is_whole(elapsed)) {
+		links->elastic_since_ms = now;
+		elapsed = 0;
+	}
 
 	HASH_ITER(hh, links->links, link, next) {
 		uint32_t ms = is_elastic(link) ? link_move_settle(link, &supply) : 0;
@@ -357,9 +365,11 @@ static void link_move_on_look(int fd, short what, void *userdata)
 		if (ms && (!soonest || ms < soonest))
 			soonest = ms;
 	}
-	if (soonest && timer_set(links->elastic, soonest) < 0)
-		soonest = 0;
 	links->elastic_runs = soonest == ELASTIC_LOOK_MS; /* else the first one that is used has it run */
+	if (links->elastic_runs)
+		soonest = supply.has_hurry ? ELASTIC_EARLY_MS : ELASTIC_LOOK_MS - (uint32_t)elapsed;
+	if (soonest && timer_set(links->elastic, soonest) < 0)
+		links->elastic_runs = false;
 }
 
 void link_elastic_used(struct link *link)
@@ -375,8 +385,10 @@ void link_elastic_used(struct link *link)
 	if (hop_tx(link->hop)->bytes - link->elastic.sent < options->ring_size &&
 	    hop_rx(link->hop)->bytes - link->elastic.received < options->ring_size)
 		return;
-	if (is_elastic(link))
-		links->elastic_runs = timer_set(links->elastic, ELASTIC_LOOK_MS) == 0;
+	if (!is_elastic(link))
+		return;
+	links->elastic_since_ms = clock_ms();
+	links->elastic_runs = timer_set(links->elastic, ELASTIC_LOOK_MS) == 0;
 }
 
 int links_elastic_start(struct links *links)

@@ -76,6 +76,51 @@ SCENE_TEST(burst_and_little_traffic_move_nothing, start_small)
 	assert_false(scene->links->elastic_runs);
 }
 
+SCENE_TEST(a_link_grows_as_soon_as_the_second_look_must_find_much, start_small)
+{
+	unsigned late = 0;
+
+	carry(scene, 1u << 20);
+	link_of(scene)->hop->rx.bytes += (1u << 20) - 1;
+	for (; late < LOOK_MS / 2; late += ELASTIC_EARLY_MS)
+		pass(scene, ELASTIC_EARLY_MS);
+	assert_int_equal(other.grants, 0);
+	link_of(scene)->hop->rx.bytes += 1;
+	pass(scene, ELASTIC_EARLY_MS);
+	let_it_move(scene, 1u << 20);
+}
+
+TEST(looks_between_make_nobody_busy_whom_whole_ones_do_not)
+{
+	for (uint64_t seed = 1; seed < 4000; seed++) {
+		struct elastic early = {0}, whole = {0};
+		uint64_t bytes = 0, random = seed * 0x9e3779b97f4a7c15u;
+
+		for (unsigned ms = ELASTIC_EARLY_MS; ms <= 8 * ELASTIC_LOOK_MS; ms += ELASTIC_EARLY_MS) {
+			bool is_whole = ms % ELASTIC_LOOK_MS == 0;
+
+			random = random * 6364136223846793005u + 1442695040888963407u;
+			bytes += random >> 62 ? 0 : random % (40u << 16);
+			elastic_look(&early, bytes, 0, 65536, is_whole ? 100 : ms % ELASTIC_LOOK_MS);
+			if (is_whole) {
+				elastic_look(&whole, bytes, 0, 65536, ELASTIC_LOOK_MS);
+				assert_int_equal(early.is_busy, whole.is_busy);
+				assert_int_equal(early.much, whole.much);
+			}
+		}
+	}
+}
+
+TEST(a_look_that_is_late_counts_what_came_over_its_time)
+{
+	struct elastic elastic = {0};
+
+	elastic_look(&elastic, 3u << 20, 0, 65536, 4 * ELASTIC_LOOK_MS);
+	assert_int_equal(elastic.much, 0);
+	elastic_look(&elastic, 7u << 20, 0, 65536, 4 * ELASTIC_LOOK_MS);
+	assert_int_equal(elastic.much, 1);
+}
+
 SCENE_TEST(link_grows_as_far_as_there_are_pages, start_small)
 {
 	other.free_size = 262144;
