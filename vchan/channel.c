@@ -47,7 +47,7 @@ struct vchan_end {
 	bool is_ended;	 /* our direction is */
 	bool end_seen;	 /* the program knows that its client has gone */
 	bool is_kept;	 /* by vchan_close(), which waits for it */
-	/* of a server: the daemon is asked for the endpoint; it is there */
+	/* the daemon is asked for a server's endpoint, or about a client's domain; the endpoint is there */
 	bool asks, listens;
 	bool waits;	 /* of a client: for its server */
 	int error;	 /* why it is OVER, an errno; of a server why it has no endpoint, or 0 */
@@ -204,16 +204,36 @@ static void try_again(struct vchan_end *vchan)
 	vchan->pause = vchan->pause * 3 / 2 < RETRY_MAX_MS ? vchan->pause * 3 / 2 : RETRY_MAX_MS;
 }
 
+/* The daemon says whether there is such a domain: where nobody knows, it may be. */
+static void on_looked(void *userdata, const struct xenmsg_result *result)
+{
+	struct vchan_end *vchan = userdata;
+	bool is_gone = result->json && strstr(result->json, "\"is_there\":false");
+
+	free(result->json);
+	vchan->asks = false;
+	if (is_gone)
+		gone_domid = vchan->domid;
+	if (vchan->phase == CONNECTING && vchan->waits && !is_gone)
+		try_again(vchan);
+	else
+		be_over(vchan, is_gone ? ESRCH : EHOSTDOWN);
+}
+
 static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	struct vchan_end *vchan = userdata;
-	bool is_gone = false;
+	struct xenmsg *conn = engine_connection();
+	char question[32];
 
 	drop_stream(vchan);
-	if (vchan->phase == CONNECTING && error == -EHOSTDOWN)
-		gone_domid = is_gone ? vchan->domid : -1;
-	if (vchan->phase == CONNECTING && vchan->waits && !is_gone &&
-	    (error == -ENOENT || error == -EHOSTDOWN))
+	snprintf(question, sizeof(question), "domain %d", vchan->domid);
+	if (gone_domid == vchan->domid)
+		gone_domid = -1;
+	if (vchan->phase == CONNECTING && error == -EHOSTDOWN && conn &&
+	    xenmsg_begin_query(conn, question, NULL, on_looked, vchan, NULL) == 0)
+		vchan->asks = true;
+	else if (vchan->phase == CONNECTING && vchan->waits && (error == -ENOENT || error == -EHOSTDOWN))
 		try_again(vchan);
 	else
 		be_over(vchan, -error);

@@ -521,6 +521,11 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	return peer && peer->up;
 }
 
+bool peers_lack(struct peers *peers, uint32_t domid)
+{
+	return vchan_host_lacks(peers->host, domid);
+}
+
 bool peers_is_absent(struct peers *peers, uint32_t domid)
 {
 	return !peers_is_up(peers, domid) && absent_is_known(peers, domid);

@@ -165,6 +165,8 @@ struct peer_info {
  * False: there is no more. */
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info);
 bool peers_is_up(struct peers *peers, uint32_t domid);
+/* Asks the hypervisor whether there is no such domain. */
+bool peers_lack(struct peers *peers, uint32_t domid);
 /* Whether it was looked up a moment ago, and no daemon was there. */
 bool peers_is_absent(struct peers *peers, uint32_t domid);
 /* Gets the instance of the daemon there, as it says itself. Returns false if it isn't known. */

@@ -229,7 +229,10 @@ static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
 		break;
 	case RENDEZVOUS_FAIL_ABSENT:
 		absent_note(peer->peers, peer->domid);
-		rendezvous_fail(peer, -EHOSTDOWN, "there is no domain %u, or no daemon in it", peer->domid);
+		rendezvous_fail(peer, -EHOSTDOWN,
+				peers_lack(peer->peers, peer->domid) ? "there is no domain %u"
+								     : "no xenmsgd runs in domain %u",
+				peer->domid);
 		break;
 	case RENDEZVOUS_FAIL_GONE:
 		rendezvous_fail(peer, -EHOSTDOWN, "domain %u or its daemon has gone", peer->domid);

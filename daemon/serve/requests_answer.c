@@ -484,7 +484,7 @@ static struct report *answer_plain(struct request_context *context, struct quest
 		if (++i == sizeof(registry) / sizeof(registry[0])) {
 			question_refuse(
 				question, EINVAL,
-				"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
+				"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, domain DOMID, policy FROM TO, "
 				"rules [of DOMAIN], denied, trace [of DOMAIN] WHAT, reload or renew");
 			return NULL;
 		}
@@ -532,6 +532,24 @@ static struct report *answer_endpoints(struct request_context *context, struct q
 	return NULL;
 }
 
+/* Whether there is a domain of that number, with a daemon or without. */
+static void tell_domain(struct request_context *context, struct question *question, const char *text)
+{
+	struct json json = {0};
+	uint32_t domid;
+
+	if (!domid_parse(text, strlen(text), &domid)) {
+		question_refuse(question, EINVAL, "which domain is there is asked by its number");
+		return;
+	}
+	json_begin(&json, NULL, '{');
+	json_number(&json, "domid", domid);
+	json_flag(&json, "is_there", !peers_lack(context->peers, domid));
+	json_flag(&json, "has_daemon", peers_is_up(context->peers, domid));
+	json_end(&json, '}');
+	reply_json(question, json);
+}
+
 static struct report *begin_answer(void *userdata, struct question *question, const char *text)
 {
 	struct request_context *context = userdata;
@@ -546,6 +564,8 @@ static struct report *begin_answer(void *userdata, struct question *question, co
 		return answer_endpoints(context, question, text + 10);
 	if (!strncmp(text, "policy ", 7))
 		explain_policy(context, question, text + 7);
+	else if (!strncmp(text, "domain ", 7))
+		tell_domain(context, question, text + 7);
 	else if (!strcmp(text, "reload"))
 		reload_policy(context, question);
 	else if (!strncmp(text, "trace of ", 9))

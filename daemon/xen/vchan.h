@@ -58,6 +58,8 @@ void vchan_host_renew(struct vchan_host *host);
  */
 void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata);
 void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms);
+/* Asks the hypervisor whether there is no such domain. */
+bool vchan_host_lacks(struct vchan_host *host, uint32_t domid);
 
 /* From now on this domain may be saved and restored: domain 0 never is. */
 void vchan_host_guard(struct vchan_host *host);

@@ -117,8 +117,8 @@ static bool is_asked_about_now(struct vchan *vchan)
 	return true;
 }
 
-/* Asks the hypervisor: no port 0 can be bound to, but only of a domain that isn't there it says so. */
-static bool is_gone(struct vchan_host *host, uint32_t domid)
+/* No port 0 can be bound to, but only of a domain that isn't there the hypervisor says so. */
+bool vchan_host_lacks(struct vchan_host *host, uint32_t domid)
 {
 	xenevtchn_port_or_error_t port;
 
@@ -137,7 +137,7 @@ static void forget_some(struct vchan_host *host)
 
 	for (int i = 0; i < 2 && (word = host->kept.words); i++) {
 		HASH_DEL(host->kept.words, word);
-		if (!is_gone(host, word->domid)) { /* behind all others */
+		if (!vchan_host_lacks(host, word->domid)) { /* behind all others */
 			HASH_ADD(hh, host->kept.words, domid, sizeof(word->domid), word);
 			if (HASH_ADDED(word))
 				continue;
@@ -228,7 +228,7 @@ static void vchan_kept_on_look(evutil_socket_t fd, short what, void *userdata)
 		if (has_let_go(vchan) || is_unmapped(vchan)) {
 			if (is_due(vchan))
 				kept_drop(vchan);
-		} else if (is_asked_about_now(vchan) && is_gone(host, vchan->domid)) {
+		} else if (is_asked_about_now(vchan) && vchan_host_lacks(host, vchan->domid)) {
 			forget_word(host, vchan->domid);
 			kept_drop(vchan);
 		}

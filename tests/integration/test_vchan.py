@@ -244,3 +244,14 @@ def test_a_process_has_one_connection_for_hundreds_of_vchans(one, two):
     assert near("[send(c, b'%03d' % i, 3) for i, c in enumerate(cs)] == [3] * 333") == "True"
     assert far("[got(s, 3, 'recv') for s in ss] == [b'%03d' % i for i in range(333)]") == "True"
     assert len(one.status()["clients"]) <= 3
+
+
+def test_a_domain_that_is_gone_is_told_from_one_that_boots(one, nodes):
+    far, near = nodes(2, start=False)[2], Qubes(one)
+    assert near.client(peer=77) == f"error {errno.ESRCH}"
+    near("fd = ctypes.c_int(); c = client_init_async(2, 8, ctypes.byref(fd))")
+    assert near("FINISH(c, True)") == "1"
+    assert b'"is_there":true' in one.xenmsg("call", "self:xenmsg", "domain 2").stdout
+    far.start()
+    assert Qubes(far).server(8, peer=1) == MADE
+    assert near("ready(fd.value, 60000)") == "True" and near("FINISH(c, True)") == "0"
