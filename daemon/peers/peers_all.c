@@ -106,15 +106,20 @@ static void bell_set(struct peers *peers, struct bell *bell)
 		on_bell_watched(peers, r, NULL, 0);
 }
 
+bool bell_is_there(const struct peers *peers, uint32_t domid)
+{
+	for (unsigned i = 0; i < peers->bells.count && i < BELLS_MAX; i++)
+		if (peers->bells.of[i].domid == domid)
+			return true;
+	return false;
+}
+
 void bell_add(struct peers *peers, uint32_t domid)
 {
 	struct bell *bell = NULL;
 
-	if (peers->options.domains || domid == 0)
+	if (peers->options.domains || domid == 0 || bell_is_there(peers, domid))
 		return;
-	for (unsigned i = 0; i < peers->bells.count && i < BELLS_MAX; i++)
-		if (peers->bells.of[i].domid == domid)
-			return;
 	bell = &peers->bells.of[peers->bells.count++ % BELLS_MAX];
 	store_unwatch(peers->store, &bell->watch);
 	bell->domid = domid;

@@ -442,8 +442,9 @@ void told_image(struct image *image, struct peers *peers);
 int told_watch(struct peers *peers);
 /* Notes that more is known of domain 0's daemon. */
 void told_check(struct peers *peers);
-/* Notes that there is a link with the domain. */
+/* Notes that there is a link with the domain; whether there was one. */
 void bell_add(struct peers *peers, uint32_t domid);
+bool bell_is_there(const struct peers *peers, uint32_t domid);
 
 /* --- peers_leaves.c */
 int leaves_init(struct peers *peers);

@@ -37,9 +37,15 @@ static void on_leaf_watched(void *userdata, int error, const char *value, size_t
 			    strerror(-error));
 }
 
+/* That is left to XenStore which a link has needed that wasn't made at once: as while this guest is saved. */
 void presence_unwatch_leaf(struct peer *peer)
 {
-	store_unwatch(peer->peers->store, &peer->watch);
+	struct store *store = peer->peers->store;
+
+	if (peer->leaf_watched == LEAF_FOR_US)
+		store_unwatch(store, &peer->watch);
+	else
+		store_unwatch_at_once(store, &peer->watch);
 	if (peer->leaf_watched != LEAVES)
 		peer->peers->leaf_watches--;
 	peer->leaf_watched = LEAVES;
@@ -52,7 +58,7 @@ static enum peer_leaf leaf_to_watch(const struct peer *peer)
 	if ((!peer->up && !peer->dead_instance[0]) || (peer->domid == 0 && peers->zero_watch))
 		return LEAVES;
 	if (peers->told)
-		return rendezvous_is_late(peer) ? LEAF_FOR_US : LEAVES;
+		return rendezvous_is_late(peer) && !bell_is_there(peers, peer->domid) ? LEAF_FOR_US : LEAVES;
 	return peer->leaves.presence[0]	     ? LEAF_PRESENCE
 	       : peer->leaves.endpoints_seen ? LEAF_ENDPOINTS
 					     : LEAF_HELLO;

@@ -110,8 +110,8 @@ int store_watch(struct store *store, const char *path, store_watch_fn event, voi
 int store_watch_needed(struct store *store, const char *path, store_watch_fn event, void *userdata,
 		       store_done_fn done, struct store_watch **handle);
 /* Removes the watch: neither `event` nor `done` is called any more, and the handle is NULL. A NULL handle is
- * no watch. XenStore still has it for some seconds, since a guest can't be saved while a program unwatches. A
- * watch that hears of too much is ended at once. */
+ * no watch. XenStore may still have it, since a guest can't be saved while a program unwatches. A watch that
+ * hears of too much is ended at once. */
 void store_unwatch(struct store *store, struct store_watch **handle);
 void store_unwatch_at_once(struct store *store, struct store_watch **handle);
 /* Leaves all watches to the end of the connection, which is near: on the kernel's device ending one waits for

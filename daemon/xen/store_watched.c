@@ -15,7 +15,6 @@
 
 /* With more than so many, one that has ended is taken back from XenStore. A guest has 100 at least. */
 #define WATCHED_MOST 64
-#define ENDED_MS     5000 /* so long it is left there */
 
 static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)
 {
@@ -81,6 +80,13 @@ static struct store_watched *nobodys(const struct store_worker *worker, const ch
 	return NULL;
 }
 
+static void end_one(struct store_worker *worker, struct store_watched *watched, bool alive)
+{
+	if (alive)
+		(void)end_watch(worker, watched); /* if the connection is gone, so is the watch */
+	watched_free(worker, watched);
+}
+
 /* Takes back those that are nobody's, the oldest first, while more than so many are watched. Whether there
  * was one. */
 static bool end_nobodys(struct store_worker *worker, unsigned most, bool alive)
@@ -91,9 +97,7 @@ static bool end_nobodys(struct store_worker *worker, unsigned most, bool alive)
 
 	DL_COUNT(worker->watched, watched, count);
 	for (; count > most && (watched = nobodys(worker, NULL)) != NULL; count--) {
-		if (alive)
-			(void)end_watch(worker, watched); /* if the connection is gone, so is the watch */
-		watched_free(worker, watched);
+		end_one(worker, watched, alive);
 		any = true;
 	}
 	return any;
@@ -257,44 +261,24 @@ int watched_add(struct store_worker *worker, struct store_request *request)
 int watched_remove(struct store_worker *worker, struct store_request *request)
 {
 	struct store_watched *watched = find_watched(worker, request->watch);
+	bool was_refused = watched && watched->refused;
 
 	if (!watched)
 		return 0;
 	DL_DELETE(worker->watched, watched);
 	DL_APPEND(worker->watched, watched); /* the youngest of those that have ended */
 	watched->watch = 0;
-	watched->ended_at_ms = clock_ms();
-	if (watched->refused) {
+	if (was_refused) {
 		worker->refused_watches--;
 		watched_free(worker, watched);
+	} else if (request->at_once) {
+		end_one(worker, watched, worker->connected);
 	} else {
-		bool is_room_needed = worker->refused_watches > 0;
-
-		end_nobodys(worker, is_room_needed || request->at_once ? 0 : WATCHED_MOST, worker->connected);
-		if (is_room_needed)
-			try_refused_at(worker, 0);
+		end_nobodys(worker, worker->refused_watches > 0 ? 0 : WATCHED_MOST, worker->connected);
 	}
+	if (!was_refused && worker->refused_watches > 0)
+		try_refused_at(worker, 0);
 	return 0;
-}
-
-uint64_t watched_end_at_ms(const struct store_worker *worker)
-{
-	const struct store_watched *watched = nobodys(worker, NULL);
-
-	return watched ? watched->ended_at_ms + ENDED_MS : UINT64_MAX;
-}
-
-void watched_end(struct store_worker *worker)
-{
-	struct store_watched *watched;
-
-	store_mark_busy(worker);
-	while ((watched = nobodys(worker, NULL)) != NULL &&
-	       clock_ms_since(watched->ended_at_ms) >= ENDED_MS) {
-		(void)end_watch(worker, watched);
-		watched_free(worker, watched);
-	}
-	store_mark_idle(worker);
 }
 
 bool watched_set_all(struct store_worker *worker)

@@ -473,15 +473,13 @@ static bool serve_one(struct store_worker *worker)
 /* Returns how long the thread may sleep if nothing wakes it, in ms. */
 static int next_turn_ms(const struct store_worker *worker)
 {
-	uint64_t now = clock_ms(), next = now + LOOK_MS, end = watched_end_at_ms(worker);
+	uint64_t now = clock_ms();
 
 	if (!worker->connected)
 		return worker->reconnect_now ? 0 : (int)RETRY_EACH_MS;
-	if (worker->refused_watches > 0 && worker->retry_at_ms < next)
-		next = worker->retry_at_ms;
-	if (end < next)
-		next = end;
-	return next > now ? (int)(next - now) : 0;
+	if (worker->refused_watches == 0 || worker->retry_at_ms >= now + LOOK_MS)
+		return LOOK_MS;
+	return worker->retry_at_ms > now ? (int)(worker->retry_at_ms - now) : 0;
 }
 
 void *store_worker_run(void *userdata)
@@ -504,8 +502,6 @@ void *store_worker_run(void *userdata)
 			reconnect(worker);
 		if (worker->connected && worker->refused_watches > 0 && clock_ms() >= worker->retry_at_ms)
 			watched_try_refused(worker);
-		if (worker->connected && !stopping)
-			watched_end(worker);
 		/* A connection that was lost only by a refused watch is made anew before the next request. */
 		do
 			if (worker->connected && !store_drain_events(worker))

@@ -78,7 +78,6 @@ struct store_event {
 struct store_watched {
 	unsigned watch; /* its number; 0: nobody's any more, but XenStore still has it */
 	unsigned token; /* the number with which it was set */
-	uint64_t ended_at_ms;
 	char *path;
 	bool needed;
 	bool refused; /* by the quota; tried again later */

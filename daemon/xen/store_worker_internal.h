@@ -12,10 +12,10 @@
  * watch waits, and the connection is made anew without it. If one is refused that is needed, the last one
  * that isn't waits in its place.
  *
- * A watch that has ended stays with XenStore for some seconds, so that its path can be watched again. Linux
- * suspends a guest in the thread that tells of watches. That thread waits until all programs stand still, and
- * a program that unwatches waits for that thread, so the guest can't be saved. A save lets links end, and
- * their watches.
+ * A watch that has ended stays with XenStore, until there are many, so that its path can be watched again.
+ * Linux suspends a guest in the thread that tells of watches. That thread waits until all programs stand
+ * still, and a program that unwatches waits for that thread, so the guest can't be saved. A save lets links
+ * end, and their watches.
  */
 
 #include <stdbool.h>
@@ -26,9 +26,6 @@
  * connection that is made next. */
 int watched_add(struct store_worker *worker, struct store_request *request);
 int watched_remove(struct store_worker *worker, struct store_request *request);
-/* Takes back from XenStore those that have ended some seconds ago; when the next one is due. */
-void watched_end(struct store_worker *worker);
-uint64_t watched_end_at_ms(const struct store_worker *worker);
 /* Returns the number of the watch that was set with a token; 0: nobody's. */
 unsigned watched_of(const struct store_worker *worker, unsigned token);
 
