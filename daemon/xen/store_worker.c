@@ -413,6 +413,7 @@ static void set_connected(struct store_worker *worker, bool connected)
 static void reconnect(struct store_worker *worker)
 {
 	store_mark_busy(worker);
+	worker->tried_at_ms = clock_ms();
 	if (worker->xs)
 		xs_close(worker->xs);
 	worker->xs = xs_open(0);
@@ -425,6 +426,14 @@ static void reconnect(struct store_worker *worker)
 		worker->reconnect_now = false;
 	}
 	store_mark_idle(worker);
+}
+
+/* In how many ms the next attempt is due: a connection may be taken and break at once. */
+static uint64_t reconnect_in_ms(const struct store_worker *worker)
+{
+	uint64_t since = worker->tried_at_ms ? clock_ms_since(worker->tried_at_ms) : RETRY_EACH_MS;
+
+	return worker->reconnect_now || since >= RETRY_EACH_MS ? 0 : RETRY_EACH_MS - since;
 }
 
 /* Whether the request can be carried out: what is watched is noted also without a connection. */
@@ -476,7 +485,7 @@ static int next_turn_ms(const struct store_worker *worker)
 	uint64_t now = clock_ms();
 
 	if (!worker->connected)
-		return worker->reconnect_now ? 0 : (int)RETRY_EACH_MS;
+		return (int)reconnect_in_ms(worker);
 	if (worker->refused_watches == 0 || worker->retry_at_ms >= now + LOOK_MS)
 		return LOOK_MS;
 	return worker->retry_at_ms > now ? (int)(worker->retry_at_ms - now) : 0;
@@ -498,7 +507,7 @@ void *store_worker_run(void *userdata)
 		if (fds[0].revents && read(worker->command_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 			log_error("store: can't read the command descriptor: %s", strerror(errno));
 		stopping = is_stopping(worker);
-		if (!worker->connected && !stopping)
+		if (!worker->connected && !stopping && reconnect_in_ms(worker) == 0)
 			reconnect(worker);
 		if (worker->connected && worker->refused_watches > 0 && clock_ms() >= worker->retry_at_ms)
 			watched_try_refused(worker);

@@ -109,7 +109,8 @@ struct store_worker {
 	uint64_t refused_at_ms; /* of the last one; 0: none yet */
 	uint64_t retry_at_ms;	/* of the refused watches */
 	unsigned retry_after_ms;
-	bool reconnect_now; /* the connection is lost only by a refused watch */
+	uint64_t tried_at_ms; /* when it has connected last; 0: never */
+	bool reconnect_now;   /* the connection is lost only by a refused watch */
 };
 
 void store_event_free(struct store_event *event);
