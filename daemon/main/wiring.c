@@ -153,11 +153,12 @@ static int take_sockets(struct daemon *daemon)
 {
 	int r = daemon->has_sockets ? 0 : handover_take(daemon);
 
-	daemon->has_sockets = r == 0;
-	/* The part that serves it keeps it to itself. */
-	if (r == 0 && daemon->sockets.gateway >= 0)
-		daemon->gateway_socket = fcntl(daemon->sockets.gateway, F_DUPFD_CLOEXEC, 3);
-	return r == 0 && daemon->sockets.gateway >= 0 && daemon->gateway_socket < 0 ? -errno : r;
+	if (r == 0 && !daemon->has_sockets) {
+		daemon->gateway_socket = daemon->sockets.gateway;
+		daemon->sockets.gateway = -1;
+		daemon->has_sockets = true;
+	}
+	return r;
 }
 
 static int start_local(struct daemon *daemon)

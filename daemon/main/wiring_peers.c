@@ -223,8 +223,12 @@ int wiring_start_hosts(struct daemon *daemon)
 			"[hosts] name isn't used here, but by domain 0's daemon, which leads to other hosts");
 		options.name = NULL;
 	}
-	if (daemon->sockets.gateway < 0 && daemon->gateway_socket >= 0) /* an attempt before has used it */
+	/* The part that serves it keeps it to itself. */
+	if (daemon->sockets.gateway < 0 && daemon->gateway_socket >= 0) {
 		daemon->sockets.gateway = fcntl(daemon->gateway_socket, F_DUPFD_CLOEXEC, 3);
+		if (daemon->sockets.gateway < 0)
+			return -errno;
+	}
 	r = hosts_new(&daemon->hosts, &daemon->board, &options, &callbacks, daemon);
 	if (r < 0)
 		return r;
