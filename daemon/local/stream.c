@@ -89,10 +89,8 @@ static int answer_caller(struct stream *stream)
 	int fd = stream_answer(stream, stream->fd);
 
 	stream->was_accepted = fd == -ENOBUFS;
-	if (stream->was_accepted) {
-		stream_try_later(stream);
-		return 0;
-	}
+	if (stream->was_accepted)
+		return stream_try_later(stream);
 	stream->state = FLOWING;
 	if (fd < 0 || fd == stream->fd)
 		return 0;
