@@ -10,6 +10,7 @@
 #include <event2/event.h>
 
 #include "base/cost.h"
+#include "base/descriptors.h"
 #include "daemon/switch/cancel.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
@@ -506,7 +507,7 @@ static void fail_at_frame(struct hop *hop, const struct frame_header *header, in
 {
 	const char *type = frame_type_name(header->type);
 
-	if (error == -ENOMEM || error == -EMFILE || error == -ENFILE)
+	if (lack_passes(-error))
 		hop_fail(hop, hop->traits->is_daemon ? -ENOLINK : error,
 			 "this daemon lacks something for a %s frame: %s", type, strerror(-error));
 	else
