@@ -107,7 +107,7 @@ int conf_dir_list(const char *directory, char ***names, unsigned *count, char **
 		if (grown)
 			*names = grown;
 		if (!grown || asprintf(&grown[*count], "%s/%s", directory, entry->d_name) < 0)
-			r = -ENOMEM;
+			r = ini_file_unreadable(directory, -ENOMEM, error);
 		else
 			++*count;
 	}

@@ -265,45 +265,37 @@ static int read_stream(struct activation_settings *list, struct activation_setti
 	return reader.file.failed;
 }
 
-static int read_file(struct activation_settings **list, const char *path, uid_t runs_as, char **error)
+/* All that is read. */
+struct activation_reading {
+	struct activation_settings *list;
+	uid_t runs_as;
+};
+
+static int read_file(void *userdata, FILE *file, const char *path, char **error)
 {
+	struct activation_reading *reading = userdata;
 	struct activation_settings *settings = calloc(1, sizeof(*settings));
-	FILE *file;
-	int r;
 
 	if (!settings)
 		return -ENOMEM;
-	LL_PREPEND(*list, settings);
+	LL_PREPEND(reading->list, settings);
 	settings->timeout_ms = TIMEOUT_MS;
 	settings->path = strdup(path);
-	if (!settings->path)
-		return -ENOMEM;
-	file = conf_open(path, &r, error);
-	if (!file)
-		return r;
-	r = read_stream(*list, settings, file, runs_as, error);
-	fclose(file);
-	return r;
+	return settings->path ? read_stream(reading->list, settings, file, reading->runs_as, error) : -ENOMEM;
 }
 
 int activation_read(struct activation_settings **list, const char *directory, uid_t runs_as, char **error)
 {
-	char **paths;
-	unsigned count;
+	struct activation_reading reading = {.runs_as = runs_as};
 	int r;
 
-	*list = NULL;
 	*error = NULL;
-	r = conf_dir_list(directory, &paths, &count, error);
-	if (r < 0)
-		return r;
-	for (unsigned i = 0; i < count && r == 0; i++)
-		r = read_file(list, paths[i], runs_as, error);
-	conf_dir_free(paths, count);
+	r = conf_dir_read(directory, read_file, &reading, error);
 	if (r < 0) {
-		activation_settings_free(*list);
-		*list = NULL;
+		activation_settings_free(reading.list);
+		reading.list = NULL;
 	}
+	*list = reading.list;
 	return r;
 }
 
@@ -318,13 +310,16 @@ bool activation_names_unit(const char *directory, const char *unit)
 	if (r < 0)
 		return false;
 	for (unsigned i = 0; i < count && !found; i++) {
-		struct activation_settings *settings = NULL;
+		struct activation_reading reading = {0};
 		char *error = NULL;
+		FILE *file = conf_open(paths[i], &r, &error);
 
-		found = read_file(&settings, paths[i], 0, &error) == 0 && settings->unit &&
-			!strcmp(settings->unit, unit);
+		found = file && read_file(&reading, file, paths[i], &error) == 0 && reading.list->unit &&
+			!strcmp(reading.list->unit, unit);
+		if (file)
+			fclose(file);
 		free(error);
-		activation_settings_free(settings);
+		activation_settings_free(reading.list);
 	}
 	conf_dir_free(paths, count);
 	return found;
