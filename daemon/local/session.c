@@ -396,7 +396,11 @@ void session_refuse_lacking(struct session *session, int error)
 {
 	const char *lack = session_lack(error);
 
-	session_refuse(session, lack ? -EBUSY : error, lack ? lack : "the daemon can't set up the session");
+	char why[128];
+
+	snprintf(why, sizeof(why), "the daemon can't set up the session: %s%s", strerror(-error),
+		 error == -EFBIG ? "; its LimitFSIZE= is smaller than a program's memory" : "");
+	session_refuse(session, lack ? -EBUSY : error, lack ? lack : why);
 }
 
 void session_cut_off(struct session *session, int error, const char *why)
