@@ -48,7 +48,7 @@ static void status_shape_link(struct json_object *link)
 	fields_tell_away(link, "state");
 }
 
-/* Puts in words how much of each resource the account uses, and how much it could have now. */
+/* Puts in words how much of each resource the account uses, and the most that it may have. */
 static void status_shape_account(struct json_object *account)
 {
 	static const struct {
@@ -60,16 +60,16 @@ static void status_shape_account(struct json_object *account)
 
 	for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++) {
 		struct json_object *resource = at(account, uses[i].name);
-		int64_t used = number_at(resource, "used"), most = used + number_at(resource, "available");
-		char has[24], might_have[24];
+		int64_t used = number_at(resource, "used"), most = number_at(resource, "max");
+		char has[24], may_have[24];
 
 		if (!resource)
 			continue;
 		refused += number_at(resource, "refused");
 		size_text(used, has, sizeof(has));
-		size_text(most, might_have, sizeof(might_have));
+		size_text(most, may_have, sizeof(may_have));
 		if (uses[i].is_size)
-			fields_add(account, uses[i].name, "%s/%s", has, might_have);
+			fields_add(account, uses[i].name, "%s/%s", has, may_have);
 		else
 			fields_add(account, uses[i].name, "%" PRId64 "/%" PRId64, used, most);
 	}

@@ -149,7 +149,7 @@ def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
         assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "MEMORY", "REFUSED", "RESTS",
                 "CUT_OFF"] in lines, lines
         row, = (line for line in lines if line[:2] == ["domain", "1"])
-        assert row[2:5] == ["-", "-", "1/33"], row
+        assert row[2:5] == ["-", "-", "1/50"], row
         assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_account_available{kind="uid",id="0",resource="channels"} 48\n') == 1
 
 
