@@ -178,6 +178,9 @@ static void daemon_socket_take(struct daemon_socket *daemon, const struct gatewa
 	daemon_socket_let_go(daemon, why);
 }
 
+_Static_assert(CMSG_SPACE(GATEWAY_FDS * sizeof(int)) == CMSG_LEN(GATEWAY_FDS * sizeof(int)),
+	       "padding would be room for one more");
+
 /* Returns how many descriptors came. */
 static unsigned descriptors_in(struct msghdr *message, int fds[GATEWAY_FDS])
 {
