@@ -98,7 +98,7 @@ struct image_piece {
 	size_t size;
 };
 
-/* A memfd for an image that is made later. What stays as it is until then is written there before, while
+/* A memfd for an image that is made later. Bytes that don't change until then are written there before, while
  * everybody is still served. */
 struct image_shelf {
 	int fd;		 /* 0: there is none */

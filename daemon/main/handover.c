@@ -118,7 +118,7 @@ void handover_get_pages(struct daemon *daemon)
 
 	if (image_shelf_begin(shelf, ++daemon->shelves) < 0)
 		return; /* the image says so */
-	/* Not for ever, where somebody publishes without end. */
+	/* Somebody may publish without end. */
 	while (shelf->end < bytes && clock_ms() - began < SHELVE_MS &&
 	       topics_shelve(daemon->topics, shelf, PAGES_AT_ONCE) && handover_serve(daemon))
 		;

@@ -92,7 +92,7 @@ TEST(what_was_written_is_read_again)
 	close(pipe_fds[1]);
 }
 
-TEST(bytes_on_the_shelf_are_found_there_and_those_of_another_shelf_in_the_image)
+TEST(bytes_on_the_shelf_of_an_image_are_found_there)
 {
 	struct image_shelf shelf;
 	struct image_place places[2] = {{0}};
