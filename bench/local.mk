@@ -50,6 +50,6 @@ bench_nats_LDADD = libengine.a -lnats
 EXTRA_DIST += bench/run bench/handover bench/topics bench/scale bench/draw bench/guard bench/guard.expected bench/chain.py bench/host.py bench/hosts.py bench/kernel.py bench/machine.py bench/more.py bench/xen.py \
 	bench/contenders/__init__.py bench/contenders/dbus.py bench/contenders/hosts.py bench/contenders/proxy.py \
 	bench/contenders/python.py bench/contenders/raw.py bench/contenders/sockets.py \
-	bench/contenders/xenmsg.py bench/contenders/zeromq.py
+	bench/contenders/vchan.py bench/contenders/xenmsg.py bench/contenders/zeromq.py
 # With the pictures that bench/draw has made.
 EXTRA_DIST += doc/performance

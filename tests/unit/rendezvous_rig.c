@@ -165,6 +165,11 @@ void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata)
 {
 }
 
+bool vchan_host_lacks(struct vchan_host *host, uint32_t domid)
+{
+	return false;
+}
+
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
 {
 }
