@@ -32,5 +32,5 @@ FILES:lib${BPN}-vchan = "${libdir}/libxenmsg-vchan.so.* ${libdir}/libvchan-xenms
 FILES:xensim = "${bindir}/xensim ${libdir}/xenmsg/libxensim.so ${libdir}/xenmsg/libxensim-trace.so"
 FILES:${PN} += "${datadir}/xenmsg ${datadir}/polkit-1 ${datadir}/zsh ${datadir}/fish ${systemd_system_unitdir} \
     ${nonarch_libdir}/sysusers.d ${nonarch_libdir}/tmpfiles.d ${nonarch_libdir}/modules-load.d"
-FILES:${PN}-dev += "${datadir}/cargo"
+FILES:${PN}-dev += "${datadir}/cargo ${datadir}/gocode"
 RRECOMMENDS:${PN} = "kernel-module-xen-evtchn kernel-module-xen-gntdev kernel-module-xen-gntalloc"

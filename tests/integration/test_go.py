@@ -10,7 +10,8 @@ import subprocess
 
 import pytest
 
-from messaging import BUILDDIR, PATIENCE, SOURCES, read_source
+from messaging import BINDIR, BUILDDIR, PATIENCE, SOURCES, read_source, tool
+from test_chaos import ChaosOfDomains, play_of_domains
 
 PACKAGE = os.path.join(SOURCES, "bindings", "go")
 if not shutil.which("go"):
@@ -40,9 +41,9 @@ def test_it_needs_no_c_and_builds_for_others():
 
 
 @pytest.fixture(scope="module", name="program")
-def build():
+def build(tmp_path_factory):
     """The tests, with the race detector."""
-    program = os.path.join(BUILDDIR, "go", "xenmsg.test")
+    program = tmp_path_factory.mktemp("go") / "xenmsg.test"
     go("test", "-c", "-race", "-o", program)
     return program
 
@@ -75,3 +76,31 @@ def test_its_words_for_errors_are_the_librarys():
     words = re.findall(r'syscall\.(E\w+):\s+"(.*)",', read_source("bindings", "go", "errors.go"))
     assert len(words) > 15
     assert words == [(name, library.xenmsg_error_text(getattr(errno, name)).decode()) for name, _ in words]
+
+
+def test_the_programs_of_the_page_run_with_what_is_installed(one, two, tmp_path):
+    page = read_source("doc", "go.md")
+    installed = os.path.join(os.path.dirname(BINDIR), "share", "gocode", "src", "xenmsg")
+    module, = re.findall(r"```\n(module .*?)```", page, re.S)
+    for name, program in zip(("notes", "note"), re.findall(r"```go\n(.*?)```", page, re.S)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "go.mod").write_text(module.replace("/usr/share/gocode/src/xenmsg", installed))
+        (tmp_path / name / "main.go").write_text(program)
+        go("build", "-o", tmp_path / f"{name}.program", ".", where=tmp_path / name, CGO_ENABLED="0")
+    service = two.popen_command(tmp_path / "notes.program", binds="notes")
+    done = one.run_command(tmp_path / "note.program", "water the plants")
+    assert (done.returncode, done.stdout) == (0, b"water the plants\n"), done.stderr
+    assert one.xenmsg("call", "2:notes", "nonsense").stderr.rstrip().endswith(b"add TEXT, or list")
+    service.terminate()
+    assert service.wait(60 * PATIENCE) == 0
+    done = one.run_command(tmp_path / "note.program", "x")
+    assert done.returncode == 1 and b"(certainly not done)" in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+def test_chaos_with_programs_in_go(host, tmp_path, request):
+    """With the race detector; half of them are in C."""
+    class ChaosInGo(ChaosOfDomains):
+        programs = (tmp_path / "chaos-in-go", tool("chaos-program"))
+    go("build", "-race", "-o", ChaosInGo.programs[0], "./internal/chaos")
+    play_of_domains(ChaosInGo, host, tmp_path, request, 60)
