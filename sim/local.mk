@@ -10,6 +10,7 @@ xensim_SOURCES = \
 	sim/commands/ask.c \
 	sim/commands/command.h \
 	sim/commands/compare.c \
+	sim/commands/daemons.c \
 	sim/commands/exec.c \
 	sim/commands/help.c \
 	sim/commands/start.c \

@@ -18,7 +18,7 @@ xenmsg_python_core = \
 	bindings/python/xenmsg/_core_outcome.c \
 	bindings/python/xenmsg/_core_told.c
 # For the tests of projects that run on simulated hosts: of xensim's package, since it needs nothing else.
-xensim_python_sources = bindings/python/xensim/__init__.py
+xensim_python_sources = bindings/python/xensim/__init__.py bindings/python/xensim/py.typed
 if ENABLE_PYTHON
 xensimpythondir = $(pyexecdir)/xensim
 dist_xensimpython_DATA = $(xensim_python_sources)

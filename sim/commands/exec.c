@@ -5,6 +5,8 @@
 #include "sim/commands/command.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -82,14 +84,36 @@ int become(char **words)
 	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 }
 
+/* Becomes the user, in its groups. Returns 0, or -1 with a line on stderr. */
+static int become_user(const struct passwd *user)
+{
+	if (initgroups(user->pw_name, user->pw_gid) == 0 && setgid(user->pw_gid) == 0 &&
+	    setuid(user->pw_uid) == 0 && setenv("USER", user->pw_name, 1) == 0 &&
+	    setenv("LOGNAME", user->pw_name, 1) == 0 && setenv("HOME", user->pw_dir, 1) == 0)
+		return 0;
+	fprintf(stderr, "xensim: cannot become %s: %s\n", user->pw_name, strerror(errno));
+	return -1;
+}
+
 int command_exec(int count, char **words)
 {
+	const struct passwd *user = NULL;
 	char *text, *line, *next;
 	bool stop = false;
 	int status;
 
+	if (count > 2 && strcmp(words[1], "--user") == 0) {
+		user = getpwnam(words[2]);
+		if (!user) {
+			fprintf(stderr, "xensim: exec: there is no user %s here\n", words[2]);
+			return EXIT_CANNOT_RUN;
+		}
+		words[2] = words[0];
+		words += 2;
+		count -= 2;
+	}
 	if (count < 4 || strcmp(words[2], "--") != 0)
-		return usage_error("usage: xensim exec DOMID -- CMD [ARGUMENT]...", NULL);
+		return usage_error("usage: xensim exec [--user USER] DOMID -- CMD [ARGUMENT]...", NULL);
 	status = ask_host(2, words, &text);
 	if (status != 0) {
 		if (text)
@@ -107,6 +131,8 @@ int command_exec(int count, char **words)
 			putenv(line);
 	}
 	if (set_preload(NULL) < 0 || add_daemons_to_path() < 0)
+		return EXIT_CANNOT_RUN;
+	if (user && become_user(user) < 0)
 		return EXIT_CANNOT_RUN;
 	/* A paused domain runs nothing. */
 	if (stop)

@@ -12,7 +12,7 @@
 #include <string.h>
 
 static const struct help help_texts[] = {
-	{"run", "[--domains N] [--store NAME] -- CMD [ARGUMENT]...",
+	{"run", "[--domains N] [--store NAME] [--daemons] [--allow] -- CMD [ARGUMENT]...",
 	 "start a host, run CMD beside it, and stop it",
 	 "CMD runs outside of the domains, and has the host in $XENSIM_DIR, where `xensim exec` and the other\n"
 	 "commands find it. When CMD ends, or xensim itself, all that runs in the domains is killed. The host\n"
@@ -20,17 +20,26 @@ static const struct help help_texts[] = {
 	 "\n"
 	 "  --domains N      with domain 0 and the guests 1 to N; 0 by default\n"
 	 "  --store NAME     oxenstored (the default) or xenstored, whose XenStore differs\n"
+	 "  --daemons        with xenmsgd in each domain, which answers when the host is ready; its log is\n"
+	 "                   dom-DOMID/xenmsgd.log in the host's directory\n"
+	 "  --allow          that, with a rule in each domain which lets everybody reach everything\n"
 	 "\n"
 	 "Exit status: that of CMD, 128 more than the signal that ended it; 125 if there is no host,\n"
 	 "126 if CMD can't be run, 127 if there is none.\n"},
-	{"start", "[--domains N] [--store NAME] [--dir DIR]", "start a host; prints its directory",
+	{"start", "[--domains N] [--store NAME] [--daemons] [--allow] [--dir DIR]",
+	 "start a host; prints its directory",
 	 "Returns when the host is ready. It runs until `xensim stop`.\n"
 	 "\n"
 	 "  --domains N      with domain 0 and the guests 1 to N; 0 by default\n"
 	 "  --store NAME     oxenstored (the default) or xenstored, whose XenStore differs\n"
+	 "  --daemons        with xenmsgd in each domain, which answers when the host is ready; its log is\n"
+	 "                   dom-DOMID/xenmsgd.log in the host's directory\n"
+	 "  --allow          that, with a rule in each domain which lets everybody reach everything\n"
 	 "  --dir DIR        its directory: by default $XENSIM_DIR, else $XDG_RUNTIME_DIR/xensim,\n"
 	 "                   else /tmp/xensim-UID\n"},
-	{"exec", "DOMID -- CMD [ARGUMENT]...", "become CMD inside a domain",
+	{"exec", "[--user USER] DOMID -- CMD [ARGUMENT]...", "become CMD inside a domain",
+	 "  --user USER      as this user of the machine, with all of its groups; only root may\n"
+	 "\n"
 	 "The exit status, signals and the terminal are CMD's own; 126: it can't be run, 127: there is none.\n"
 	 "In a paused domain CMD waits until that goes on.\n"},
 	{"create", "[--name NAME] [--type pvh|pv] [--domid DOMID] [--on-crash destroy|preserve]",

@@ -91,7 +91,7 @@ fail:
 struct host_options {
 	unsigned domains;
 	const char *dir;
-	bool like_xenstored;
+	bool like_xenstored, daemons, allows;
 	bool ends_with_us; /* also if this process is killed */
 	pid_t parent;	   /* this process */
 };
@@ -160,10 +160,10 @@ static pid_t start_host(const char *dir, const struct host_options *options)
  * -EXIT_USAGE with a line on stderr. */
 static int parse_host_options(int count, char **words, bool with_dir, struct host_options *options)
 {
-	static const struct option known[] = {{"domains", required_argument, NULL, 'n'},
-					      {"dir", required_argument, NULL, 'd'},
-					      {"store", required_argument, NULL, 's'},
-					      {NULL, 0, NULL, 0}};
+	static const struct option known[] = {
+		{"domains", required_argument, NULL, 'n'}, {"dir", required_argument, NULL, 'd'},
+		{"store", required_argument, NULL, 's'},   {"daemons", no_argument, NULL, 'D'},
+		{"allow", no_argument, NULL, 'a'},	   {NULL, 0, NULL, 0}};
 	const char *name = words[0];
 	char *end, own_name[32];
 	int option;
@@ -190,6 +190,10 @@ static int parse_host_options(int count, char **words, bool with_dir, struct hos
 			return -EXIT_USAGE;
 		} else if (option == 'd' && with_dir) {
 			options->dir = optarg;
+		} else if (option == 'D') {
+			options->daemons = true;
+		} else if (option == 'a') {
+			options->daemons = options->allows = true;
 		} else {
 			if (option == 'd')
 				fprintf(stderr, "xensim: %s: it has a directory of its own, and no --dir\n",
@@ -199,6 +203,18 @@ static int parse_host_options(int count, char **words, bool with_dir, struct hos
 	}
 	words[0] = (char *)name;
 	return optind;
+}
+
+/* Ends the host again if they can't be started. */
+static int begin_daemons(const char *dir, const struct host_options *options)
+{
+	char stop[] = "stop", *stop_words[] = {stop, NULL};
+
+	if (!options->daemons || start_daemons(dir, options->domains, options->allows) == 0)
+		return EXIT_SUCCESS;
+	if (setenv("XENSIM_DIR", dir, 1) == 0)
+		pass_on(1, stop_words);
+	return EXIT_FAILURE;
 }
 
 int command_start(int count, char **words)
@@ -230,8 +246,9 @@ int command_start(int count, char **words)
 		if (made)
 			rmdir(path);
 	} else if (start_host(path, &options) > 0) {
-		printf("%s\n", path);
-		status = EXIT_SUCCESS;
+		status = begin_daemons(path, &options);
+		if (status == EXIT_SUCCESS)
+			printf("%s\n", path);
 	}
 	free(path);
 	free(dir);
@@ -315,7 +332,8 @@ int command_run(int count, char **words)
 	dir = make_run_dir();
 	host = dir ? start_host(dir, &options) : -1;
 	if (host > 0 && setenv("XENSIM_DIR", dir, 1) == 0) {
-		status = start_run_command(words + first);
+		if (!options.daemons || start_daemons(dir, options.domains, options.allows) == 0)
+			status = start_run_command(words + first);
 		/* CMD may have stopped it already. */
 		if (access(dir, F_OK) == 0)
 			pass_on(1, stop_words);

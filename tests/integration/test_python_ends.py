@@ -398,9 +398,21 @@ def test_the_types_are_sound(tmp_path):
     user = tmp_path / "user.py"
     user.write_text(USER)
     done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(user),
-                           os.path.join(DIRECTORY, "xenmsg"), *EXAMPLES],
+                           os.path.join(DIRECTORY, "xenmsg"), os.path.join(DIRECTORY, "xensim"), *EXAMPLES],
                           env=dict(os.environ, MYPYPATH=DIRECTORY), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("what", ['bind("inbox")', 'subscribe("5:news")', 'watch("*")', 'listen("x")'])
+def test_what_a_loop_takes_is_typed(tmp_path, what):
+    if not importlib.util.find_spec("mypy"):
+        pytest.skip("no mypy")
+    user = tmp_path / "user.py"
+    user.write_text(f"import xenmsg\nasync def main() -> None:\n    async with xenmsg.open() as conn:\n        async for m in conn.{what}:\n"
+                    "            m.replyy()\n")
+    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(user)],
+                          env=dict(os.environ, MYPYPATH=DIRECTORY), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and 'has no attribute "replyy"' in done.stdout, done.stdout + done.stderr
 
 
 def test_the_types_name_all_that_the_module_in_c_has():

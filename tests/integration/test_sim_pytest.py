@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from conftest import program
 from messaging import SOURCES
 
@@ -29,7 +31,8 @@ def pytest_in(directory, *words):
     """What the project there prints when it is tested, and the hosts that it has left."""
     hosts = directory / "hosts"
     hosts.mkdir()
-    environment = dict(os.environ, XENSIM=program("xensim"), PYTHONPATH=MODULES, XDG_RUNTIME_DIR=str(hosts))
+    path = os.path.dirname(program("xensim")) + ":" + os.environ["PATH"]
+    environment = dict(os.environ, XENSIM=program("xensim"), PATH=path, PYTHONPATH=MODULES, XDG_RUNTIME_DIR=str(hosts))
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, str(directory)], env=environment,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False, cwd=directory)
     return done, list(hosts.iterdir())
@@ -65,4 +68,28 @@ def test_a_failed_test_leaves_no_host(tmp_path):
         "def test_fails(make_xen_host):\n    make_xen_host(3).popen(3, 'sleep', '1000')\n    assert make_xen_host().run(9, 'true')\n")
     done, left = pytest_in(tmp_path)
     assert done.returncode == 1 and "no domain 9" in done.stdout + done.stderr, done.stdout
+    assert not left
+
+
+DAEMON = """
+import pytest
+import xensim
+
+def test_a_daemon_answers_when_it_is_there(xen_host):
+    for domid, allow in ((1, None), (2, "in*")):
+        xen_host.daemon(domid, allow=allow)
+    receiver = xen_host.popen(2, "xenmsg", "recv", "--count", "1", "inbox", stdout=-1, text=True)
+    xen_host.run(1, "xenmsg", "send", "--wait", "2:inbox", "hello")
+    assert receiver.communicate(timeout=60)[0] == "hello\\n"
+    with pytest.raises(xensim.XensimError, match="has ended: "):
+        xen_host.daemon(0, allow="x\\nnonsense")
+"""
+
+
+@pytest.mark.skipif(not os.access(os.path.join(os.environ.get("XENMSG_SBINDIR", ""), "xenmsgd"), os.X_OK), reason="on what is installed")
+def test_a_daemon_is_ready_when_it_is_there(tmp_path):
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["xensim"]\n')
+    (tmp_path / "test_daemon.py").write_text(DAEMON)
+    done, left = pytest_in(tmp_path)
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
     assert not left

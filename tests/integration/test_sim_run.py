@@ -2,6 +2,7 @@
 """`xensim run`: a host for one command, as test suites of others use it; and the help of each command."""
 
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -130,7 +131,37 @@ def test_the_manual_has_each_command():
         assert re.search(r"\\fB{}\\fR|\n\.B {}\n|\"xensim {}\"".replace("{}", name), text, re.MULTILINE), f"{name} isn't in the manual"
 
 
-@pytest.mark.skipif(not os.access(os.path.join(os.environ.get("XENMSG_SBINDIR", ""), "xenmsgd"), os.X_OK), reason="on what is installed")
+INSTALLED = pytest.mark.skipif(not os.access(os.path.join(os.environ.get("XENMSG_SBINDIR", ""), "xenmsgd"), os.X_OK), reason="on what is installed")
+
+
+@INSTALLED
+def test_daemons_answer_when_the_command_begins(runtime):
+    """And each lets everybody in, with --allow alone."""
+    for option, status in (("--allow", 0), ("--daemons", 4)):
+        done = run(runtime, "--domains", "2", option, "--", "sh", "-c", "xensim exec 2 -- xenmsg recv --count 1 inbox & "
+                   "xensim exec 2 -- xenmsg send --wait self:inbox x; xensim exec 2 -- xenmsg policy check 1 inbox")
+        assert done[0] == status and done[1].startswith("x\n"), done
+
+
+@INSTALLED
+def test_a_daemon_that_ends_at_once_is_told_and_leaves_no_host(runtime):
+    environment = dict(os.environ, PATH=PATH, XDG_RUNTIME_DIR=runtime, XENSIM_LIBRARY="/nonexistent")
+    done = subprocess.run([program("xensim"), "run", "--domains", "1", "--daemons", "--", "true"], env=environment, capture_output=True,
+                          text=True, timeout=2 * TIMEOUT, check=False)
+    assert done.returncode == 125 and "xenmsgd of domain 0 has ended; " in done.stderr, done
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_exec_becomes_a_user_with_all_groups(runtime):
+    name = "nobody"
+    groups = set(os.getgrouplist(name, pwd.getpwnam(name).pw_gid))
+    done = run(runtime, "--domains", "1", "--", "sh", "-c", f"xensim exec --user {name} 1 -- sh -c 'id -un; id -G; xenstore-read domid'; "
+               "xensim exec --user no-such-user 1 -- true")
+    assert done[0] == 126 and "there is no user no-such-user" in done[2], done
+    assert done[1].splitlines()[0] == name and {int(group) for group in done[1].splitlines()[1].split()} == groups
+
+
+@INSTALLED
 def test_exec_finds_daemons_for_an_ordinary_user(runtime, monkeypatch):
     folders = [folder for folder in PATH.split(":") if not folder.rstrip("/").endswith("sbin")]
     monkeypatch.setattr(sys.modules[__name__], "PATH", ":".join(folders))

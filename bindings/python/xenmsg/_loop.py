@@ -332,5 +332,5 @@ class Lazy(Generic[T]):
                 raise StopAsyncIteration from None
             raise
 
-    def __aiter__(self: Any) -> Any:
+    def __aiter__(self: LazyT) -> LazyT:
         return self
