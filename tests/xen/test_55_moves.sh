@@ -17,12 +17,6 @@ move() {
 	is_restored "$1"
 	[ "$(domid "$1")" != "$before" ]
 }
-# hand_over NAME: its daemon, to the program that is installed. On a machine that is as busy as this the one that is asked may need
-# more time than it has, and then nothing has changed.
-hand_over() {
-	on "$1" 'took_over() { grep -c "took over from" /run/xenmsgd.log; }; has_taken_over() { [ "$(took_over)" -gt "$before" ]; }
-		before=$(took_over); eventually 150 xenmsg daemon renew && eventually 150 has_taken_over'
-}
 migrate() { xl migrate -s '' "$1" 'xl migrate-receive'; } # to this host, without ssh
 
 # patient NAME...: their daemons, and they see each other. A save takes as long as the machine has other things to do.
@@ -61,6 +55,41 @@ test_traffic_goes_on_while_a_guest_is_saved() { # both, smoke, smoke_both, save
 test_traffic_goes_on_while_daemons_hand_over() { # both
 	patient dom0 u1 u2
 	moves 'dom0:renew u1:renew u2:renew' 'dom0:u1 u1:u2'
+}
+
+# A daemon that is stopped or renewed then may have no thread that waits for XenStore. A link needs none.
+test_traffic_goes_on_while_xenstore_stands_still() { # both
+	local pid
+	patient dom0 u1
+	traffic dom0 u1
+	background u1 renewed 'sleep 15; xenmsg daemon renew 2>/tmp/words; [ $? != 0 ] && cat /tmp/words && grep "answer within" /tmp/words'
+	background u2 stopped 'sleep 15; now; began=$NOW; stop_daemon && now && [ $((NOW - began)) -lt 30000 ]'
+	pid=$(pidof oxenstored || pidof xenstored)
+	(sleep 60; kill -CONT "$pid") &
+	kill -STOP "$pid"
+	on dom0 'for i in 1 2 3 4; do sleep 10; goes_on dom0-u1 || exit; done'
+	wait $!
+	ended u1 renewed 0
+	ended u2 stopped 0
+	daemon_start u2
+	arrives u2 u1
+	hand_over u1
+	traffic_goes_on dom0 u1
+	traffic_ends dom0 u1
+}
+
+# It goes on as the program that is installed, with what it knows of all domains.
+test_traffic_goes_on_while_xenstore_is_updated() { # both
+	patient dom0 u1 u2
+	traffic dom0 u1
+	traffic u1 u2
+	xenstore-control live-update -s "$(readlink -f "$(command -v "$RIG_store")")"
+	for name in dom0 u2; do hand_over "$name"; done
+	traffic_goes_on dom0 u1
+	traffic_goes_on u1 u2
+	daemon_restart u2
+	arrives u2 dom0
+	traffic_ends dom0 u1
 }
 
 test_traffic_goes_on_while_all_hand_over_and_one_is_saved() { # save

@@ -17,6 +17,22 @@ test_a_daemon_in_dom0_that_is_not_root_serves() {
 	daemon_restart dom0
 }
 
+# A program of another version takes over, and can't read what it is handed. What it has opened by then stays: it grants rings.
+test_a_daemon_that_begins_afresh_grants_rings() { # both
+	on u2 'program=$(command -v xenmsgd) && cp $program /tmp/xenmsgd && cat >/tmp/other <<END && chmod +x /tmp/other && mv /tmp/other $program
+#!/bin/sh
+[ "\$1" != --take-over ] || { rest=\${2#*:}; shift 2; set -- --take-over "0:\$rest" "\$@"; }
+exec /tmp/xenmsgd "\$@"
+END
+		xenmsg daemon renew; cp /tmp/xenmsgd /tmp/other; mv /tmp/other $program; eventually 30 grep "this one begins afresh" /run/xenmsgd.log && eventually 30 answers'
+	arrives u1 u2
+	arrives u2 dom0
+	on u2 'xenmsg status --json | grep -c "\"role\": *\"grants\"" | grep -x 2'
+	hand_over u2
+	arrives u1 u2
+	daemon_restart u2
+}
+
 # As the unit has it: xenstored's socket is shut to it, and it reaches XenStore by its group's /dev/xen/xenbus.
 test_a_daemon_in_dom0_that_never_was_root_serves() { # both
 	on dom0 'stop_daemon; give_to_xenmsgd; export RIG_USER=xenmsgd; start_daemon auto
