@@ -33,7 +33,8 @@
 #include "wire/cpu_atomics.h"
 
 #define GREETINGS_MS 1000
-#define MEMORY_TOO   (32u << 20) /* bytes: for the next daemon, and what can't be foretold */
+#define MEMORY_TOO                                                                                           \
+	(8u << 20) /* bytes: for the next daemon, and what comes until then; a small guest has it */
 #define BASE_FILES   8
 #define MUCH_MEMORY  (16u << 20) /* bytes */
 #define HOLDER_STACK 16384
