@@ -133,8 +133,11 @@ daemon_restart() {
 # hand_over NAME: its daemon, to the program that is installed. On a machine that is as busy as this the one that is asked may need
 # more time than it has, and then nothing has changed.
 hand_over() {
+	local ON_SECONDS=$((150 * RIG_patience))
 	on "$1" 'took_over() { grep -c "took over from" /run/xenmsgd.log; }; has_taken_over() { [ "$(took_over)" -gt "$before" ]; }
-		before=$(took_over); eventually 150 xenmsg daemon renew && eventually 150 has_taken_over'
+		renews() { xenmsg daemon renew 2>/tmp/renewed; }; before=$(took_over); eventually 140 renews && eventually 140 has_taken_over' && return
+	on "$1" 'cat /tmp/renewed; tail -n 5 /run/xenmsgd.log'
+	return 1
 }
 
 # A domain as every test finds it. After one that failed everything is begun anew.

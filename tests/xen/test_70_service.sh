@@ -21,7 +21,12 @@ test_a_daemon_in_dom0_that_is_not_root_serves() {
 test_a_daemon_that_begins_afresh_grants_rings() { # both
 	on u2 'program=$(command -v xenmsgd) && cp $program /tmp/xenmsgd && cat >/tmp/other <<END && chmod +x /tmp/other && mv /tmp/other $program
 #!/bin/sh
-[ "\$1" != --take-over ] || { rest=\${2#*:}; shift 2; set -- --take-over "0:\$rest" "\$@"; }
+if [ "\$1" = --take-over ]; then
+	rest=\${2#*:}; shift 2
+	for image in 5 6 7 8; do case :\$rest: in *:\$image:*) ;; *) break ;; esac; done
+	set -- --take-over "\$image:\$rest" "\$@"
+	eval "exec \$image</dev/null"
+fi
 exec /tmp/xenmsgd "\$@"
 END
 		xenmsg daemon renew; cp /tmp/xenmsgd /tmp/other; mv /tmp/other $program; eventually 30 grep "this one begins afresh" /run/xenmsgd.log && eventually 30 answers'
