@@ -54,7 +54,7 @@ go_package_files = \
 	bindings/go/stream.go \
 	bindings/go/topic.go \
 	bindings/go/watch.go
-EXTRA_DIST += $(go_package_files) bindings/go/example_test.go bindings/go/host_test.go bindings/go/internal/chaos/main.go bindings/go/unit_test.go
+EXTRA_DIST += $(go_package_files) bindings/go/example_test.go bindings/go/host_test.go bindings/go/internal/chaos/main.go bindings/go/internal/grpc/main.go bindings/go/unit_test.go
 
 .PHONY: install-go-package uninstall-go-package
 install-go-package:

@@ -22,7 +22,7 @@ ENVIRONMENT = {"GOCACHE": os.path.join(BUILDDIR, "go", "cache"), "GOPROXY": "off
 
 def go(*words, where=PACKAGE, **environment):
     done = subprocess.run(["go", *words], cwd=where, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          env=dict(os.environ, **ENVIRONMENT, **environment))
+                          env={**os.environ, **ENVIRONMENT, **environment})
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -59,6 +59,20 @@ def test_what_it_promises_in_two_domains(one, two, program):
     tests = start(program, one, two)
     output = tests.communicate()[0]
     assert tests.returncode == 0, output[-20000:]
+
+
+GRPC = "/usr/share/gocode/src/google.golang.org/grpc/health"
+
+
+@pytest.mark.skipif(not os.path.isdir(GRPC), reason="there is no gRPC for Go")
+def test_grpc_runs_over_streams(one, two, tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "xenmsg").symlink_to(PACKAGE)
+    go("build", "-tags", "grpc", "-o", tmp_path / "grpc-program", os.path.join(PACKAGE, "internal", "grpc", "main.go"), where=tmp_path,
+       GO111MODULE="off", GOFLAGS="", GOPATH=f"{tmp_path}:/usr/share/gocode")
+    done = subprocess.run([tmp_path / "grpc-program"], check=False, capture_output=True, timeout=60 * PATIENCE,
+                          env=dict(os.environ, XENMSG_TEST_1=one.socket, XENMSG_TEST_2=two.socket))
+    assert done.stdout == b"SERVING\n", done.stderr
 
 
 def test_it_outlives_its_daemon(one, program):

@@ -284,7 +284,7 @@ func wait(s *xenmsg.Stream) bool {
 
 func (s *stream) run(head int) {
 	defer s.Close()
-	read, rude := int64(head), 1<<62
+	read, rude := int64(head), 1<<30
 	if dice(20) == 0 {
 		rude = dice(5000)
 	}
