@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
@@ -670,3 +671,20 @@ def test_another_host_is_watched_and_asked(hosts):
             event = watch.next(LONG)
             assert (event.kind, event.host, event.domid, event.name) == (xenmsg.EventKind.ENDPOINT_UP, "hostb", 0, "print")
             assert watch.next(LONG) == (xenmsg.EventKind.LISTED, 0, "", "", "hostb")
+
+
+def test_a_daemon_that_does_not_answer_is_waited_for_as_long_as_one_likes(tmp_path):
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        began = time.monotonic()
+        with pytest.raises(xenmsg.TimedOut):
+            xenmsg.blocking.open(path, timeout=0.2)
+        assert time.monotonic() - began < 10, "which is the usual time"
+        with pytest.raises(xenmsg.TimedOut):
+            asyncio.run(awaited(xenmsg.open(path, timeout=0.2)))
+
+
+async def awaited(what):
+    return await what

@@ -64,7 +64,7 @@ static int begin_open(struct connection *self, PyObject *path, const struct xenm
 
 static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-	static char *names[] = {"path", "outcome_class", "begin", "reconnect", NULL};
+	static char *names[] = {"path", "outcome_class", "begin", "reconnect", "timeout_ms", NULL};
 	int begin = 0, reconnect = 0;
 	struct xenmsg_options options = {.size = sizeof(options), .timeout_ms = XENMSG_USUAL_MS};
 	PyObject *given = Py_None, *path = NULL, *outcome_class = (PyObject *)&outcome_type;
@@ -73,8 +73,8 @@ static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObjec
 	PyThreadState *state;
 	int r;
 
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|OO!pp", names, &given, &PyType_Type,
-					 &outcome_class, &begin, &reconnect))
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|OO!ppi", names, &given, &PyType_Type,
+					 &outcome_class, &begin, &reconnect, &options.timeout_ms))
 		return NULL;
 	if (!PyType_IsSubtype((PyTypeObject *)outcome_class, &outcome_type)) {
 		PyErr_SetString(PyExc_TypeError, "outcome_class is a subclass of Outcome");

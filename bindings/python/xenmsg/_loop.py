@@ -48,9 +48,10 @@ def _remove(loop: asyncio.AbstractEventLoop, fd: int, core: _core.Connection) ->
 class How:
     """How connections are made: those of a Connection's endpoints, listeners and watches like its own."""
 
-    def __init__(self, path: Optional[str], reconnect: bool):
+    def __init__(self, path: Optional[str], reconnect: bool, timeout: Optional[float]):
         self.path = path
         self.reconnect = reconnect
+        self.timeout = timeout
         self.on_change: Optional[Callable[[Change], None]] = None
 
 
@@ -217,7 +218,7 @@ async def open_link(how: How, forgettable: bool = False, is_main: bool = False) 
     until = loop.time() + OPEN_PATIENCE
     while True:
         try:
-            core = open_core(how.path, Outcome, True, how.reconnect)
+            core = open_core(how.path, Outcome, True, how.reconnect, how.timeout)
             break
         except Error as error:
             if error.errno != errno.EAGAIN or loop.time() >= until:

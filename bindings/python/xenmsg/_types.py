@@ -70,10 +70,12 @@ class ConnectionState:
 
 
 def open_core(path: Optional[str], outcome_class: Type[_core.Outcome[Any]] = _core.Outcome, begin: bool = False,
-              reconnect: bool = False) -> _core.Connection:
-    """The daemon's socket isn't found here, and no endpoint is meant."""
+              reconnect: bool = False, timeout: Optional[float] = None) -> _core.Connection:
+    """The daemon's socket isn't found here, and no endpoint is meant. Without a time-out it is the library's usual one."""
     try:
-        return _core.Connection(path, outcome_class, begin, reconnect)
+        if timeout is None:
+            return _core.Connection(path, outcome_class, begin, reconnect)
+        return _core.Connection(path, outcome_class, begin, reconnect, milliseconds(timeout))
     except Failed as error:
         error.address = error.address or os.environ.get("XENMSG_SOCKET") or "/run/xenmsg/xenmsg.sock"
         if not isinstance(error, NotFound):

@@ -549,13 +549,14 @@ async def _answer(link: Link, message: Message, handler: Callable[[Message], Awa
             answer_error(message, error, report)
 
 
-def open(path: Optional[str] = None, reconnect: bool = False) -> Opened[Connection]:
+def open(path: Optional[str] = None, reconnect: bool = False, *, timeout: Optional[float] = None) -> Opened[Connection]:
     """Connects to the local daemon: `async with xenmsg.open() as conn`, or `conn = await xenmsg.open()`, to be closed by
     conn.close(). `path` is that of its socket, else $XENMSG_SOCKET, else /run/xenmsg/xenmsg.sock. Raises NoDaemon (there is none),
     or another Error: EACCES and others (xenmsg_open() in xenmsg.h). With `reconnect` the connection, and those of its
     endpoints, listeners and watches, outlive the daemon: what was under way when it ended has ended, all else goes on with the
-    next one, and conn.on_change tells."""
-    how = How(path, reconnect)
+    next one, and conn.on_change tells. For so long it waits for a daemon that doesn't answer: `timeout` seconds, usually 10; then it
+    raises TimedOut."""
+    how = How(path, reconnect, timeout)
 
     async def make() -> Connection:
         return Connection(await open_link(how, is_main=True), how)

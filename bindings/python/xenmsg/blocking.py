@@ -338,10 +338,10 @@ class Topic(_Sending, _Closing):
 class Connection(_Sending, _Closing, ConnectionState):
     """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
 
-    def __init__(self, path: Optional[str] = None, reconnect: bool = False):
+    def __init__(self, path: Optional[str] = None, reconnect: bool = False, *, timeout: Optional[float] = None):
         self._path = path
         self._reconnect = reconnect
-        self._core = open_core(path, Outcome, reconnect=reconnect)
+        self._core = open_core(path, Outcome, reconnect=reconnect, timeout=timeout)
         self._pid = os.getpid()
 
     def __del__(self) -> None:
@@ -488,12 +488,13 @@ class Connection(_Sending, _Closing, ConnectionState):
         return cast(float, _outcome_of(self._core, self._core.begin_ping(domain, milliseconds(timeout))))
 
 
-def open(path: Optional[str] = None, reconnect: bool = False) -> Connection:
+def open(path: Optional[str] = None, reconnect: bool = False, *, timeout: Optional[float] = None) -> Connection:
     """Connects to the local daemon: `with xenmsg.blocking.open() as conn`. `path` is that of its socket, else $XENMSG_SOCKET,
     else /run/xenmsg/xenmsg.sock. Raises NoDaemon (there is none), or another Error: EACCES and others (xenmsg_open() in
     xenmsg.h). With `reconnect` the connection, and those of its endpoints, listeners and watches, outlive the daemon: what was
-    under way when it ended has ended, and all else goes on with the next one."""
-    return Connection(path, reconnect)
+    under way when it ended has ended, and all else goes on with the next one. For so long it waits for a daemon that doesn't
+    answer: `timeout` seconds, usually 10; then it raises TimedOut."""
+    return Connection(path, reconnect, timeout=timeout)
 
 
 def break_stream(stream: socket.socket) -> None:
