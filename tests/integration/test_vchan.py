@@ -255,3 +255,36 @@ def test_a_domain_that_is_gone_is_told_from_one_that_boots(one, nodes):
     far.start()
     assert Qubes(far).server(8, peer=1) == MADE
     assert near("ready(fd.value, 60000)") == "True" and near("FINISH(c, True)") == "0"
+
+
+def test_what_is_under_way_outlives_a_renewal_and_a_restore(one, two):
+    """The writer is far ahead of the reader each time."""
+    far, near = Qubes(one), Qubes(two)
+    assert far.server(size=1 << 20) == MADE and near.client() == MADE
+    near("data = os.urandom(5000000); none = lib.libvchan_set_blocking(ctypes.c_void_p(c), False)")
+    for event in (lambda: one.xenmsg("daemon", "renew"), lambda: two.xenmsg("daemon", "renew"), two.save_and_restore):
+        assert int(near("pour(c, data, 10)")) < 5000000
+        event()
+
+    def all_is_read():
+        near("pour(c, data, 10)")
+        return far("gulp(s)") == "5000000"
+    eventually(all_is_read, "all is read")
+    assert far("zlib.crc32(gulp.read)") == near("zlib.crc32(data)")
+
+
+def test_bad_input_ends_in_an_error_and_harms_nothing(one, two):
+    for peer, path, left, wanted in ((2, "", 0, errno.EINVAL), (2, "/local/domain/1/", 0, errno.EINVAL), (40000, PATH, 0, errno.EINVAL),
+                                     (2, "data/vchan/" + 80 * "x", 0, errno.ENAMETOOLONG), (2, PATH, 1 << 31, errno.EINVAL)):
+        if path:
+            assert converse(one, "server", peer, path, left, 0).first == f"error {wanted}", path
+    assert converse(two, "client", 1, FAR).first == f"error {errno.ENOENT}"
+    far = server(one)
+    plain = two.popen("connect", "1:" + NAME, stdin=subprocess.PIPE)
+    plain.stdin.write(b"plain")
+    plain.stdin.flush()
+    awaits(far, "ready", wanted=5)
+    assert far.ok("gettext", 5) == "plain" and far.ok("text", "answer") == 6
+    assert plain.stdout.read(6) == b"answer"
+    plain.kill()
+    awaits(far, "open", wanted=GONE)

@@ -8,6 +8,7 @@ import os
 import select
 import sys
 import time  # noqa: F401  pylint: disable=unused-import
+import zlib  # noqa: F401  pylint: disable=unused-import
 
 lib = ctypes.CDLL(sys.argv[1], use_errno=True)
 POINTERS = "server_init", "client_init", "client_init_async"
@@ -47,6 +48,23 @@ def child(line, leaves=False):
         exec(line, globals())
         os._exit(0)
     return pid
+
+
+def pour(ctrl, data, times=1):
+    """Writes what goes of these bytes, behind what was poured before. Returns how much that is by now."""
+    for _ in range(times):
+        pour.done += max(0, write(ctrl, data[pour.done:pour.done + 65536], len(data[pour.done:pour.done + 65536])))
+    return pour.done
+
+
+def gulp(ctrl):
+    """Reads what is there. Returns how much was read by now."""
+    while data_ready(ctrl):
+        gulp.read += got(ctrl, 1 << 20)
+    return len(gulp.read)
+
+
+pour.done, gulp.read = 0, b""
 
 
 class Failed(Exception):
