@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +41,10 @@ struct vchan_end {
 	struct xenmsg_stream *later; /* of a server: a client that has come before the program has seen that
 				      * the one before has gone */
 	struct ring in, out;
-	bool has_held;	 /* there are bytes in the stream for which `in` had no room */
+	/* We learn that a peer has gone behind what it wrote: so more than `in` has room for is taken from
+	 * the stream. `data` is NULL as long as there is nothing. */
+	struct ring spill;
+	bool has_held;	 /* there are bytes in the stream for which there was no room */
 	bool wants_room; /* the program does, and is to be told */
 	bool is_ended;	 /* our direction is */
 	bool end_seen;	 /* the program knows that its client has gone */
@@ -150,6 +152,7 @@ static void vchan_free(struct vchan_end *vchan)
 	if (vchan->fd >= 0)
 		close(vchan->fd);
 	free(vchan->in.data);
+	free(vchan->spill.data);
 	free(vchan->out.data);
 	free(vchan);
 }
@@ -167,6 +170,31 @@ static void be_over(struct vchan_end *vchan, int error)
 	raise_event(vchan, EVENT_STATE);
 }
 
+/* Moves what has spilled into the ring, as far as there is room. */
+static void refill(struct vchan_end *vchan)
+{
+	const unsigned char *front;
+	size_t size;
+
+	while (vchan->spill.data && ring_space(&vchan->in) > 0 &&
+	       (size = ring_front(&vchan->spill, &front)) > 0) {
+		ring_drop(&vchan->spill, ring_put(&vchan->in, front, size));
+		raise_event(vchan, EVENT_BYTES);
+	}
+	if (vchan->spill.data && ring_filled(&vchan->spill) == 0) {
+		free(vchan->spill.data);
+		vchan->spill.data = NULL;
+	}
+}
+
+/* Returns how much was taken. */
+static size_t spill(struct vchan_end *vchan, const void *data, size_t size)
+{
+	if (!vchan->spill.data && size > 0)
+		vchan->spill = (struct ring){calloc(1, VCHAN_RING_MAX), VCHAN_RING_MAX, 0, 0};
+	return vchan->spill.data ? ring_put(&vchan->spill, data, size) : 0;
+}
+
 static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	struct vchan_end *vchan = userdata;
@@ -174,7 +202,11 @@ static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *
 
 	if (vchan->phase == CLOSING)
 		return size;
-	taken = ring_put(&vchan->in, data, size);
+	if (stream == vchan->later)
+		return 0;
+	refill(vchan);
+	taken = vchan->spill.data ? 0 : ring_put(&vchan->in, data, size);
+	taken += spill(vchan, (const char *)data + taken, size - taken);
 	vchan->has_held = taken < size;
 	if (taken > 0)
 		raise_event(vchan, EVENT_BYTES);
@@ -186,6 +218,8 @@ static void on_ended(void *userdata, struct xenmsg_stream *stream)
 {
 	struct vchan_end *vchan = userdata;
 
+	if (stream == vchan->later) /* it is told once more when its turn has come */
+		return;
 	if (!vchan->is_ended)
 		xenmsg_stream_end(stream);
 	vchan->is_ended = true;
@@ -226,6 +260,11 @@ static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 	struct xenmsg *conn = engine_connection();
 	char question[32];
 
+	if (stream == vchan->later) {
+		xenmsg_stream_close(stream);
+		vchan->later = NULL;
+		return;
+	}
 	drop_stream(vchan);
 	snprintf(question, sizeof(question), "domain %d", vchan->domid);
 	if (gone_domid == vchan->domid)
@@ -258,25 +297,13 @@ static const struct xenmsg_stream_callbacks callbacks = {
 	.broken = on_broken,
 };
 
-/* A client that waits for its turn: it may go, and its bytes stay. */
-static void on_later_broken(void *userdata, struct xenmsg_stream *stream, int error)
-{
-	struct vchan_end *vchan = userdata;
-
-	xenmsg_stream_close(stream);
-	vchan->later = NULL;
-}
-
-static const struct xenmsg_stream_callbacks later_callbacks = {
-	.size = sizeof(later_callbacks),
-	.broken = on_later_broken,
-};
-
 static void begin_client(struct vchan_end *vchan, struct xenmsg_stream *stream)
 {
 	drop_stream(vchan);
-	if (vchan->phase == OVER && vchan->clients != VCHAN_PERSISTS)
-		vchan->in.head = vchan->in.tail = 0;
+	if (vchan->phase == OVER && vchan->clients != VCHAN_PERSISTS) {
+		vchan->in.head = vchan->in.tail = vchan->spill.head = vchan->spill.tail = 0;
+		refill(vchan);
+	}
 	vchan->stream = stream;
 	vchan->phase = OPEN;
 	vchan->is_ended = vchan->end_seen = false;
@@ -310,7 +337,7 @@ static void on_incoming(void *userdata, struct xenmsg_stream *stream, const stru
 		return;
 	if (vchan->phase != WAITING) { /* what came from the one before may not be read yet */
 		vchan->later = stream;
-		xenmsg_stream_set_callbacks(stream, &later_callbacks, vchan);
+		xenmsg_stream_set_callbacks(stream, &callbacks, vchan);
 		raise_event(vchan, EVENT_STATE);
 		return;
 	}
@@ -421,18 +448,6 @@ bool channels_linger(void)
 	return false;
 }
 
-void channels_lose(void)
-{
-	for (struct vchan_end *vchan = channels; vchan; vchan = vchan->next) {
-		vchan->listens = vchan->asks = false;
-		if (vchan->later)
-			xenmsg_stream_close(vchan->later);
-		vchan->later = NULL;
-		drop_stream(vchan);
-		be_over(vchan, ENOTCONN);
-	}
-}
-
 void channels_fork(void)
 {
 	for (struct vchan_end *vchan = channels; vchan; vchan = vchan->next) {
@@ -472,10 +487,7 @@ static void enter(struct vchan_end *vchan)
 
 static int leave(int result)
 {
-	int error = errno;
-
 	engine_unlock();
-	errno = error;
 	return result;
 }
 
@@ -573,30 +585,19 @@ struct vchan_end *vchan_connect(int domid, const char *endpoint, bool waits)
 	return vchan;
 }
 
-static int opened(const struct vchan_end *vchan)
+int vchan_opened(struct vchan_end *vchan, bool waits)
 {
-	if (vchan->phase == CONNECTING)
-		return 1;
-	if (vchan->phase == OPEN || !vchan->error || vchan->error == EPIPE)
-		return 0;
-	errno = vchan->error;
-	return -1;
-}
+	int r = 0;
 
-int vchan_opened(struct vchan_end *vchan)
-{
 	enter(vchan);
-	take_event(vchan, EVENT_STATE);
-	return leave(opened(vchan));
-}
-
-int vchan_await(struct vchan_end *vchan)
-{
-	enter(vchan);
-	while (vchan->phase == CONNECTING)
+	while (waits && vchan->phase == CONNECTING)
 		engine_wait(-1);
 	take_event(vchan, EVENT_STATE);
-	return leave(opened(vchan));
+	if (vchan->phase == CONNECTING)
+		r = 1;
+	else if (vchan->phase == OVER && vchan->error && vchan->error != EPIPE)
+		return fail(vchan->error);
+	return leave(r);
 }
 
 static int is_open(struct vchan_end *vchan)
@@ -644,6 +645,7 @@ int vchan_wait(struct vchan_end *vchan)
 /* Fetches what had no room before. */
 static void fetch(struct vchan_end *vchan)
 {
+	refill(vchan);
 	if (!vchan->has_held || !vchan->stream)
 		return;
 	vchan->has_held = false;
@@ -733,7 +735,7 @@ int vchan_buffer_space(struct vchan_end *vchan)
 	return leave((int)ring_space(&vchan->out));
 }
 
-int vchan_fd(struct vchan_end *vchan)
+int vchan_fd_for_select(struct vchan_end *vchan)
 {
 	enter(vchan);
 	if (vchan->fd < 0)
@@ -774,6 +776,9 @@ void vchan_close(struct vchan_end *vchan)
 	while (vchan->stream && engine_now() < until)
 		engine_wait(until);
 	vchan->is_kept = false;
+	if (vchan->stream &&
+	    vchan->is_ended) /* the other side hasn't taken all, and learns that nobody is here */
+		drop_stream(vchan);
 	if (!vchan->stream && !vchan->asks)
 		vchan_free(vchan);
 	leave(0);

@@ -58,18 +58,11 @@ void engine_hasten(void)
 		xenmsg_wake(engine.conn);
 }
 
-/* Does what can be done now. */
+/* Does what can be done now. An error doesn't end a connection that outlives its daemon. */
 static void run(void)
 {
-	int r = engine.conn ? xenmsg_process(engine.conn) : 0;
-
-	if (r < 0 && r != -ENOMEM) { /* it outlives its daemon, so this is the end of it */
-		struct xenmsg *conn = engine.conn;
-
-		engine.conn = NULL;
-		channels_lose();
-		xenmsg_close(conn);
-	}
+	if (engine.conn)
+		xenmsg_process(engine.conn);
 	engine.due = channels_look(engine_now());
 	engine_tell();
 }
@@ -79,16 +72,14 @@ static int sleep_for(int64_t until)
 {
 	int64_t due = engine.due, now = engine_now(), left;
 	struct pollfd fd = {.fd = engine.conn ? xenmsg_fd(engine.conn) : -1, .events = POLLIN};
-	int r, error;
+	int r;
 
 	if (due < 0 || (until >= 0 && until < due))
 		due = until;
 	left = due < 0 ? -1 : due > now ? due - now : 0;
 	engine_unlock();
 	r = poll(&fd, 1, left > 60000 ? 60000 : (int)left);
-	error = errno;
-	engine_lock();
-	errno = error;
+	engine_lock(); /* which leaves errno alone */
 	return r;
 }
 
@@ -141,15 +132,13 @@ static void rest(void)
 static void *watch(void *unused)
 {
 	engine_lock();
-	while (engine.conn) {
+	for (;;) {
 		sleep_for(-1);
 		if (engine.is_led)
 			rest();
 		else
 			run();
 	}
-	engine.has_thread = false;
-	engine_unlock();
 	return unused;
 }
 
@@ -209,16 +198,14 @@ __attribute__((destructor)) static void finish(void)
 static int start_thread(void)
 {
 	sigset_t all, before;
-	pthread_attr_t attributes;
 	pthread_t thread;
 	int r;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	r = pthread_create(&thread, &attributes, watch, NULL);
-	pthread_attr_destroy(&attributes);
+	r = pthread_create(&thread, NULL, watch, NULL);
+	if (r == 0)
+		pthread_detach(thread);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	engine.has_thread |= r == 0;
 	return -r;

@@ -66,13 +66,13 @@ API libvchan_t *libvchan_client_init_async(int domain, int port, EVTCHN *watch_f
 	libvchan_t *ctrl = finish(begin(domain, port), true);
 
 	if (ctrl)
-		*watch_fd = vchan_fd(ctrl->vchan);
+		*watch_fd = vchan_fd_for_select(ctrl->vchan);
 	return ctrl;
 }
 
 API int libvchan_client_init_async_finish(libvchan_t *ctrl, bool blocking)
 {
-	int r = vchan_opened(ctrl->vchan);
+	int r = vchan_opened(ctrl->vchan, false);
 
 	if (r == 0) {
 		ctrl->connects = false;
@@ -85,7 +85,7 @@ API libvchan_t *libvchan_client_init(int domain, int port)
 {
 	libvchan_t *ctrl = finish(begin(domain, port), false);
 
-	if (ctrl && vchan_await(ctrl->vchan) < 0) {
+	if (ctrl && vchan_opened(ctrl->vchan, true) < 0) {
 		int error = errno;
 
 		libvchan_close(ctrl);
@@ -122,11 +122,6 @@ API int libvchan_recv(libvchan_t *ctrl, void *data, size_t size)
 	return has_end(ctrl) ? vchan_read(ctrl->vchan, data, size, true, ctrl->blocking) : -1;
 }
 
-API int libvchan_wait(libvchan_t *ctrl)
-{
-	return has_end(ctrl) ? vchan_wait(ctrl->vchan) : 0;
-}
-
 API void libvchan_close(libvchan_t *ctrl)
 {
 	if (!ctrl)
@@ -135,25 +130,17 @@ API void libvchan_close(libvchan_t *ctrl)
 	free(ctrl);
 }
 
-API EVTCHN libvchan_fd_for_select(libvchan_t *ctrl)
-{
-	return has_end(ctrl) ? vchan_fd(ctrl->vchan) : -1;
-}
-
-API int libvchan_is_open(libvchan_t *ctrl)
-{
-	return has_end(ctrl) ? vchan_is_open(ctrl->vchan) : VCHAN_WAITING;
-}
-
-API int libvchan_data_ready(libvchan_t *ctrl)
-{
-	return has_end(ctrl) ? vchan_data_ready(ctrl->vchan) : 0;
-}
-
-API int libvchan_buffer_space(libvchan_t *ctrl)
-{
-	return has_end(ctrl) ? vchan_buffer_space(ctrl->vchan) : 0;
-}
+/* `before`: as long as it has none */
+#define ASK(what, before)                                                                                    \
+	API int libvchan_##what(libvchan_t *ctrl)                                                            \
+	{                                                                                                    \
+		return has_end(ctrl) ? vchan_##what(ctrl->vchan) : (before);                                 \
+	}
+ASK(wait, 0)
+ASK(fd_for_select, -1)
+ASK(is_open, VCHAN_WAITING)
+ASK(data_ready, 0)
+ASK(buffer_space, 0)
 
 API void libvchan_set_blocking(libvchan_t *ctrl, bool blocking)
 {

@@ -12,10 +12,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 typedef int EVTCHN;
 typedef struct libvchan libvchan_t;
 
@@ -49,9 +45,5 @@ int libvchan_is_open(libvchan_t *ctrl);
 int libvchan_data_ready(libvchan_t *ctrl);
 int libvchan_buffer_space(libvchan_t *ctrl);
 void libvchan_set_blocking(libvchan_t *ctrl, bool blocking);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

@@ -32,7 +32,7 @@ struct vchan_end;
 #define VCHAN_RING_MIN 4096u
 #define VCHAN_RING_MAX (1u << 20) /* as libxenvchan's */
 
-/* What vchan_is_open() returns, as libxenvchan_is_open() does. */
+/* As libxenvchan_is_open() returns. */
 enum vchan_open { VCHAN_GONE = 0, VCHAN_IS_OPEN = 1, VCHAN_WAITS = 2 };
 
 /* How a server treats its clients: as libxenvchan does by default, with server_persist, or as Qubes'. */
@@ -50,16 +50,15 @@ struct vchan_end *vchan_serve(int domid, const char *endpoint, size_t in, size_t
  * long as the domain is there. Returns NULL with errno as vchan_serve().
  */
 struct vchan_end *vchan_connect(int domid, const char *endpoint, bool waits);
-/* Waits until one of vchan_connect() is open. Returns 0, or -1 with errno: it can't be, or EINTR. */
-int vchan_await(struct vchan_end *vchan);
-/* Whether it is: 1 not yet, 0 it is open, -1 with errno: it can't be. */
-int vchan_opened(struct vchan_end *vchan);
+/* Whether one of vchan_connect() is open: 1 not yet, which it waits for if it `waits`; 0; -1 with errno: it
+ * can't be. */
+int vchan_opened(struct vchan_end *vchan, bool waits);
 
 /* As the functions of libxenvchan of these names. `all`: as recv and send, all of it or nothing. */
 int vchan_read(struct vchan_end *vchan, void *data, size_t size, bool all, bool blocking);
 int vchan_write(struct vchan_end *vchan, const void *data, size_t size, bool all, bool blocking);
 int vchan_wait(struct vchan_end *vchan);
-int vchan_fd(struct vchan_end *vchan);
+int vchan_fd_for_select(struct vchan_end *vchan);
 int vchan_is_open(struct vchan_end *vchan);
 int vchan_data_ready(struct vchan_end *vchan);
 int vchan_buffer_space(struct vchan_end *vchan);

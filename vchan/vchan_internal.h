@@ -23,8 +23,6 @@
 /* What the engine asks of the ends (channel.c). All are called with the lock. */
 /* Does what is due. Returns when something is next, in ms of the monotonic clock; -1: never. */
 int64_t channels_look(int64_t now);
-/* The connection is lost for good: ends what needs it. */
-void channels_lose(void);
 /* This process is a child. */
 void channels_fork(void);
 /* Whether closed ends still have something to deliver. */

@@ -184,12 +184,12 @@ static int look_up(uint32_t domid)
 int xc_domain_getinfo(struct xc_interface_core *handle, uint32_t domid, unsigned most, uint32_t *info)
 {
 	__typeof__(&xc_domain_getinfo) real = REAL(xc_domain_getinfo);
-	int r = handle == nothing || !real ? -1 : real(handle, domid, most, info);
+	int r;
 
-	if (r >= 0 || (handle != nothing && real && errno == ESRCH))
+	errno = 0;
+	r = handle == nothing || !real ? -1 : real(handle, domid, most, info);
+	if (r >= 0 || errno == ESRCH || look_up(domid) < 0 || most == 0)
 		return r;
-	if (look_up(domid) < 0 || most == 0)
-		return -1;
 	memset(info, 0, 3 * sizeof(*info)); /* its number, its label, and its flags, of which none is set */
 	info[0] = domid;
 	return 1;
@@ -198,12 +198,12 @@ int xc_domain_getinfo(struct xc_interface_core *handle, uint32_t domid, unsigned
 int xc_domain_getinfo_single(struct xc_interface_core *handle, uint32_t domid, uint32_t *info)
 {
 	__typeof__(&xc_domain_getinfo_single) real = REAL(xc_domain_getinfo_single);
-	int r = handle == nothing || !real ? -1 : real(handle, domid, info);
+	int r;
 
-	if (r >= 0 || (handle != nothing && real && errno == ESRCH))
+	errno = 0;
+	r = handle == nothing || !real ? -1 : real(handle, domid, info);
+	if (r >= 0 || errno == ESRCH || look_up(domid) < 0)
 		return r;
-	if (look_up(domid) < 0)
-		return -1;
 	info[0] = domid; /* 16 bits of it, and 16 of nothing; then its flags */
 	info[1] = 0;
 	return 0;

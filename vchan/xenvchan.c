@@ -115,7 +115,7 @@ API struct libxenvchan *libxenvchan_client_init(struct xentoollog_logger *logger
 
 	if (name_of(xs_path, name) == 0)
 		vchan = vchan_connect(domain, name, false);
-	if (vchan && vchan_await(vchan) < 0) {
+	if (vchan && vchan_opened(vchan, true) < 0) {
 		int error = errno;
 
 		vchan_close(vchan);
@@ -155,27 +155,13 @@ API int libxenvchan_write(struct libxenvchan *ctrl, const void *data, size_t siz
 	return vchan_write(vchan_of(ctrl), data, size, false, ctrl->blocking);
 }
 
-API int libxenvchan_wait(struct libxenvchan *ctrl)
-{
-	return vchan_wait(vchan_of(ctrl));
-}
-
-API int libxenvchan_fd_for_select(struct libxenvchan *ctrl)
-{
-	return vchan_fd(vchan_of(ctrl));
-}
-
-API int libxenvchan_is_open(struct libxenvchan *ctrl)
-{
-	return vchan_is_open(vchan_of(ctrl));
-}
-
-API int libxenvchan_data_ready(struct libxenvchan *ctrl)
-{
-	return vchan_data_ready(vchan_of(ctrl));
-}
-
-API int libxenvchan_buffer_space(struct libxenvchan *ctrl)
-{
-	return vchan_buffer_space(vchan_of(ctrl));
-}
+#define ASK(what)                                                                                            \
+	API int libxenvchan_##what(struct libxenvchan *ctrl)                                                 \
+	{                                                                                                    \
+		return vchan_##what(vchan_of(ctrl));                                                         \
+	}
+ASK(wait)
+ASK(fd_for_select)
+ASK(is_open)
+ASK(data_ready)
+ASK(buffer_space)

@@ -288,3 +288,17 @@ def test_bad_input_ends_in_an_error_and_harms_nothing(one, two):
     assert plain.stdout.read(6) == b"answer"
     plain.kill()
     awaits(far, "open", wanted=GONE)
+
+
+@pytest.mark.parametrize("ends", ["process.kill()", "('close(c)')"])
+def test_an_end_with_more_unread_than_fits_is_seen_at_once(one, two, ends):
+    far, near = Qubes(one), Qubes(two)
+    assert far.server() == MADE and near.client() == MADE
+    near("data = os.urandom(300000)")
+    assert near("send(c, data, 300000)") == "300000" and far("is_open(s)") == "1"
+    threading.Thread(target=lambda: eval(f"near.{ends}" if ends[0] == "p" else f"near{ends}", {"near": near})).start()
+    fd = far("fd_for_select(s)")
+    eventually(lambda: far(f"ready({fd}) and wait(s) or is_open(s)") == "0", "the end is seen")
+    if ends[0] != "p":
+        assert far("write(s, b'x', 1)") == "-1"
+        eventually(lambda: far("gulp(s)") == "300000", "all is read")
