@@ -12,7 +12,7 @@ import pytest
 
 from messaging import SOURCES, read_source
 
-FILES = ("AUTHORS", "MAINTAINERS", "NEWS", "README.md", "configure.ac", "debian", "packaging", "doc", "bindings/python/pyproject.toml", "bindings/rust/Cargo.toml",
+FILES = ("AUTHORS", "MAINTAINERS", "NEWS", "README.md", "configure.ac", "debian", "packaging", "systemd", "doc", "bindings/python/pyproject.toml", "bindings/rust/Cargo.toml",
          "bindings/rust/Cargo.lock", "include/xenmsg.h", "tests/integration/test_printed.py", "scripts/release")
 VERSION, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read_source("configure.ac"), re.M)
 
