@@ -338,8 +338,13 @@ static void add_real(struct json_object *object, const char *name, double value)
 
 static void top_shape_link(struct top *top, struct json_object *link)
 {
+	double rtt = real_at(link, "rtt_us");
+
 	fields_name_link(link);
-	fields_add(link, "rtt", "%.9s", text_at(link, "rtt_us"));
+	if (rtt > 0)
+		fields_add(link, "rtt", "%.*f", rtt < 10 ? 1 : 0, rtt);
+	else
+		fields_add(link, "rtt", "-");
 	add_real(link, "traffic", real_at(link, "tx.bytes_per_s") + real_at(link, "rx.bytes_per_s"));
 	if (strcmp(text_at(link, "state"), "away") != 0)
 		return;
@@ -515,8 +520,9 @@ static void host_add_head(struct top *top)
 	if (top->trouble[0])
 		add_line(top, true, "%s", top->trouble);
 	else
-		add_line(top, false,
-			 "bytes to domain 0 include what guests answer to these questions; a domain's own figures come first");
+		add_line(
+			top, false,
+			"bytes to domain 0 include what guests answer to these questions; a domain's own figures come first");
 }
 
 static void shape_domain(struct top *top, struct json_object *domain)

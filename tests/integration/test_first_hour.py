@@ -6,12 +6,13 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 
 import pytest
 
 import test_top
-from messaging import BINDIR, PATIENCE, SOURCES, Node, eventually, open_to_others, read_source, tool
+from messaging import BINDIR, EXIT_DENIED, PATIENCE, SOURCES, Node, eventually, open_to_others, read_source, tool
 from test_cli_terminal import Terminal
 from test_printed import IN_PATH
 
@@ -107,6 +108,51 @@ def test_the_first_hour_is_as_the_page_shows_it(make_host, tmp_path):
     finally:
         for node in (three, five):
             node.end()
+
+
+@pytest.mark.skipif(not BINDIR or os.geteuid() != 0 or not shutil.which("tmux"), reason="on what is installed, as several users, with tmux")
+def test_the_picture_of_top_has_what_top_shows_of_a_busy_host(make_host, tmp_path):
+    """The same titles; the rest is of when it was recorded."""
+    host = make_host(1)
+    domids = [int(host.sim("create", "--name", name).stdout) for name in ("web", "db", "office")]
+    web, database, office = (Node(host, domid, tmp_path, policy=policy) for domid, policy in
+                             zip(domids, (None, None, "[rule]\nfrom = *\nto = orders, convert, prices\naction = allow\n")))
+    nodes = [Node(host, 0, tmp_path), web, database, office]
+    started = []
+    try:
+        for node in nodes:
+            node.start()
+        started += [office.popen("recv", "orders"), office.popen("serve", "--jobs", "4", "convert", "--", "cat")]
+        eventually(lambda: {"web", "db"} <= {peer["name"] for peer in office.json("peers")}, "domain 0 has told the names")
+        office_is = lambda node: node.command("env", f"OFFICE={office.domid}", f"XENMSG={tool('xenmsg')}", "sh", "-c", BUSY[node is web, node is office])
+        started += [subprocess.Popen(office_is(node), env=node.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+                    for node in (office, web, database)]
+        assert web.xenmsg("send", f"{office.domid}:payroll", "hello").returncode == EXIT_DENIED
+        screen = test_top.Terminal(tmp_path, office, "env", "LC_ALL=C", tool("xenmsg"), "top", rows=26)
+        try:
+            busy = lambda: all(float(line.split()[7].rstrip("k")) > 1 for line in screen.screen() if line.split()[1:2] in (["web"], ["db"]))
+            screen.shows("web", "db", "orders", "prices", "denied 1")
+            eventually(busy, "both send")
+            lines = screen.screen()
+        finally:
+            screen.close()
+    finally:
+        for process in started[2:]:  # each with what it has started
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for node in nodes:
+            node.end()
+    path, titles = pathlib.Path(SOURCES, "doc/terminal-top.txt"), re.compile(r"^(?:LINK|ENDPOINT|PID|TOPIC|ACCOUNT) .*$", re.M)
+    if os.environ.get("XENMSG_UPDATE"):
+        path.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
+    assert [" ".join(line.split()) for line in titles.findall("\n".join(lines))] == [" ".join(line.split()) for line in titles.findall(path.read_text())]
+
+
+BUSY = {  # whether it is of the first one, and of the last one
+    (True, False): 'while :; do echo "an order from the web, of some length"; sleep 0.02; done | "$XENMSG" send --lines $OFFICE:orders',
+    (False, False): '"$XENMSG" subscribe $OFFICE:prices & while :; do echo "what this costs" | "$XENMSG" call $OFFICE:convert; sleep 0.1; done',
+    (False, True): 'while :; do echo "a price, and when it was made"; sleep 0.05; done | "$XENMSG" publish --lines prices',
+}
 
 
 def look_at_the_page(three, five, tmp_path):
