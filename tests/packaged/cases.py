@@ -44,6 +44,18 @@ def install(machine, line, folder="packages"):
                 + line.replace("sudo ", "sudo -E ").replace("apt-get install", "apt-get install --yes"), 1800)
 
 
+def make_next(machine, *packages):
+    """These once more, of a higher version, in /tmp/next."""
+    machine.run("root", f"""set -e
+        rm -rf /tmp/next && mkdir /tmp/next && cd /tmp/next
+        for deb in {" ".join(f"/rig/packages/{name}_*.deb" for name in packages)}; do
+            version=$(dpkg-deb -f $deb Version)
+            dpkg-deb -R $deb tree
+            sed -i "s/^Version: .*/&+next/; s/(= $version)/(= $version+next)/" tree/DEBIAN/control
+            dpkg-deb -b tree . && rm -r tree
+        done""", 600)
+
+
 @case
 @on_one
 def each_printed_block_is_run_or_has_its_reason(_):
@@ -252,7 +264,7 @@ def a_host_is_led_to_others_as_the_page_says(host):
 sudo tee /etc/xenmsg/gateway.conf <<'END'
 {block}END""")
         elif block.startswith("[hosts]"):
-            dom0.run("admin", f"sudo tee -a /etc/xenmsg/xenmsgd.conf <<'END'\n{block}END")
+            dom0.run("admin", f"sudo tee /etc/xenmsg/xenmsgd.conf.d/hosts.conf <<'END'\n{block}END")
         elif " nats-server -c " in block:
             dom0.run("admin", "cp /usr/share/doc/xenmsg/examples/nats/nats-server.conf nats/")
             server = dom0.start("admin", f"cd nats && {block}")
@@ -264,6 +276,12 @@ sudo tee /etc/xenmsg/gateway.conf <<'END'
     dom0.becomes("root", "journalctl -u xenmsg-gateway | grep 'host hosta can be reached through'", 100)
     dom0.becomes("root", "xenmsg hosts | grep hosta")
     assert "FAIL" not in dom0.run("admin", "sudo xenmsg doctor")
+    before = dom0.run("root", "systemctl show -p MainPID xenmsg-gateway")
+    make_next(dom0, "xenmsg-gateway")
+    dom0.run("admin", "cd /tmp/next && sudo -E DEBIAN_FRONTEND=noninteractive apt-get install --yes ./xenmsg-gateway_*.deb", 1800)
+    dom0.becomes("root", "systemctl is-active xenmsg-gateway.service && systemctl is-active xenmsg-gateway.socket")
+    assert before != dom0.run("root", "systemctl show -p MainPID xenmsg-gateway")
+    dom0.becomes("root", "xenmsg hosts | grep hosta")
     dom0.run("root", "systemctl stop xenmsg-gateway; pkill -x nats-server")
     dom0.end(server)
 
@@ -321,14 +339,7 @@ def a_restart_loses_no_connection(host):
 def an_upgrade_loses_no_connection(host):
     """The packages once more, of a higher version: their daemon hands over, while messages and calls go on, and none fails."""
     guest = host.guest
-    guest.run("root", """set -e
-        rm -rf /tmp/next && mkdir /tmp/next && cd /tmp/next
-        for deb in /rig/packages/xenmsg_*.deb /rig/packages/libxenmsg1_*.deb; do
-            version=$(dpkg-deb -f $deb Version)
-            dpkg-deb -R $deb tree
-            sed -i "s/^Version: .*/&+next/; s/(= $version)/(= $version+next)/" tree/DEBIAN/control
-            dpkg-deb -b tree . && rm -r tree
-        done""", 600)
+    make_next(guest, "xenmsg", "libxenmsg1")
     guest.run("alice", "rm -f got calls sent stop")
     receiver = guest.start("alice", "exec xenmsg recv --once numbers >got 2>&1")
     server = guest.start("alice", "exec xenmsg serve --once echo -- cat")
