@@ -22,7 +22,7 @@ rust_crate_files = \
 	bindings/rust/src/stream.rs \
 	bindings/rust/src/topic.rs \
 	bindings/rust/src/watch.rs
-EXTRA_DIST += $(rust_crate_files) bindings/rust/Cargo.lock bindings/rust/tests/domain.rs
+EXTRA_DIST += $(rust_crate_files) bindings/rust/COPYING bindings/rust/Cargo.lock bindings/rust/tests/domain.rs
 
 install-data-hook: install-rust-crate install-go-package
 uninstall-hook: uninstall-rust-crate uninstall-go-package

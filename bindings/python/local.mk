@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The Python module: its C part by libtool, like everything here, the rest as it is. Without make: pip install bindings/python/.
-EXTRA_DIST += bindings/python/pyproject.toml bindings/python/setup.py
+EXTRA_DIST += bindings/python/COPYING bindings/python/MANIFEST.in bindings/python/pyproject.toml bindings/python/setup.py
 xenmsg_python_sources = \
 	bindings/python/xenmsg/__init__.py \
 	bindings/python/xenmsg/_core.pyi \
@@ -27,6 +27,9 @@ if WITH_XENMSG
 if ENABLE_PYTHON
 xenmsgpythondir = $(pyexecdir)/xenmsg
 dist_xenmsgpython_DATA = $(xenmsg_python_sources)
+# By which importlib.metadata finds it.
+xenmsgdistinfodir = $(pyexecdir)/xenmsg-$(PACKAGE_VERSION).dist-info
+nodist_xenmsgdistinfo_DATA = bindings/python/METADATA
 xenmsgpython_LTLIBRARIES = _core.la
 _core_la_SOURCES = $(xenmsg_python_core)
 _core_la_CFLAGS = $(AM_CFLAGS) $(PYTHON_DEV_CFLAGS)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import glob
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -438,15 +439,19 @@ def test_pyright_finds_nothing_strictly(tmp_path):
     assert done.returncode == 0 and "0 errors" in done.stdout, done.stdout + done.stderr
 
 
-def test_pip_installs_it_from_the_source_tree(tmp_path):
+def test_pip_installs_it_from_its_sources(tmp_path):
     if not all(map(importlib.util.find_spec, ("pip", "setuptools", "wheel"))):
         pytest.skip("no pip, setuptools or wheel")
     # pip leaves its work in the tree
     shutil.copytree(os.path.join(SOURCES, "bindings", "python"), tmp_path / "source")
     prefix = os.path.dirname(os.environ["XENMSG_BINDIR"])
+    environment = dict(os.environ, PKG_CONFIG_PATH=os.path.join(prefix, "lib", "pkgconfig"))
+    done = subprocess.run([sys.executable, "-c", "import setuptools.build_meta as backend; backend.build_sdist('..')"], cwd=tmp_path / "source",
+                          env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sources, = tmp_path.glob("xenmsg-*.tar.gz")
     done = subprocess.run([sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--no-deps",
-                           "--disable-pip-version-check", "--target", str(tmp_path / "target"), str(tmp_path / "source")],
-                          env=dict(os.environ, PKG_CONFIG_PATH=os.path.join(prefix, "lib", "pkgconfig")),
+                           "--disable-pip-version-check", "--target", str(tmp_path / "target"), str(sources)], env=environment,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     ask = "import importlib.metadata as m, xenmsg as x; print(x.__file__, x.Message, x.__version__ == m.version('xenmsg'))"
@@ -454,6 +459,11 @@ def test_pip_installs_it_from_the_source_tree(tmp_path):
                           capture_output=True, text=True, check=False)
     assert done.stdout.startswith(str(tmp_path / "target")) and done.stdout.endswith("'xenmsg.Message'> True\n"), done.stdout + done.stderr
     assert (tmp_path / "target" / "xenmsg" / "py.typed").exists()
+    assert list((tmp_path / "target").glob("xenmsg-*.dist-info/**/COPYING"))
+
+
+def test_the_installed_module_is_found_by_its_name_with_its_version():
+    assert importlib.metadata.version("xenmsg") == xenmsg.__version__
 
 
 # ---- nothing in silence ----
