@@ -405,24 +405,37 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 	return reading.file.failed;
 }
 
-int config_load(struct config *config, const char *path, char **error)
+static int load_file(struct config *config, const char *path, char **error)
 {
-	const char *named = path ? path : CONFIG_DEFAULT_PATH;
 	FILE *file;
 	int r;
 
 	*error = NULL;
-	file = conf_open(named, &r, error);
-	if (!file && !path && r == -ENOENT) {
-		free(*error);
-		*error = NULL;
-		return 0;
-	}
+	file = conf_open(path, &r, error);
 	if (!file)
 		return r;
-	r = config_load_stream(config, file, named, error);
+	r = config_load_stream(config, file, path, error);
 	fclose(file);
 	return r;
+}
+
+static int load_opened(void *config, FILE *file, const char *path, char **error)
+{
+	return config_load_stream(config, file, path, error);
+}
+
+int config_load(struct config *config, const char *path, char **error)
+{
+	int r;
+
+	if (path)
+		return load_file(config, path, error);
+	r = load_file(config, CONFIG_DEFAULT_PATH, error);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	free(*error);
+	*error = NULL;
+	return conf_dir_read(CONFIG_DEFAULT_DIRECTORY, load_opened, config, error);
 }
 
 /* Says why a user or a group can't be looked up now. */

@@ -22,8 +22,9 @@
 
 #include "base/log.h"
 
-#define CONFIG_DEFAULT_PATH "/etc/xenmsg/xenmsgd.conf"
-#define CONFIG_SOCKET_MAX   sizeof(((struct sockaddr_un *)0)->sun_path) /* with its terminating NUL */
+#define CONFIG_DEFAULT_PATH	 "/etc/xenmsg/xenmsgd.conf"
+#define CONFIG_DEFAULT_DIRECTORY "/etc/xenmsg/xenmsgd.conf.d"
+#define CONFIG_SOCKET_MAX	 sizeof(((struct sockaddr_un *)0)->sun_path) /* with its terminating NUL */
 
 enum config_map {
 	CONFIG_MAP_AUTO, /* HVM and PVH guests and dom0 map, PV guests don't */
@@ -92,9 +93,10 @@ struct config {
 /* Sets the defaults. 0 or -ENOMEM. */
 int config_init(struct config *config);
 
-/* Adds what the file says. `path` NULL means CONFIG_DEFAULT_PATH, which need not exist; a file that was named
- * must. On error *error is a sentence for people, which the caller frees, and the config may only be passed
- * to config_free(). -EINVAL: the file has a mistake; -ENOMEM; else why it can't be read. */
+/* Adds what the file says, which must exist. `path` NULL means CONFIG_DEFAULT_PATH, and then the files of
+ * CONFIG_DEFAULT_DIRECTORY in lexical order: a later one wins, and none of them need exist. On error *error
+ * is a sentence for people, which the caller frees, and the config may only be passed to config_free().
+ * -EINVAL: the file has a mistake; -ENOMEM; else why it can't be read. */
 int config_load(struct config *config, const char *path, char **error);
 /* Does the same with an open file, which the caller closes; `path` names it in errors. */
 int config_load_stream(struct config *config, FILE *file, const char *path, char **error);

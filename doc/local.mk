@@ -29,10 +29,10 @@ dist_man_MANS += \
 	doc/man3/xenmsg_stream_listen.3 doc/man3/xenmsg_begin_stream_listen.3 doc/man3/xenmsg_stream_set_callbacks.3 \
 	doc/man3/xenmsg_stream_write.3 doc/man3/xenmsg_stream_end.3 doc/man3/xenmsg_stream_resume.3 \
 	doc/man3/xenmsg_stream_close.3
-dist_doc_DATA += README.md doc/architecture.md doc/first-hour.md doc/go.md doc/handover.md doc/hosts.md doc/metrics.md doc/trouble.md doc/promises.md doc/protocol.md doc/python.md doc/rust.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/vchan.md doc/xen-and-linux.md doc/status.schema.json \
+dist_doc_DATA += HACKING.md NEWS README.md doc/architecture.md doc/first-hour.md doc/go.md doc/handover.md doc/hosts.md doc/metrics.md doc/trouble.md doc/promises.md doc/protocol.md doc/python.md doc/rust.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/vchan.md doc/xen-and-linux.md doc/status.schema.json \
 	doc/commands.schema.json \
 	doc/way-of-a-message.svg doc/terminal-doctor.svg doc/terminal-status.svg doc/terminal-top.svg
-EXTRA_DIST += NEWS scripts/demo scripts/draw doc/way-of-a-message.dot
+EXTRA_DIST += scripts/demo scripts/draw doc/terminal-top.txt doc/way-of-a-message.dot
 
 # Where they are installed the pages stand beside the README, above the examples.
 install-data-hook: install-doc-links

@@ -163,6 +163,16 @@ def test_a_bad_configuration_stops_the_daemon_with_file_and_line(one, tmp_path, 
         assert complaint.format(path=path) in done.stderr.decode()
 
 
+def test_files_of_an_administrators_own_are_read_in_order_behind_the_packages(one):
+    for name, text in (("10-a.conf", "presence = private"), ("20-b.conf", "peers = 3")):
+        one.write_policy(f"[links]\n{text}\n", name, "xenmsgd.conf.d")
+    assert one.run_command(tool("xenmsgd"), "--check-config").returncode == 0
+    one.write_policy("[links]\npresence = public\n", "30-c.conf", "xenmsgd.conf.d")
+    done = one.run_command(tool("xenmsgd"), "--check-config")
+    assert done.returncode == EXIT_USAGE
+    assert "/etc/xenmsg/xenmsgd.conf.d/30-c.conf:2: peers is only for presence = private" in done.stderr.decode()
+
+
 # ---- local programs ----
 
 @pytest.mark.parametrize("flags", [0, SHARED_MEMORY, BECOMES_STREAM], ids=["socket", "rings", "stream"])
