@@ -7,9 +7,12 @@
  * With --listen descriptor 3 is a socket, and each client hands over one handle: it is the service, or
  * xenmsgd's child, which inherits its first handle. Without arguments it is a child that has no socket.
  */
+#include <config.h>
+
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -62,10 +65,24 @@ static void keeper_serve(void)
 	close(connection);
 }
 
+/* A person has typed it, who may want it to end. */
+static int answer(const char *option)
+{
+	if (!strcmp(option, "--version")) {
+		puts("xenmsg-keeper " PACKAGE_VERSION);
+		return 0;
+	}
+	fprintf(strcmp(option, "--help") ? stderr : stdout,
+		"usage: xenmsg-keeper --listen, by xenmsg-keeper.socket\n");
+	return strcmp(option, "--help") ? 2 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	sigset_t all;
 
+	if (argc > 1 && strcmp(argv[1], "--listen"))
+		return answer(argv[1]);
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	while (argc > 1 && !strcmp(argv[1], "--listen"))
