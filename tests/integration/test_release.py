@@ -180,6 +180,7 @@ def test_a_tag_is_signed_of_what_is_ready_and_of_nothing_else(signer):
     (tree.path / "MAINTAINERS").write_text(text.replace("xenmsg.invalid", "xenmsg.test").replace("security@", "holes@"))
     give_key(tree, "somebody")
     tree.succeeds("addresses")
+    assert keys_in(tree, tree.path / "debian/upstream/signing-key.asc") == ["somebody"]
     commit(tree)
     for name, before, after, says in (("NEWS", f"xenmsg {VERSION}\n", f"xenmsg {VERSION} (not released)\n", f'NEWS doesn\'t begin with "xenmsg {VERSION}" alone'),
                                       ("debian/changelog", "unstable", "UNRELEASED", "debian/changelog says UNRELEASED"),
