@@ -114,7 +114,8 @@ func (d *Dialer) path() string {
 	if d.Socket != "" {
 		return d.Socket
 	}
-	if path := os.Getenv("XENMSG_SOCKET"); path != "" {
+	// A program with more rights than its user believes no environment.
+	if path := os.Getenv("XENMSG_SOCKET"); path != "" && os.Getuid() == os.Geteuid() && os.Getgid() == os.Getegid() {
 		return path
 	}
 	return DefaultSocket

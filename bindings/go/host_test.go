@@ -230,6 +230,53 @@ func TestAContextThatEndsWithdraws(t *testing.T) {
 	fails(t, err, context.Canceled, xenmsg.NotDone)
 }
 
+// Whenever it is cancelled, what is said not to be done was seen by nobody, and what is done was seen once.
+func TestACallIsCancelledAtEachMoment(t *testing.T) {
+	ctx, one, other := two(t)
+	var lock sync.Mutex
+	seen := map[string]int{}
+	serve(t, other, "moment", nil, func(_ context.Context, m *xenmsg.Message) ([]byte, error) {
+		lock.Lock()
+		defer lock.Unlock()
+		seen[string(m.Data[:8])]++
+		return m.Data, nil
+	})
+	_, err := one.Call(ctx, "2:moment", make([]byte, 8))
+	must(t, err)
+	fates := map[string]error{}
+	for i := 1; i <= 600; i++ {
+		brief, cancel := context.WithCancel(ctx)
+		time.AfterFunc(time.Duration(i%200)*2*time.Microsecond, cancel)
+		data := append([]byte(fmt.Sprintf("%08d", i)), make([]byte, i%3*100000)...) // also halfway
+		if i%2 == 0 {
+			_, fates[string(data[:8])] = one.Call(brief, "2:moment", data)
+		} else {
+			fates[string(data[:8])] = one.Send(brief, "2:moment", data)
+		}
+		cancel()
+	}
+	must(t, one.Send(ctx, "2:moment", make([]byte, 8))) // it has taken all before
+	_, err = one.Call(ctx, "2:moment", make([]byte, 8))
+	must(t, err)
+	lock.Lock()
+	defer lock.Unlock()
+	counts := map[string]int{}
+	for which, err := range fates {
+		var own *xenmsg.Error
+		switch errors.As(err, &own); {
+		case err == nil && seen[which] != 1, own != nil && own.Fate == xenmsg.NotDone && seen[which] != 0, seen[which] > 1:
+			t.Errorf("%s: %v, and was seen %d times", which, err, seen[which])
+		case err == nil:
+			counts["done"]++
+		default:
+			counts[own.Fate.String()]++
+		}
+	}
+	if counts["done"] == 0 || counts[xenmsg.NotDone.String()] == 0 {
+		t.Log(counts) // as slow as this machine is
+	}
+}
+
 func TestADrainedEndpointAnswersWhatItHasTaken(t *testing.T) {
 	ctx, one, other := two(t)
 	begun, proceed := make(chan struct{}, 9), make(chan struct{})

@@ -272,10 +272,8 @@ func FuzzDaemon(f *testing.F) {
 			f.Add(lie)
 		}
 	}
-	f.Fuzz(survive2)
+	f.Fuzz(func(t *testing.T, said []byte) { survive(t, said) })
 }
-
-func survive2(t *testing.T, said []byte) { survive(t, said) }
 
 func TestADaemonOfAnotherKindIsRefused(t *testing.T) {
 	for want, says := range map[syscall.Errno][]byte{
