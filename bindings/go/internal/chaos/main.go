@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -445,7 +446,9 @@ func session(conn *xenmsg.Conn, name string, addresses []string) {
 	for over.Err() == nil && stopping.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 		if last := atomic.LoadInt64(&lastOutcome); atomic.LoadInt64(&inFlight) > 0 && time.Since(time.Unix(0, last)) > stalled {
-			note(fault, uint64(inFlight), -int(syscall.ETIME))
+			stacks := make([]byte, 1<<20)
+			os.Stderr.Write(stacks[:runtime.Stack(stacks, true)])
+			note(fault, uint64(atomic.LoadInt64(&inFlight)), -int(syscall.ETIME))
 			return
 		}
 	}
