@@ -204,6 +204,7 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	registry_names_image(image, daemon->registry);
 	peers_image(image, daemon->peers);
 	links_failures_image(image, daemon->links);
+	vchan_host_words_image(image, daemon->host);
 	image_section(image, IMAGE_POLICY);
 	access_image(image, daemon->access);
 	memfd_lifetimes_write_image(image, &daemon->board);

@@ -39,6 +39,7 @@
 #include "daemon/serve/questions.h"
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
+#include "daemon/xen/vchan.h"
 
 #define LACK_PAUSE_MS 100
 
@@ -303,6 +304,7 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		registry_names_image(image, daemon->registry);
 		peers_image(image, daemon->peers);
 		links_failures_image(image, daemon->links);
+		vchan_host_words_image(image, daemon->host);
 		break;
 	case IMAGE_POLICY:
 		access_image(image, daemon->access);

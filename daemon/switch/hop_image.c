@@ -407,8 +407,24 @@ static void frames_image(struct image *image, struct hop *hop)
 	charge_control(hop);
 }
 
+/* What calls about what the program holds have cost: the next daemon needn't learn that. */
+static void calls_image(struct image *image, struct call_history *calls)
+{
+	uint32_t cost = calls->cost;
+
+	image_u32(image, &calls->owed);
+	image_upto(image, &cost, CALL_SUSPECT_NS / TURNS_UNIT_NS);
+	image_u8(image, &calls->exact);
+	image_u8(image, &calls->rest);
+	image_u8(image, &calls->unseen);
+	image_bool(image, &calls->is_sample);
+	image_bool(image, &calls->is_long);
+	calls->cost = (uint16_t)cost;
+}
+
 void hop_image(struct image *image, struct hop *hop)
 {
+	calls_image(image, &hop->calls);
 	image_bool(image, &hop->knows_identity);
 	hop_identity_image(image, &hop->identity);
 	inlet_image(image, &hop->in);

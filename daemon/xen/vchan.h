@@ -25,6 +25,8 @@
 
 #include "wire/ring.h"
 
+struct image;
+
 struct event_base;
 struct vchan_host;
 struct vchan;
@@ -60,6 +62,9 @@ void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userd
 void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms);
 /* Asks the hypervisor whether there is no such domain. */
 bool vchan_host_lacks(struct vchan_host *host, uint32_t domid);
+/* Writes what is known of peers that say, or don't say, that they have let go of pages, or reads it. The next
+ * daemon gives back what this one keeps. */
+void vchan_host_words_image(struct image *image, struct vchan_host *host);
 
 /* From now on this domain may be saved and restored: domain 0 never is. */
 void vchan_host_guard(struct vchan_host *host);

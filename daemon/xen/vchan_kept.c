@@ -33,6 +33,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/image.h"
 #include "base/timer.h"
 #include "daemon/xen/vchan_internal.h"
 
@@ -43,6 +44,7 @@
 #define WAIT_TWICE  20 /* so often at most it is doubled */
 #define DAY_MS	    86400000u
 #define DAY_PAGES   (WORD_PAGES_MAX / 8u)
+#define WORDS_MAX   65536u
 
 /* What was given back since a domain said that it had let go. */
 struct word {
@@ -361,6 +363,57 @@ bool kept_make_room(struct vchan_host *host)
 		if (vchan->is_kept && has_let_go(vchan) && free_early(vchan))
 			any = true;
 	return any;
+}
+
+/* Counts what is still kept: it is given back without even a word. A peer that has just been left may look
+ * yet. */
+static void count_kept(struct vchan_host *host)
+{
+	struct vchan *vchan, *next;
+	struct word *word;
+
+	HASH_ITER(hh, host->vchans, vchan, next)
+		if (vchan->is_kept && !has_let_go(vchan) && clock_ms_since(vchan->kept_ms) >= UNMAPPED_MS &&
+		    (word = word_of(host, vchan->domid)))
+			word->pages += vchan->pages;
+}
+
+static void word_image(struct image *image, struct vchan_host *host, const struct word *had)
+{
+	struct word fields = had ? *had : (struct word){0}, *word;
+
+	image_u32(image, &fields.domid);
+	image_upto(image, &fields.pages, INT32_MAX);
+	image_upto(image, &fields.waits, WAIT_TWICE);
+	image_u64(image, &fields.since_ms);
+	if (had || image->error)
+		return;
+	word = word_of(host, fields.domid);
+	if (!word) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	word->pages = fields.pages;
+	word->waits = fields.waits;
+	if (fields.since_ms < word->since_ms)
+		word->since_ms = fields.since_ms;
+}
+
+void vchan_host_words_image(struct image *image, struct vchan_host *host)
+{
+	struct word *word, *next;
+	uint32_t count;
+
+	if (!image->is_read)
+		count_kept(host);
+	count = HASH_COUNT(host->kept.words);
+	image_upto(image, &count, WORDS_MAX);
+	if (image->is_read)
+		for (; count && !image->error; count--)
+			word_image(image, host, NULL);
+	else
+		HASH_ITER(hh, host->kept.words, word, next)
+			word_image(image, host, word);
 }
 
 void kept_destroy(struct vchan_host *host)

@@ -17,6 +17,7 @@
 
 #include "daemon/xen/keeper.h"
 #include "base/clock.h"
+#include "base/image.h"
 #include "base/log.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/xen/vchan_internal.h"
@@ -842,6 +843,47 @@ SCENE_TEST(a_peer_is_not_mistrusted_for_ever, scene_start)
 	grant_and_end(scene, 100, 65536);
 	assert_int_equal(xen.pages, 0);
 	assert_int_equal(xen.next_ref, before + 100 * 33);
+}
+
+static void hand_over(struct scene *scene)
+{
+	struct image image;
+	int memfd;
+
+	image_begin(&image);
+	image_section(&image, IMAGE_REGISTRY);
+	vchan_host_words_image(&image, scene->host);
+	memfd = image_seal(&image);
+	image_free(&image);
+	vchan_host_free(scene->host);
+	assert_int_equal(vchan_host_new(&scene->host, scene->base, &scene->what), 0);
+	assert_int_equal(image_open(&image, memfd), 0);
+	assert_int_equal(image_next(&image), IMAGE_REGISTRY);
+	vchan_host_words_image(&image, scene->host);
+	assert_int_equal(image_leave_section(&image), 0);
+	image_free(&image);
+	close(memfd);
+}
+
+/* Also what a peer still has, and a hand-over gives back without a word, is counted. */
+SCENE_TEST_EACH(a_hand_over_forgets_no_mistrust, scene_start, keeps, 2)
+{
+	if (!keeps)
+		grant_and_end(scene, 1000, 65536);
+	for (unsigned times = 0; times < (keeps ? WORD_PAGES_MAX / 33 / VCHANS_MAX + 1 : 1); times++) {
+		struct vchan *vchans[VCHANS_MAX];
+
+		for (unsigned i = 0; keeps && i < VCHANS_MAX; i++)
+			vchans[i] = granted_to(scene, 7, 65536);
+		for (unsigned i = 0; keeps && i < VCHANS_MAX; i++)
+			vchan_close(vchans[i]);
+		later_ns += 11ll * 1000000000;
+		hand_over(scene);
+		assert_int_equal(xen.pages, 0);
+	}
+	grant_and_end(scene, 1, 65536);
+	assert_int_equal(xen.pages, 33);
+	await_end_of_domain(scene);
 }
 
 /* What is known of a domain goes with it, also where nothing of it is kept that would be looked at. */
