@@ -69,6 +69,10 @@ int cmd_daemon(struct cli *cli, int argc, char **argv)
 		return cli_usage("daemon",
 				 "there is no 'restart': " ADVICE_RESTART(
 					 "xenmsgd") ", or 'xenmsg daemon renew', which ends no connection");
+	if (argc - optind == 1 && !strcmp(argv[optind], "reload"))
+		return cli_usage("daemon", "there is no 'reload': xenmsg policy reload");
+	if (argc - optind == 1 && !strcmp(argv[optind], "status"))
+		return cli_usage("daemon", "there is no 'status': xenmsg status, or xenmsg doctor");
 	if (argc - optind != 1 || strcmp(argv[optind], "renew"))
 		return cli_usage("daemon", "daemon takes one word: renew");
 	return renew(cli);

@@ -86,7 +86,8 @@ static const char *set_uid(struct item *item, bool groups, int *error)
 			return "a uid of another domain is a number or *";
 		r = users_find(item->text, &user);
 		if (r < 0)
-			return say_unknown(r, "a user is a uid, a name, @group or *", error);
+			return say_unknown(r, "there is no such user; a user is a uid, a name, @group or *",
+					   error);
 		item->kind = ITEM_NUMBER;
 		item->number = user->pw_uid;
 		return NULL;
@@ -130,8 +131,24 @@ static const char *set_domain_of_host(struct item *item, enum list_kind kind, in
 	return NULL;
 }
 
+/* No entry has a space in it: says what was meant by the one that has. NULL: none has. */
+static const char *why_spaced(const char *text)
+{
+	size_t word = strcspn(text, " \t");
+
+	if (!text[word])
+		return NULL;
+	return strchr(text + word, '#')
+		       ? "a comment behind a value begins with ';', and with '#' on a line of its own"
+		       : "several entries are separated by commas";
+}
+
 const char *policy_set_item(struct item *item, enum list_kind kind, int *error)
 {
+	const char *why = why_spaced(item->text);
+
+	if (why)
+		return why;
 	switch (kind) {
 	case LIST_DOMAINS:
 	case LIST_OWN_DOMAINS:

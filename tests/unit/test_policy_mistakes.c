@@ -93,7 +93,10 @@ POLICY_TEST(bad_entries_of_lists_are_quoted)
 	refuse(fixture, "[rule]\nfrom = 3, 32752\n", 2, "'32752': a domain is a domid from 0 to 32751");
 	refuse(fixture, "[rule]\nfrom = 3,,4\n", 2, "from: an empty entry");
 	refuse(fixture, "[rule]\nfrom =\n", 2, "from: an empty entry");
-	refuse(fixture, "[rule]\nfrom = a b\n", 2, "'a b'");
+	refuse(fixture, "[rule]\nfrom = a b\n", 2, "'a b': several entries are separated by commas");
+	refuse(fixture, "[rule]\nto = a, b # who\n", 2,
+	       "'b # who': a comment behind a value begins with ';'");
+	refuse(fixture, "[bind]\nuid = nobodyhere\n", 2, "'nobodyhere': there is no such user");
 	refuse(fixture, "[rule]\nuid = root\n", 2, "'root': a uid of another domain is a number");
 	refuse(fixture, "[rule]\nuid = -1\n", 2, "'-1'");
 	refuse(fixture, "[rule]\nuid = 4294967295\n", 2, "a uid is below 4294967295");
