@@ -193,7 +193,7 @@ struct account *account_ref(struct account *account)
 	return account;
 }
 
-/* Whether the account has a counter to be kept. What its look-ups have cost alone is none. */
+/* Whether the account has a counter to be kept. The cost of its look-ups alone is none. */
 static bool has_counted(const struct account *account)
 {
 	bool any = account->sent.bytes || account->cut_off || account->line.rests;

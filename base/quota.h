@@ -29,8 +29,8 @@
  * the daemon.
  *
  * An account lives as long as there is a reference to it, and until its line's rest is over and its debt is
- * paid (turns.h): a user that leaves and comes again finds both. What it has done so far is counted for as
- * long as the daemon lives, also over hand-overs, or the counters of short-lived programs would say nothing:
+ * paid (turns.h): a user that leaves and comes again finds both. Its counters last as
+ * long as the daemon, also over hand-overs, or those of short-lived programs would say nothing:
  * of accounts that nobody refers to, the QUOTA_IDLE_MOST that were used last are kept.
  */
 

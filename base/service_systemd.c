@@ -30,7 +30,7 @@ static uint64_t number_in(const char *variable)
 	return errno || *end ? 0 : number;
 }
 
-/* Takes a name off the list, in which colons part them. */
+/* Takes a name off the list, where colons part them. */
 static char *take_name(const char **list)
 {
 	size_t length = *list ? strcspn(*list, ":") : 0;

@@ -165,7 +165,7 @@ static inline void line_add_spent(struct line *line, uint64_t units)
 }
 
 struct image;
-/* What all lines have spent so far, in the image that the next daemon gets (base/image.h). */
+/* Writes the sums of all lines so far into the image that the next daemon gets (base/image.h). */
 void turns_image(struct image *image, struct turns *turns);
 
 /* Ends the turn of a line whose task did what others pay for: it would last for as long as they do. */

@@ -259,7 +259,7 @@ struct table {
 	unsigned line, answers, wrong;
 };
 
-/* Splits a line, of which what is behind a # says nothing. Returns how many words there are, at most one more
+/* Splits a line; a # begins a comment. Returns how many words there are, at most one more
  * than fit. */
 static unsigned split(char *line, char *words[WORDS])
 {

@@ -205,8 +205,8 @@ struct xenmsg_options {
 #define XENMSG_QUEUE_MAX 65535
 
 /* Options for one function call: with all of this; with time-out and flags; with one of the two. Of topics: a
- * message of this key; an endpoint that keeps the last message of each of so many keys; a subscription of
- * which so many messages may wait. */
+ * message of this key; an endpoint that keeps the last message of each of so many keys; a subscription that
+ * lets so many messages wait. */
 #ifdef __cplusplus
 static inline const struct xenmsg_options *
 xenmsg_options_given(const struct xenmsg_options &options)

@@ -522,7 +522,7 @@ static void host_add_head(struct top *top)
 	else
 		add_line(
 			top, false,
-			"bytes to domain 0 include what guests answer to these questions; a domain's own figures come first");
+			"bytes to domain 0 include answers to these questions; a domain's own figures come first");
 }
 
 static void shape_domain(struct top *top, struct json_object *domain)

@@ -46,8 +46,8 @@ int command_trace(int count, char **words);
 int command_compare(int count, char **words);
 
 /* daemons.c */
-/* Starts xenmsgd in domain 0 and the guests, and waits until all answer; with a rule, if it `allows`, that lets
- * everybody in. Returns 0, or below 0 with a line on stderr. */
+/* Starts xenmsgd in domain 0 and the guests, and waits until all answer; with a rule, if it `allows`, that
+ * lets everybody in. Returns 0, or below 0 with a line on stderr. */
 int start_daemons(const char *dir, unsigned domains, int allows);
 
 /* start.c */

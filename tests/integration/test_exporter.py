@@ -113,7 +113,7 @@ def counters(node):
 
 
 @pytest.mark.unless(renewed="renews")
-def test_what_short_lived_programs_have_done_is_counted_on_also_over_a_hand_over(one):
+def test_what_short_lived_programs_have_done_stays_counted(one):
     def round_trip():
         receiver = one.popen("recv", "--count", "1", "inbox", binds="inbox")
         one.send("self:inbox", "x")
