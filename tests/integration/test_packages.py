@@ -58,6 +58,19 @@ def test_the_symbols_file_names_what_the_library_exports():
     assert exported and exported == named
 
 
+def test_the_symbols_of_the_vchan_libraries_are_those_they_export():
+    named, library = {}, None
+    for line in read_source("debian", "libxenmsg-vchan1.symbols").splitlines():
+        if line.startswith("lib"):
+            library = line.split()[0]
+        elif line.startswith(" "):
+            named.setdefault(library, set()).add(line.split("@")[0].strip())
+    for library, symbols in named.items():
+        dynamic = subprocess.run(["nm", "-D", "--defined-only", os.path.join(os.path.dirname(BINDIR), "lib", library)], capture_output=True,
+                                 text=True, check=True).stdout
+        assert {line.split()[2].partition("@")[0] for line in dynamic.splitlines() if " T " in line} == symbols
+
+
 CMAKE_PROJECT = """
 cmake_minimum_required(VERSION 3.13)
 project(program C)

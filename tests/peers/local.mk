@@ -5,4 +5,4 @@ tests_peers_vchan_alive_SOURCES = tests/peers/vchan-alive.c
 tests_peers_vchan_alive_LDADD = $(XENVCHAN_LIBS) $(XENCONTROL_LIBS)
 tests_peers_vchan_pump_SOURCES = tests/peers/vchan-pump.c
 tests_peers_vchan_pump_LDADD = $(XENVCHAN_LIBS) $(XENSTORE_LIBS)
-EXTRA_DIST += tests/peers/run
+EXTRA_DIST += tests/peers/run tests/peers/vchan
