@@ -58,21 +58,36 @@ static uint32_t wait_ms(const struct peers *peers)
 	return peers->options.setup_timeout_ms / 2;
 }
 
+/* So often it is waited anew for what XenStore says of domain 0, and once more for a domain 0 that has begun
+ * to make a link with us. If these are that slow, many domains start at once, and if each watched all others
+ * XenStore would have N² events to tell. */
+#define TOLD_WAITS 8u
+
 /* Whether domain 0's daemon may still begin to tell of the others, so nobody else is looked for. */
 static bool told_is_awaited(const struct peers *peers)
 {
 	return evtimer_pending(peers->told_deadline.timer, NULL);
 }
 
-void told_check(struct peers *peers)
+static const struct peer *zero_looked_up(struct peers *peers)
 {
 	const struct peer *zero = peer_find(peers, 0);
-	bool looked = zero && (zero->leaves.looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP;
-	bool will_tell = looked && zero->up && zero->leaves.presence[0];
+
+	return zero && (zero->leaves.looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP ? zero : NULL;
+}
+
+void told_check(struct peers *peers)
+{
+	const struct peer *zero = zero_looked_up(peers);
+	bool will_tell = zero && zero->up && zero->leaves.presence[0];
 	int r;
 
-	if (!looked && told_is_awaited(peers))
+	if (!zero && told_is_awaited(peers))
 		return;
+	if (will_tell && told_is_awaited(peers) && peers->told_waits <= TOLD_WAITS) {
+		deadline_set(&peers->told_deadline, wait_ms(peers)); /* until now XenStore took the time */
+		peers->told_waits = TOLD_WAITS + 1;
+	}
 	if (!peers->told && (!told_is_awaited(peers) || !will_tell)) {
 		evtimer_del(peers->told_deadline.timer);
 		r = watch_all(peers);
@@ -139,7 +154,16 @@ static void bells_follow(struct peers *peers, bool told)
 
 static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
 {
-	told_check(userdata);
+	struct peers *peers = userdata;
+	const struct peer *zero = zero_looked_up(peers);
+	bool answers = zero && peers->told_waits == TOLD_WAITS + 1 && peer_hello_is_current(zero);
+
+	if ((!zero && peers->told_waits < TOLD_WAITS) || answers) {
+		peers->told_waits++;
+		deadline_set(&peers->told_deadline, wait_ms(peers));
+	} else {
+		told_check(peers);
+	}
 }
 
 void peers_told(struct peers *peers, bool told)
@@ -168,8 +192,10 @@ int told_watch(struct peers *peers)
 	peers->hears = !peers->options.told;
 	if (peers->hears)
 		return watch_all(peers);
-	if (!told_is_awaited(peers))
+	if (!told_is_awaited(peers)) {
+		peers->told_waits = 0;
 		deadline_set(&peers->told_deadline, wait_ms(peers));
+	}
 	r = store_watch_needed(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers,
 			       presence_on_watched, &peers->zero_watch);
 	return r;

@@ -275,6 +275,7 @@ struct peers {
 	bool hears;			/* what others do in answer to our presence, which we may show */
 	bool told;			/* domain 0 tells us what changes */
 	struct deadline told_deadline;	/* of domain 0, to begin with that */
+	unsigned told_waits;		/* how often that was put off; above TOLD_WAITS: never more */
 	/* In a guest: those with which it has had a link, and while it is told a watch on what each writes
 	 * for it: domain 0's daemon may stand still. The one that came first gives way. */
 	struct {

@@ -355,7 +355,11 @@ static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	if (!event_pending(rendezvous->deadline.timer, EV_TIMEOUT, NULL))
-		return; /* the attempt is over */
+		return;			 /* the attempt is over */
+	if (rendezvous->hello_request) { /* XenStore is slow: nobody can have missed what isn't there yet */
+		timer_set(rendezvous->again, rendezvous->again_ms);
+		return;
+	}
 	rendezvous_again_later(peer, rendezvous->again_ms);
 	peer_read(peer, LEAF_PRESENCE);
 	peer_read(peer, LEAF_HELLO);
@@ -364,7 +368,7 @@ static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 		rendezvous_publish(peer);
 	if (rendezvous->state == RENDEZVOUS_HELLO && !peer_hello_is_current(peer))
 		rendezvous_begin_anew(peer);
-	else if (rendezvous->state != RENDEZVOUS_IDLE && !rendezvous->hello_request)
+	else if (rendezvous->state != RENDEZVOUS_IDLE)
 		rendezvous_write_again(peer, LEAF_OUR_HELLO);
 	presence_watch_leaf(peer);
 }

@@ -18,6 +18,7 @@
 #define SETUP_TIMEOUT_MS (2 * PATIENCE_MS)
 
 unsigned setup_timeout_ms = SETUP_TIMEOUT_MS;
+static bool store_is_slow;
 unsigned writes;
 
 int store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
@@ -300,6 +301,7 @@ static void scene_begin(struct scene *scene, bool maps)
 		.min_ring_size = 1024,
 		.map = maps ? PEERS_MAP_YES : PEERS_MAP_NO,
 		.setup_timeout_ms = setup_timeout_ms,
+		.told = store_is_slow,
 	};
 
 	*scene = (struct scene){.base = event_base_new(), .self = {.domid = 1, .instance_text = INSTANCE}};
@@ -311,7 +313,27 @@ static void scene_begin(struct scene *scene, bool maps)
 	scene->other = quota_account(scene->quota, QUOTA_UID, 1001);
 	assert_int_equal(
 		peers_new(&scene->peers, scene->base, &scene->store, NULL, &options, &callbacks, scene), 0);
-	settle(scene);
+	if (!store_is_slow)
+		settle(scene);
+	store_is_slow = false;
+}
+
+void begin_slowly(struct scene *scene)
+{
+	store_is_slow = true;
+	setup_timeout_ms = 1000;
+	begin_as_mapper(scene);
+	fake_write(&scene->store, "/local/domain/0/data/xenmsg/presence", "1 " OTHER_INSTANCE);
+}
+
+bool is_watched(struct scene *scene, const char *path)
+{
+	struct store_watch *watch;
+
+	DL_FOREACH(scene->store.watches, watch)
+		if (!strcmp(watch->path, path))
+			return true;
+	return false;
 }
 
 void begin_as_mapper(struct scene *scene)

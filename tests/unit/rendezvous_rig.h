@@ -72,6 +72,9 @@ void begin_as_mapper(struct scene *scene);
 /* Its requests have 100 ms each, and the peer is there. */
 void begin_impatient(struct scene *scene);
 void begin_as_granter(struct scene *scene);
+/* Domain 0 is there, and may tell of the others, but XenStore has said nothing yet. */
+void begin_slowly(struct scene *scene);
+bool is_watched(struct scene *scene, const char *path);
 /* The peer has answered our hello. Of two that both may map we do, being the lower one, and it offers nothing
  * yet. */
 void scene_start(struct scene *scene);

@@ -683,3 +683,17 @@ SCENE_TEST(peer_that_finds_that_xen_forbids_it_is_believed, scene_start)
 	change(scene, THEIRS "/to/1/hello", "1 " INSTANCE " 76543212 1");
 	assert_false(peers_is_forbidden(scene->peers, 2));
 }
+
+SCENE_TEST(who_waits_for_xenstore_does_not_watch_all, begin_slowly)
+{
+	struct timeval slow = {.tv_usec = 700000}; /* it waits 500 ms for domain 0 */
+
+	event_base_loopexit(scene->base, &slow);
+	event_base_dispatch(scene->base);
+	settle(scene);
+	assert_true(is_watched(scene, "/local/domain/0/data/xenmsg"));
+	assert_false(is_watched(scene, "/local/domain"));
+	for (unsigned i = 0; i < 100 && !is_watched(scene, "/local/domain"); i++)
+		pass_time(scene, 100);
+	assert_true(is_watched(scene, "/local/domain")); /* now domain 0 is late */
+}
