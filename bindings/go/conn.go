@@ -501,7 +501,7 @@ func (c *Conn) write() {
 }
 
 func (c *Conn) gather() {
-	for len(c.sendable) > 0 && len(c.out) < gatherMax {
+	for len(c.sendable) > 0 && len(c.out) < gatherMax && !c.closed { // nothing follows GOODBYE
 		ch := c.sendable[0]
 		c.sendable = c.sendable[:copy(c.sendable, c.sendable[1:])]
 		ch.isSendable = false

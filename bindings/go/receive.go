@@ -118,7 +118,7 @@ func (m *Message) answer(kind, exit uint8, code uint16, data []byte) error {
 	case m.answered:
 		c.mu.Unlock()
 		return m.failed(syscall.EALREADY)
-	case m.over:
+	case m.over || c.closed:
 		c.mu.Unlock()
 		return m.failed(syscall.ECANCELED)
 	case uint64(len(data)) > c.maxMessage:
@@ -232,7 +232,7 @@ func (b *inbox) receive(ctx context.Context) (*Message, error) {
 	for {
 		b.c.mu.Lock()
 		m, err := (*Message)(nil), b.err
-		if err == nil && !b.drained {
+		if err == nil && !b.drained && !b.c.closed { // behind GOODBYE nothing is taken
 			m = b.take()
 		}
 		if len(b.ready) > 0 {
