@@ -163,7 +163,7 @@ def test_a_bad_configuration_stops_the_daemon_with_file_and_line(one, tmp_path, 
         assert complaint.format(path=path) in done.stderr.decode()
 
 
-def test_files_of_an_administrators_own_are_read_in_order_behind_the_packages(one):
+def test_an_administrators_files_are_read_behind_the_packages(one):
     for name, text in (("10-a.conf", "presence = private"), ("20-b.conf", "peers = 3")):
         one.write_policy(f"[links]\n{text}\n", name, "xenmsgd.conf.d")
     assert one.run_command(tool("xenmsgd"), "--check-config").returncode == 0

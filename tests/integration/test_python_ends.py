@@ -462,7 +462,7 @@ def test_pip_installs_it_from_its_sources(tmp_path):
     assert list((tmp_path / "target").glob("xenmsg-*.dist-info/**/COPYING"))
 
 
-def test_the_installed_module_is_found_by_its_name_with_its_version():
+def test_the_installed_module_is_found_with_its_version():
     assert importlib.metadata.version("xenmsg") == xenmsg.__version__
 
 
