@@ -58,7 +58,7 @@ def test_the_symbols_file_names_what_the_library_exports():
     assert exported and exported == named
 
 
-def test_the_symbols_of_the_vchan_libraries_are_those_they_export():
+def test_the_vchan_libraries_export_the_symbols_that_are_listed():
     named, library = {}, None
     for line in read_source("debian", "libxenmsg-vchan1.symbols").splitlines():
         if line.startswith("lib"):
