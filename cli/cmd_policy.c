@@ -136,7 +136,7 @@ static const char matrix_help[] =
 	"  xenmsg policy matrix\n"
 	"  xenmsg policy matrix --json\n";
 
-/* What the command line says. */
+/* The command line, as it was read. */
 struct policy_call {
 	struct cli *cli;
 	const char *command; /* "policy check" */

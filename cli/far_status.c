@@ -14,7 +14,7 @@
 #define TEXT_MAX  524288u /* as the daemon has it */
 #define DEPTH_MAX 12	  /* a status has 6 levels */
 #define KEY_MAX	  40u
-/* What json-c makes of a few bytes of text. */
+/* The most memory that json-c makes of a few bytes of text. */
 #define OBJECT_MEMORY 1000u /* has a table from the beginning */
 #define ARRAY_MEMORY  400u
 #define VALUE_MEMORY  120u

@@ -165,7 +165,7 @@ static int conn_read_in(struct xenmsg *conn)
 	return r == -ENOMEM ? r : frames;
 }
 
-/* Goes on without the daemon. What waited for room ends, too: the next send is in a new session. */
+/* Continues without the daemon. What waited for room ends, too: the next send is in a new session. */
 static void outlive(struct xenmsg *conn, int error)
 {
 	outbox_fail(&conn->outbox, -ENOTCONN);

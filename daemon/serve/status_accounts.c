@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a status says of the accounts: who has how much of this daemon, and of its time. */
+/* The accounts in a status: who has how much of this daemon, and of its time. */
 
 #include "base/quota.h"
 #include "base/turns.h"

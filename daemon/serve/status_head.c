@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a status says of the daemon as a whole. */
+/* The daemon as a whole in a status. */
 
 #include <config.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a status says of the policy's rules, and of what they have refused. */
+/* The policy's rules in a status, and the refusals by them. */
 
 #include <stdio.h>
 #include <stdlib.h>

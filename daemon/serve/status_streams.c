@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a status says of byte streams, and of what waits for a program. */
+/* Byte streams in a status, and messages that wait for a program. */
 
 #include "daemon/local/local.h"
 #include "daemon/local/session.h"

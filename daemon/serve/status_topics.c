@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a status says of topics, and of their subscribers. */
+/* Topics in a status, and their subscribers. */
 
 #include <stdio.h>
 #include <stdlib.h>
