@@ -97,7 +97,7 @@ static const struct metric {
 	{"xenmsg_link_away", GAUGE, "1 if the link is lost and may be resumed.", "links", "state",
 	 domid_label, "away"},
 	PER_LINK("resumes_total", COUNTER, "How often the link was lost and resumed.", "resumes"),
-	PER_LINK("moves_total", COUNTER, "How often the link went on over larger or smaller rings.", "moves"),
+	PER_LINK("moves_total", COUNTER, "How often the link moved to larger or smaller rings.", "moves"),
 	PER_LINK("ring_bytes", GAUGE, "Size of the ring towards the domain.", "ring_bytes"),
 	PER_LINK("channels", GAUGE, "Channels that are open over the link.", "channels"),
 	PER_LINK("sent_bytes_total", COUNTER, "Bytes of frames sent to the domain.", "tx.bytes"),
