@@ -435,6 +435,7 @@ BLOCKS = {
     "doc/trouble.md": "bpftrace and SystemTap need a kernel's debugging symbols; tests/integration/test_probes.py reads the probes",
     "doc/python.md": {"import asyncio": the_program_of_pythons_page_works_between_domains},
     "doc/go.md": "it takes Go: tests/integration/test_go.py builds its programs with what is installed",
+    "doc/vchan.md": "its lines are run by tests/integration/test_vchan.py, which gives the group's right by a rule",
     "doc/rust.md": "it takes rustc: tests/integration/test_rust.py builds its program with what is installed",
     "doc/hosts.md": {
         " host a": NO_COMMAND,
