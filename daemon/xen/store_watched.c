@@ -13,8 +13,10 @@
 #include "wire/retry.h"
 #include "wire/ut.h"
 
-/* With more than so many, one that has ended is taken back from XenStore. A guest has 100 at least. */
+/* With more than so many in all, or so many that have ended, one that has ended is taken back from XenStore.
+ * A guest has 100 at least. */
 #define WATCHED_MOST 64
+#define ENDED_MOST   16
 
 static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)
 {
@@ -101,6 +103,18 @@ static bool end_nobodys(struct store_worker *worker, unsigned most, bool alive)
 		any = true;
 	}
 	return any;
+}
+
+/* Takes back those that have ended beyond the most that may stay. */
+static void end_some(struct store_worker *worker)
+{
+	struct store_watched *watched;
+	unsigned used = 0;
+
+	DL_FOREACH(worker->watched, watched)
+		used += watched->watch != 0;
+	end_nobodys(worker, used + ENDED_MOST < WATCHED_MOST ? used + ENDED_MOST : WATCHED_MOST,
+		    worker->connected);
 }
 
 static bool is_refusal(int error)
@@ -273,8 +287,10 @@ int watched_remove(struct store_worker *worker, struct store_request *request)
 		watched_free(worker, watched);
 	} else if (request->at_once) {
 		end_one(worker, watched, worker->connected);
+	} else if (worker->refused_watches > 0) {
+		end_nobodys(worker, 0, worker->connected);
 	} else {
-		end_nobodys(worker, worker->refused_watches > 0 ? 0 : WATCHED_MOST, worker->connected);
+		end_some(worker);
 	}
 	if (!was_refused && worker->refused_watches > 0)
 		try_refused_at(worker, 0);

@@ -35,7 +35,7 @@ STOPPED = {"xenmsg publish news 'shutdown at 18:00'": b"bound",
            "xenmsg subscribe 0:news": b"18:00"}
 SUBSCRIBED = "xenmsg subscribe --json 0:news work:state"
 # They measure for a minute, renew the daemon, take ports of the machine, draw, are for domain 0, or print a line of many kilobytes.
-LEFT_OUT = {"bench", "daemon", "forward", "exporter", "top", "trace"}
+LEFT_OUT = {"bench", "daemon", "forward", "exporter", "top", "trace", "vchan"}
 LEFT_OUT_LINES = {"xenmsg status --json --all", "xenmsg status --json", "date | xenmsg publish --lines --stay 1h clock"}
 HEAD = """# What the examples show
 
