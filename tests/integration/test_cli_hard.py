@@ -27,8 +27,8 @@ PRINT = {"call": "call 2:upper word", "connect": "connect 2:sort", "run": "run 2
 INPUT = {PRINT["connect"]: b"b\na\n"}  # of one that reads it
 GO_ON = {"recv": "recv inbox", "watch": "watch", "listen": "listen plain", "subscribe": "subscribe self:kept"}  # until they are stopped
 PORTS = {"forward": "forward tcp:127.0.0.1:0 xen:2:sort", "exporter": "exporter --listen tcp:127.0.0.1:0"}  # the port, and then nothing
-# Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_top_host.py, test_handover.py, test_host_policy.py and test_trace.py.
-ELSEWHERE = {"send", "publish", "serve", "top", "hosts", "daemon", "policy test", "trace"}
+# Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_top_host.py, test_handover.py, test_host_policy.py, test_trace.py and test_vchan.py.
+ELSEWHERE = {"send", "publish", "serve", "top", "hosts", "daemon", "policy test", "trace", "vchan"}
 
 
 def test_each_command_is_tried_here():
@@ -242,7 +242,8 @@ def test_wrong_options_are_told_in_one_harmless_line(alone, command):
         terminal = Terminal(alone, command=[tool("xenmsg"), *command.split(), wrong])
         os.write(terminal.master, b"\x04")
         text = terminal.end().replace("^D\x08\x08", "")
-        assert terminal.process.returncode in (EXIT_USAGE, EXIT_NO_DAEMON, 255, 1), (wrong, terminal.process.returncode, text)
+        codes = (EXIT_USAGE, 126, 127) if command == "vchan" else (EXIT_USAGE, EXIT_NO_DAEMON, 255, 1)  # it takes a word for a program's name
+        assert terminal.process.returncode in codes, (wrong, terminal.process.returncode, text)
         assert not DOES_SOMETHING.search(text) and (text.count("\n") <= 1 or command == "doctor"), (wrong, text)
 
 

@@ -143,7 +143,7 @@ def test_a_field_means_the_same_wherever_it_is():
 
 # What others have written passes through these as it is; send says nothing; daemon says what it has done; the exporter is for
 # Prometheus.
-WITHOUT = {"daemon", "publish", "send", "connect", "listen", "run", "forward", "serve", "exporter"}
+WITHOUT = {"daemon", "publish", "send", "connect", "listen", "run", "forward", "serve", "exporter", "vchan"}
 
 
 def test_every_command_that_prints_has_it_and_is_described(one):

@@ -451,7 +451,7 @@ OF_NOBODY = ("HOSTS", "KNOWN", "POLICY")
 SPOILS = """import fcntl, os, sys
 kind, start, own = {kind}, {start}, {own}
 def spoilt(data):
-    count, at, sections = int.from_bytes(data[12:16], "little"), 24, []
+    count, at, sections = int.from_bytes(data[12:16], "little"), int.from_bytes(data[24:32], "little"), []
     at += 20 * count
     while at < len(data):
         sections.append((int.from_bytes(data[at:at + 4], "little"), at + 12, int.from_bytes(data[at + 4:at + 12], "little")))

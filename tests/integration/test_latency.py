@@ -138,7 +138,7 @@ def test_what_is_published_is_not_measured(one):
         assert endpoint["taken"] is None and endpoint["answered"] is None and endpoint["messages"] == 1
 
 
-def test_they_begin_anew_with_a_renewed_daemon(one):
+def test_they_are_those_of_the_daemon_before_too(one):
     with Connection(one.socket) as source, Connection(one.socket, binds="inbox") as target:
         ended = []
 
@@ -150,9 +150,9 @@ def test_they_begin_anew_with_a_renewed_daemon(one):
         goes(1)
         assert count_of(one, "taken") == 1
         renew(one)
-        assert endpoint_of(one)["taken"] is None and endpoint_of(one)["messages"] == 1
+        assert count_of(one, "taken") == 1 and endpoint_of(one)["messages"] == 1
         goes(2)
-        assert count_of(one, "taken") == 1 and ended == [0, 0]
+        assert count_of(one, "taken") == 2 and ended == [0, 0]
 
 
 def test_what_waits_for_its_program_is_measured_with_its_start(started):
