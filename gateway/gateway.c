@@ -94,6 +94,20 @@ static void be_forbidden(struct gateway *gateway)
 	tell_state(gateway);
 }
 
+/* Subscribes to what it should hear by now, each once: called again, it makes good what memory lacked for. */
+static void hear(struct gateway *gateway)
+{
+	char subject[SUBJECT_SIZE];
+
+	if (gateway->is_forbidden)
+		return;
+	nats_connection_subscribe(gateway->nats, "xenmsg.presence.*");
+	if (!presence_is_joined(gateway->presence))
+		return;
+	snprintf(subject, sizeof(subject), "xenmsg.to.%s.*", gateway->host);
+	nats_connection_subscribe(gateway->nats, subject);
+}
+
 static void on_nats_connected(void *userdata, const char *server)
 {
 	struct gateway *gateway = userdata;
@@ -109,7 +123,7 @@ static void on_nats_connected(void *userdata, const char *server)
 		be_forbidden(gateway);
 		return;
 	}
-	nats_connection_subscribe(gateway->nats, "xenmsg.presence.*");
+	hear(gateway);
 	snprintf(gateway->why, sizeof(gateway->why), "asking whether another host has the name %s",
 		 gateway->host);
 	if (daemon_socket_is_welcome(gateway->daemon))
@@ -207,10 +221,8 @@ static void on_here(void *userdata, const char *host, const char *text, size_t s
 static void on_joined(void *userdata)
 {
 	struct gateway *gateway = userdata;
-	char subject[SUBJECT_SIZE];
 
-	snprintf(subject, sizeof(subject), "xenmsg.to.%s.*", gateway->host);
-	nats_connection_subscribe(gateway->nats, subject);
+	hear(gateway);
 	log_info("host %s can be reached through %s", gateway->host, gateway->server);
 	tell_state(gateway);
 }
@@ -352,6 +364,7 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata)
 		gateway->forbidden_ms = now_ms;
 		nats_connection_again(gateway->nats);
 	}
+	hear(gateway);
 	presence_tick(gateway->presence, now_ms);
 	HASH_ITER(hh, gateway->peers, peer, next)
 		conversation_tick(&peer->conversation, now_ms);
