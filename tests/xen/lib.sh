@@ -23,7 +23,7 @@ domid() {
 
 # guest_configure NAME [LINE OF CONFIGURATION...]: writes /run/rig/NAME.cfg
 guest_configure() {
-	local name=$1 type=$RIG_guesttype memory=192 image=guest systemd=no line
+	local name=$1 type=$RIG_guesttype memory=208 image=guest systemd=no line
 	shift
 	[ "$name" != "$SPARE" ] || memory=$SMALL # it is saved and restored, page by page
 	[ "$name" != "$PVH" ] || type=pvh memory=$SMALL
