@@ -208,8 +208,8 @@ static void quota_on_over(struct line *line)
 	struct account *account = (struct account *)line;
 	struct quota *quota = account->quota;
 
-	if (account->key.kind != QUOTA_UID ||
-	    !has_counted(account)) { /* a number may be another domain's next */
+	/* A domain's number may be another domain's next. */
+	if (account->key.kind != QUOTA_UID || !has_counted(account)) {
 		quota_forget(account);
 		return;
 	}

@@ -196,8 +196,6 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	handover_head_image(image, head);
 	switch_image(image, &daemon->board);
 	asks_image(image, daemon->asks);
-	image_section(image, IMAGE_COUNTERS);
-	handover_counters_image(image, daemon);
 	image_section(image, IMAGE_HOSTS);
 	hosts_image(image, daemon->hosts);
 	image_section(image, IMAGE_REGISTRY);
@@ -228,6 +226,9 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	watches_write_image(daemon->watches, image);
 	if (!daemon->is_restarted) /* the end of a process doesn't wait for what it closes */
 		work_pool_write_image(daemon->work_pool, image);
+	/* Behind those who hold accounts: a domain's account that nobody holds is forgotten. */
+	image_section(image, IMAGE_COUNTERS);
+	handover_counters_image(image, daemon);
 	image_section(image, IMAGE_END);
 }
 

@@ -248,11 +248,11 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 static unsigned handover_take_rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_COUNTERS, IMAGE_HOSTS,	IMAGE_REGISTRY, IMAGE_POLICY,  IMAGE_MEMORY,
-		IMAGE_SESSION,	IMAGE_LINK,	IMAGE_TOPIC,	IMAGE_STREAM,  IMAGE_QUESTIONS,
-		IMAGE_ROOM,	IMAGE_COMMAND,	IMAGE_WAITING,	IMAGE_CHANNEL, IMAGE_LEDGER,
-		IMAGE_PARTY,	IMAGE_ENDPOINT, IMAGE_THING,	IMAGE_WATCH,   IMAGE_HOST_WATCH,
-		IMAGE_CLOSING,
+		IMAGE_HOSTS,	IMAGE_REGISTRY, IMAGE_POLICY,  IMAGE_MEMORY,	 IMAGE_SESSION,
+		IMAGE_LINK,	IMAGE_TOPIC,	IMAGE_STREAM,  IMAGE_QUESTIONS,	 IMAGE_ROOM,
+		IMAGE_COMMAND,	IMAGE_WAITING,	IMAGE_CHANNEL, IMAGE_LEDGER,	 IMAGE_PARTY,
+		IMAGE_ENDPOINT, IMAGE_THING,	IMAGE_WATCH,   IMAGE_HOST_WATCH, IMAGE_CLOSING,
+		IMAGE_COUNTERS,
 	};
 	unsigned i = 0;
 
@@ -479,7 +479,7 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	const struct head *head = &handover->head;
 	struct image *image = &handover->image;
 	struct image_hops before;
-	uint32_t type, last = IMAGE_COUNTERS;
+	uint32_t type, last = IMAGE_HOSTS;
 	int error;
 
 	switch_image(image, &daemon->board);

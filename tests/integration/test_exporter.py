@@ -19,7 +19,7 @@ import urllib.request
 import pytest
 
 from gateway_rig import free_port, running
-from messaging import EXIT_DENIED, EXIT_USAGE, SOURCES, eventually, read_source
+from messaging import EXIT_DENIED, EXIT_USAGE, SOURCES, deliver, eventually, read_source
 from renewing import renew
 from test_shares import cpu_of
 
@@ -140,6 +140,15 @@ def test_what_short_lived_programs_have_done_stays_counted(one):
     after = seen()
     assert all(after[name] > before[name] for name in names), (before, after)
     assert {name for name, value in before.items() if after.get(name, value) < value} == set()
+
+
+def test_what_a_domain_has_sent_stays_counted_over_a_hand_over(nodes):
+    one, two = nodes(1, 2).values()
+    deliver(two, one)
+    before = one.account("peer", 2)["sent"]["bytes"]
+    assert before > 0
+    renew(one)
+    assert one.account("peer", 2)["sent"]["bytes"] >= before
 
 
 def test_who_asks_for_another_host_is_refused(exporter):
