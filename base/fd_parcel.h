@@ -5,7 +5,7 @@
 /*
  * One descriptor that carries many others: a Unix socket where they lie unread. A service manager that
  * keeps it for the next daemon (doc/handover.md) keeps two descriptors instead of some for each program. They
- * are taken out once: nobody holds a program's socket a second time, so that it would wait forever.
+ * are taken out once: a program would wait forever on a socket that somebody holds a second time.
  */
 
 #include <stdbool.h>

@@ -145,7 +145,7 @@ int image_seal(struct image *image);
 /* Reads an image whole from its memfd, and checks its frame and its descriptors. -EINVAL: it isn't one;
  * -EPROTONOSUPPORT: one of another format; -EBADF: a descriptor isn't what it was; -ENOMEM. */
 int image_open(struct image *image, int fd);
-/* As image_fd(), of one whose descriptors have come as others: `fds`, `count` of them, in the order of its
+/* As image_open(), of one whose descriptors have come as others: `fds`, `count` of them, in the order of its
  * list, which are the image's from now on, also after an error other than -ENOMEM. */
 int image_open_carried(struct image *image, int fd, const int *fds, uint32_t count);
 /* Returns a socket that carries all descriptors of the image (fd_parcel.h), close-on-exec, or a negative

@@ -395,7 +395,6 @@ static const char *session_lack(int error)
 void session_refuse_lacking(struct session *session, int error)
 {
 	const char *lack = session_lack(error);
-
 	char why[128];
 
 	snprintf(why, sizeof(why), "the daemon can't set up the session: %s%s", strerror(-error),
