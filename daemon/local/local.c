@@ -265,8 +265,7 @@ bool local_is_handed_over(const struct local *local)
 	return local->is_handed_over;
 }
 
-/* Ends those that don't fit, which may change what others have: until all that are left do. */
-static bool end_unfit(struct local *local)
+bool local_end_unfit(struct local *local)
 {
 	struct member *member, *next;
 	bool were_some = false;
@@ -299,9 +298,7 @@ void local_settle_for_image(struct local *local)
 
 	HASH_ITER(hh, local->members, member, next)
 		session_settle_for_image(member->session);
-	do {
-		switch_run(local->board, SETTLING_PASSES);
-	} while (end_unfit(local));
+	switch_run(local->board, SETTLING_PASSES);
 }
 
 void local_write_sessions(struct local *local, struct image *image)

@@ -43,8 +43,11 @@ void local_each(struct local *local, void (*each)(void *userdata, struct session
 /* For the image that is handed over to the next daemon (hop_image.h, session.h). */
 /* Gives all sessions numbers, from 0 on. Returns how many there are. */
 uint32_t local_number_for_image(struct local *local);
-/* Ends the sessions that can't be handed over. All hops that can have numbers. */
+/* Takes what their programs have said. All hops that can have numbers. */
 void local_settle_for_image(struct local *local);
+/* Ends the sessions that can't be handed over, once all hops that can have numbers. Returns whether there were some:
+ * that may change what others have. */
+bool local_end_unfit(struct local *local);
 /* Writes a section for each session. */
 void local_write_sessions(struct local *local, struct image *image);
 /* Reads a section, and adds its session to *hops, which is as long as there are sessions. */

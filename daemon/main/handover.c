@@ -289,6 +289,9 @@ static void handover_settle(struct daemon *daemon, struct head *head)
 		local_settle_for_image(daemon->local);
 		head->sessions = local_number_for_image(daemon->local);
 		head->links = links_number_for_image(daemon->links, head->sessions, &ended);
+		/* Its last OPEN may have made a link, which has its number by now. */
+		if (local_end_unfit(daemon->local))
+			ended = true;
 		if (streams_end_unfit(daemon->streams, daemon->is_restarted))
 			ended = true;
 	} while (ended);

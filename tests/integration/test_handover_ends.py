@@ -87,6 +87,19 @@ def test_a_connection_that_has_not_sealed_yet_goes_on(one, monkeypatch, renewals
         is_served(program)
 
 
+def test_a_connection_whose_first_channel_needs_a_link_goes_on(nodes):
+    """Its OPEN is taken as late as that: the link that it asks for goes over, too."""
+    one, two = nodes(1, 2).values()
+    with Program(two.socket) as receiver, Program(one.socket, shared=True) as program:
+        receiver.bind("inbox")
+        program.out.put(open_frame(0, "2:inbox"))
+        renew(one)
+        moves(program)
+        program.notify()
+        program.data(0, message(b"hello"))
+        assert receiver.expect(DATA).payload == message(b"hello")
+
+
 def test_a_connection_that_seals_between_two_daemons_goes_on(installed, monkeypatch):
     node, install = installed
     monkeypatch.setattr("protocol.seal", lambda memory: None)
