@@ -631,12 +631,13 @@ def test_one_message_reaches_who_waits_and_who_comes(here, there):
 
 
 def test_commands_that_are_stopped_and_continued_subscribe(one):
+    """None ends before all signals are sent: LeakSanitizer, at the end of a process, waits for ever where it is stopped then."""
     with topic(one, flags=RETAIN) as conn:
-        publish(conn, b"kept")
         commands = [one.popen("subscribe", "--count", "1", "1:news") for _ in range(8)]
         for each in 100 * commands:
             each.send_signal(signal.SIGSTOP)
             each.send_signal(signal.SIGCONT)
+        publish(conn, b"kept")
         for each in commands:
             assert each.communicate(timeout=20 * PATIENCE)[0] == b"kept\n"
 
