@@ -45,8 +45,8 @@ void local_each(struct local *local, void (*each)(void *userdata, struct session
 uint32_t local_number_for_image(struct local *local);
 /* Takes what their programs have said. All hops that can have numbers. */
 void local_settle_for_image(struct local *local);
-/* Ends the sessions that can't be handed over, once all hops that can have numbers. Returns whether there were some:
- * that may change what others have. */
+/* Ends the sessions that can't be handed over, once all hops that can have numbers. Returns whether there
+ * were some: that may change what others have. */
 bool local_end_unfit(struct local *local);
 /* Writes a section for each session. */
 void local_write_sessions(struct local *local, struct image *image);
