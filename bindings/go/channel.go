@@ -176,7 +176,7 @@ type channel struct {
 	used       time.Time
 
 	// the daemon's
-	box        *inbox
+	box        *binding
 	sender     Peer
 	taken      uint64     // the end of what the program has taken
 	waiting    []*Message // whole, and not taken
@@ -349,7 +349,7 @@ func (ch *channel) wholly(m *outgoing) {
 }
 
 // consumedUpTo settles what lies below. [2]
-func (ch *channel) consumedUpTo(consumed uint64) error {
+func (ch *channel) consumedUpTo(consumed uint64) *Error {
 	if consumed > ch.sent {
 		return errProto("%d bytes were consumed, of %d", consumed, ch.sent)
 	}
@@ -445,70 +445,69 @@ func (ch *channel) cancelled(m *outgoing, result syscall.Errno) {
 
 // ---- what comes ----
 
-func (ch *channel) take(f frame) error {
-	switch f.kind {
+func (ch *channel) take(f frame) *Error {
+	switch p := f.payload; f.kind {
 	case frameData:
-		return ch.takeData(f.payload)
+		return ch.takeData(p)
+	case frameReset:
+		ch.takeReset(p.reset())
+		return nil
 	case frameCredit:
-		consumed, limit, err := decodeTwo(f.payload, "CREDIT")
-		if err == nil {
-			err = ch.consumedUpTo(consumed)
+		if err := ch.consumedUpTo(p.u64()); err != nil {
+			return err
 		}
-		if limit > ch.limit {
-			ch.limit = limit
-			ch.mayBeSendable()
-		}
-		ch.endIfDone()
-		return err
+		ch.mayUpTo(p.u64())
 	case frameFin:
-		total, err := decodeOne(f.payload, "FIN")
-		if err == nil && (ch.finCame || ch.isOurs && !ch.finSent || total != ch.in.received || ch.in.current != nil) {
-			err = errProto("FIN at %d, where %d bytes had come", total, ch.in.received)
+		if p.u64() != ch.in.received || ch.finCame || ch.isOurs && !ch.finSent || ch.in.current != nil {
+			return errProto("FIN where %d bytes had come", ch.in.received)
 		}
 		ch.finCame = true
-		ch.endIfDone()
-		return err
-	case frameReset:
-		return ch.takeReset(f.payload)
+	default:
+		if ch.isOurs {
+			return ch.takeOfOurs(f.kind, p)
+		}
+		return ch.takeOfTheirs(f.kind, p)
 	}
-	if ch.isOurs {
-		return ch.takeOfOurs(f)
-	}
-	return ch.takeOfTheirs(f)
+	ch.endIfDone()
+	return nil
 }
 
-func (ch *channel) takeOfOurs(f frame) error {
-	switch f.kind {
+func (ch *channel) mayUpTo(limit uint64) {
+	if limit > ch.limit {
+		ch.limit = limit
+		ch.mayBeSendable()
+	}
+}
+
+func (ch *channel) takeOfOurs(kind uint8, p fields) *Error {
+	switch kind {
 	case frameOpened:
-		o, err := decodeOpened(f.payload)
-		if err == nil && ch.isOpened {
-			err = errProto("OPENED comes twice")
+		if ch.isOpened {
+			return errProto("OPENED comes twice")
 		}
-		ch.isOpened, ch.maxMessage = true, o.maxMessage
-		if o.acceptor != nil {
-			ch.acceptor = *o.acceptor
+		ch.isOpened = true
+		ch.mayUpTo(p.u64())
+		ch.maxMessage = p.u64()
+		if hasAcceptor := p.take(4)[2]&1 != 0; hasAcceptor && len(p) < 16 {
+			return errProto("OPENED is too short")
+		} else if hasAcceptor {
+			ch.acceptor = p.identity()
 			_, ch.acceptor.Endpoint, _ = cutAddress(ch.key.address)
 		}
-		if o.limit > ch.limit {
-			ch.limit = o.limit
-			ch.mayBeSendable()
-		}
-		return err
+		return nil
 	case frameCancelled:
-		offset, result, err := decodeCancelled(f.payload)
-		if m := ch.cancels[offset]; m != nil {
-			ch.cancelled(m, result)
+		if m := ch.cancels[p.u64()]; m != nil {
+			ch.cancelled(m, p.errno())
 		}
-		return err
+		return nil
 	case frameReassigned:
-		consumed, unsure, err := decodeTwo(f.payload, "REASSIGNED")
-		if err == nil {
-			err = ch.consumedUpTo(consumed)
+		if err := ch.consumedUpTo(p.u64()); err != nil {
+			return err
 		}
-		ch.reassigned(unsure)
-		return err
+		ch.reassigned(p.u64())
+		return nil
 	}
-	return errProto("frame %d for a channel that this side has opened", f.kind)
+	return errProto("frame %d for a channel that this side has opened", kind)
 }
 
 // reassigned: what the program that has left can't have taken goes to the next one. [2.7]
@@ -527,11 +526,7 @@ func (ch *channel) reassigned(unsure uint64) {
 	ch.endIfDone()
 }
 
-func (ch *channel) takeReset(payload []byte) error {
-	r, err := decodeReset(payload)
-	if err != nil {
-		return err
-	}
+func (ch *channel) takeReset(r reset) {
 	if !ch.resetSent {
 		ch.c.out = appendReset(ch.c.out, ch.number, r.errno, false, ch.consumedHere())
 	}
@@ -543,16 +538,12 @@ func (ch *channel) takeReset(payload []byte) error {
 	}
 	if !ch.isOurs {
 		ch.drop()
-		return nil
+	} else if !wasReset {
+		if r.consumed <= ch.sent {
+			ch.consumedUpTo(r.consumed)
+		}
+		ch.conclude(r)
 	}
-	if wasReset {
-		return nil
-	}
-	if r.consumed <= ch.sent {
-		ch.consumedUpTo(r.consumed)
-	}
-	ch.conclude(r)
-	return nil
 }
 
 // conclude gives each message its outcome. [2.4]
@@ -639,7 +630,7 @@ func (ch *channel) lose() {
 }
 
 // takeData of a channel of ours are answers, else messages and requests.
-func (ch *channel) takeData(payload []byte) error {
+func (ch *channel) takeData(payload []byte) *Error {
 	if len(payload)%8 != 0 || ch.finCame || ch.isOurs && ch.kind == kindMessage {
 		return errProto("DATA of %d bytes where there can't be such", len(payload))
 	}
@@ -653,7 +644,7 @@ func (ch *channel) takeData(payload []byte) error {
 			}
 		}
 		if err != nil {
-			ch.reset(err.(*Error).Errno)
+			ch.reset(err.Errno)
 			return nil
 		}
 		payload = rest
@@ -717,7 +708,7 @@ func (ch *channel) credit(now bool) {
 }
 
 // takeAnswer of a call. [2.3, 2.5]
-func (ch *channel) takeAnswer(m *incoming) error {
+func (ch *channel) takeAnswer(m *incoming) *Error {
 	if m.kind != typeReply && m.kind != typeError && m.kind != typeRefusal {
 		return errProto("an answer of type %d", m.kind)
 	}
@@ -753,7 +744,7 @@ func (ch *channel) takeAnswer(m *incoming) error {
 
 const partsMax = 256 << 20
 
-func (m *outgoing) takePart(part *incoming) (whole bool, err error) {
+func (m *outgoing) takePart(part *incoming) (whole bool, err *Error) {
 	if part.part == 0 {
 		m.parts, m.nextPart = &Message{}, 0
 	}

@@ -65,13 +65,14 @@ type Change struct {
 
 // A Conn is a connection to the daemon of this domain. Any number of goroutines may use it.
 type Conn struct {
-	dialer  Dialer
-	path    string
-	life    context.Context // ends by Close, and when the daemon is lost for good
-	kill    context.CancelFunc
-	over    chan struct{} // closed when nothing is read any more
-	workers sync.WaitGroup
-	slots   chan struct{} // for requests
+	dialer    Dialer
+	path      string
+	life      context.Context // ends by Close, and when the daemon is lost for good
+	kill      context.CancelFunc
+	over      chan struct{} // closed when nothing is read any more
+	workers   sync.WaitGroup
+	rebinding sync.WaitGroup
+	slots     chan struct{} // for requests
 
 	mu         sync.Mutex
 	sock       *net.UnixConn // nil: there is no daemon now
@@ -98,9 +99,7 @@ type Conn struct {
 
 	requests    map[uint32]*request
 	nextRequest uint32
-	boxes       map[string]*inbox
-	listeners   map[string]*Listener
-	watches     map[uint32]*Watch
+	bindings    map[string]*binding
 	changes     []Change
 	changed     chan struct{}
 	sweeper     *time.Timer
@@ -124,8 +123,8 @@ func (d *Dialer) path() string {
 // Dial connects to the daemon of this domain.
 func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
 	c := &Conn{dialer: *d, path: d.path(), over: make(chan struct{}), slots: make(chan struct{}, requestsMax),
-		writer: make(chan struct{}, 1), changed: make(chan struct{}, 1), boxes: map[string]*inbox{},
-		listeners: map[string]*Listener{}, watches: map[uint32]*Watch{}, up: make(chan struct{})}
+		writer: make(chan struct{}, 1), changed: make(chan struct{}, 1), bindings: map[string]*binding{},
+		up: make(chan struct{})}
 	c.life, c.kill = context.WithCancel(context.Background())
 	c.try = func(fd uintptr) bool {
 		for {
@@ -160,25 +159,23 @@ func (c *Conn) begin(sock *net.UnixConn, hello welcome) {
 }
 
 // greet connects, says HELLO and reads WELCOME, to its last byte and no further. [4]
-func greet(ctx context.Context, path string, flags uint32, waits bool) (*net.UnixConn, welcome, error) {
+func greet(ctx context.Context, path string, flags uint32, waits bool) (*net.UnixConn, welcome, *Error) {
 	for pause := 10 * time.Millisecond; ; {
 		sock, hello, err := greetOnce(ctx, path, flags)
-		if err == nil || !waits || ctx.Err() != nil ||
-			!errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ENOTCONN) {
+		if err == nil || !waits || err.Errno != syscall.ENOENT && err.Errno != syscall.ECONNREFUSED && err.Errno != syscall.ENOTCONN ||
+			!sleep(ctx, &pause, time.Second) {
 			return sock, hello, err
-		}
-		if !sleep(ctx, pause) {
-			return nil, hello, err
-		}
-		if pause *= 2; pause > time.Second {
-			pause = time.Second
 		}
 	}
 }
 
-func sleep(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
+// sleep waits for a pause, which it doubles up to the longest one, and tells whether the context goes on.
+func sleep(ctx context.Context, pause *time.Duration, longest time.Duration) bool {
+	timer := time.NewTimer(*pause)
 	defer timer.Stop()
+	if *pause *= 2; *pause > longest {
+		*pause = longest
+	}
 	select {
 	case <-timer.C:
 		return true
@@ -187,93 +184,70 @@ func sleep(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// errnoIn finds the errno in what package net returns of the daemon's socket. One that was killed resets it.
-func errnoIn(err error, otherwise syscall.Errno) syscall.Errno {
-	var errno syscall.Errno
-	if errors.As(err, &errno) && errno != syscall.ECONNRESET && errno != syscall.EPIPE {
-		return errno
+// errorOf is one of what package net returns of the daemon's socket. A daemon that was killed resets it.
+func errorOf(err error) *Error {
+	said := &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		said.Errno = syscall.ETIMEDOUT
+	} else if errno := syscall.Errno(0); errors.As(err, &errno) && errno != syscall.ECONNRESET && errno != syscall.EPIPE {
+		said.Errno = errno
 	}
-	return otherwise
+	return said
 }
 
-func greetOnce(ctx context.Context, path string, flags uint32) (*net.UnixConn, welcome, error) {
-	failed := func(err error) (*net.UnixConn, welcome, error) {
-		said := &Error{Errno: errnoIn(err, syscall.ENOTCONN), Fate: NotDone, context: ctx.Err()}
-		if errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
-			said.Errno = syscall.ETIMEDOUT
-		}
-		var own *Error
-		if errors.As(err, &own) {
-			said = own.about("", "")
-			said.context = ctx.Err()
-		}
-		if said.Errno == syscall.ENOENT {
-			said.Reason = errorTexts[syscall.ECONNREFUSED]
-		}
-		return nil, welcome{}, said.about("connect to", path)
-	}
-	if err := ctx.Err(); err != nil {
-		return failed(ended(ctx, NotDone))
-	}
+func greetOnce(ctx context.Context, path string, flags uint32) (sock *net.UnixConn, hello welcome, failure *Error) {
 	made, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if err != nil {
-		return failed(err)
-	}
-	sock := made.(*net.UnixConn)
-	release := bound(ctx, sock, helloPatience)
-	_, err = sock.Write(appendHello(nil, flags))
-	hello := welcome{}
 	if err == nil {
-		hello, err = readWelcome(sock)
+		sock = made.(*net.UnixConn)
+		var f frame
+		if f, failure = converse(ctx, sock, helloPatience, appendHello(nil, flags)); failure == nil {
+			hello, failure = takeWelcome(f)
+		}
+	} else if failure = errorOf(err); failure.Errno == syscall.ENOENT {
+		failure.Reason = errorTexts[syscall.ECONNREFUSED]
 	}
-	if release(); err == nil {
-		err = ctx.Err()
+	if ctx.Err() != nil {
+		failure = ended(ctx, NotDone)
 	}
-	if err != nil {
+	if failure == nil {
+		return sock, hello, nil
+	}
+	if sock != nil {
 		sock.Close()
-		return failed(err)
 	}
-	return sock, hello, nil
+	return nil, welcome{}, failure.about("connect to", path)
 }
 
-func readWelcome(sock *net.UnixConn) (welcome, error) {
-	f, err := readFrame(sock)
-	if err != nil {
-		return welcome{}, err
-	}
-	if f.kind == frameGoodbye {
+func takeWelcome(f frame) (welcome, *Error) {
+	switch {
+	case f.kind == frameGoodbye:
 		return welcome{}, goodbye(f.payload)
-	}
-	if f.kind != frameWelcome {
+	case f.kind != frameWelcome:
 		return welcome{}, errProto("frame %d in place of WELCOME", f.kind)
+	case le.Uint16(f.payload) != 1:
+		return welcome{}, &Error{Errno: syscall.EPROTONOSUPPORT, Fate: NotDone}
 	}
-	hello, err := decodeWelcome(f.payload)
-	if err == nil && hello.major != 1 {
-		err = &Error{Errno: syscall.EPROTONOSUPPORT, Fate: NotDone}
-	}
-	return hello, err
+	return welcome{le.Uint32(f.payload[8:]), le.Uint64(f.payload[16:])}, nil
 }
 
-func goodbye(payload []byte) error {
-	errno, reason, err := decodeGoodbye(payload)
-	if err != nil {
-		return err
-	}
+// A welcome is what is used of WELCOME. [4]
+type welcome struct {
+	domid      uint32
+	maxMessage uint64
+}
+
+func goodbye(p fields) *Error {
+	errno := p.errno()
 	if errno == 0 {
 		errno = syscall.ENOTCONN
 	}
-	return &Error{Errno: errno, Fate: NotDone, Reason: reason}
+	return &Error{Errno: errno, Fate: NotDone, Reason: string(p)}
 }
 
-// bound lets a conversation end with its context, or after so long. The function that it returns ends that.
-func bound(ctx context.Context, sock *net.UnixConn, longest time.Duration) func() {
-	deadline := time.Time{}
+// converse writes what is asked and reads one frame and nothing behind it, until the context ends, or so long.
+func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, asked []byte) (frame, *Error) {
 	if longest > 0 {
-		deadline = time.Now().Add(longest)
-	}
-	sock.SetDeadline(deadline)
-	if ctx.Done() == nil {
-		return func() { sock.SetDeadline(time.Time{}) }
+		sock.SetDeadline(time.Now().Add(longest))
 	}
 	over, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -284,30 +258,26 @@ func bound(ctx context.Context, sock *net.UnixConn, longest time.Duration) func(
 		case <-over:
 		}
 	}()
-	return func() {
+	defer sock.SetDeadline(time.Time{})
+	defer func() {
 		close(over)
 		<-gone
-		sock.SetDeadline(time.Time{})
+	}()
+	if _, err := sock.Write(asked); err != nil {
+		return frame{}, errorOf(err)
 	}
-}
-
-// readFrame reads one frame and nothing behind it.
-func readFrame(sock *net.UnixConn) (frame, error) {
 	buffer := make([]byte, headerSize, 256)
 	for have := 0; ; {
 		n, err := sock.Read(buffer[have:])
 		if n <= 0 && err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return frame{}, &Error{Errno: syscall.ETIMEDOUT, Fate: NotDone}
-			}
-			return frame{}, &Error{Errno: errnoIn(err, syscall.ENOTCONN), Fate: NotDone}
+			return frame{}, errorOf(err)
 		}
 		if have += n; have < len(buffer) {
 			continue
 		}
-		f, size, err := nextFrame(buffer)
-		if err != nil || size > 0 {
-			return f, err
+		f, size, failure := nextFrame(buffer)
+		if failure != nil || size > 0 {
+			return f, failure
 		}
 		buffer = append(buffer, make([]byte, padded(int(le.Uint32(buffer))))...)
 	}
@@ -349,6 +319,7 @@ func (c *Conn) Close() error {
 // run reads what the daemon says, and looks for the next one where that is wanted.
 func (c *Conn) run(sock *net.UnixConn) {
 	defer c.workers.Done()
+	defer c.rebinding.Wait()
 	defer close(c.over)
 	for sock != nil {
 		err := c.read(sock)
@@ -368,18 +339,19 @@ func (c *Conn) redial() *net.UnixConn {
 	for {
 		sock, hello, err := greet(c.life, c.path, 0, true)
 		if err != nil {
-			if !sleep(c.life, time.Second) {
+			if pause := time.Second; !sleep(c.life, &pause, pause) {
 				return nil
 			}
 			continue
 		}
+		c.rebinding.Wait() // it has failed, and would ask the next daemon, too
 		c.mu.Lock()
 		c.begin(sock, hello)
 		if c.closed { // its deadline was set for the one before
 			sock.SetDeadline(time.Now())
 		}
 		c.mu.Unlock()
-		c.workers.Add(1)
+		c.rebinding.Add(1)
 		go c.rebind()
 		return sock
 	}
@@ -390,49 +362,35 @@ func (c *Conn) read(sock *net.UnixConn) *Error {
 	for have := 0; ; {
 		n, err := sock.Read(buffer[have:])
 		if err != nil {
-			return &Error{Op: "connection", Errno: errnoIn(err, syscall.ENOTCONN), Fate: NotDone}
+			return errorOf(err).about("connection", "")
 		}
-		taken, err := c.takeFrames(buffer[:have+n])
-		if err != nil {
-			var said *Error
-			errors.As(err, &said)
-			return said.about("connection", "")
+		taken, failure := c.takeFrames(buffer[:have+n])
+		if failure != nil {
+			return failure.about("connection", "")
 		}
 		have = copy(buffer, buffer[taken:have+n])
 	}
 }
 
-func (c *Conn) takeFrames(buffer []byte) (taken int, err error) {
+func (c *Conn) takeFrames(buffer []byte) (taken int, err *Error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reading = true
-	for {
-		f, size, err := nextFrame(buffer[taken:])
-		if err == nil && size > 0 {
+	for size := 1; size > 0 && err == nil; taken += size {
+		var f frame
+		if f, size, err = nextFrame(buffer[taken:]); err == nil && size > 0 {
 			err = c.takeFrame(f)
 		}
-		if err != nil {
-			c.reading = false
-			c.complain(err)
-			return taken, err
-		}
-		if size == 0 {
-			c.reading = false
-			c.flush()
-			return taken, nil
-		}
-		taken += size
 	}
-}
-
-// complain tells the daemon why the session ends. [1]
-func (c *Conn) complain(err error) {
-	var said *Error
-	if errors.As(err, &said) && said.Op == "protocol" && !c.blocked {
-		payload := append(le.AppendUint32(nil, uint32(said.Errno)), said.Reason...)
+	if c.reading = false; err != nil {
+		c.sendable = nil // nothing follows GOODBYE
+	}
+	if err != nil && err.Op == "protocol" && !c.blocked { // the daemon is told why the session ends [1]
+		payload := append(le.AppendUint32(nil, uint32(err.Errno)), err.Reason...)
 		c.out = appendFrame(c.out, frameGoodbye, 0, payload)
-		c.flush()
 	}
+	c.flush()
+	return taken, err
 }
 
 // flush writes what can be written without waiting, and leaves the rest to the writer.
@@ -527,8 +485,8 @@ func (c *Conn) lose(err *Error) bool {
 		request.settle(err, nil)
 		<-c.slots
 	}
-	for _, l := range c.listeners {
-		l.waiting = nil
+	for _, b := range c.bindings {
+		b.streams = nil
 	}
 	if c.sweeper != nil {
 		c.sweeper.Stop()
@@ -547,40 +505,25 @@ func (c *Conn) end(err *Error) {
 		err = &Error{Op: "connection", Errno: syscall.ECANCELED, Fate: NotDone}
 	}
 	c.err, c.dialer.Reconnect = err, false
-	for _, box := range c.boxes {
-		box.end(err.about("receive", box.name))
-	}
-	for _, l := range c.listeners {
-		l.end(err.about("accept", l.name))
-	}
-	for _, w := range c.watches {
-		w.end(err.about("watch", w.pattern))
+	for _, b := range c.bindings {
+		b.end(err)
 	}
 }
 
-// rebind asks a new daemon for all that the old one had.
+// rebind asks a new daemon for all that the old one had. One runs at a time.
 func (c *Conn) rebind() {
-	defer c.workers.Done()
+	defer c.rebinding.Done()
 	c.mu.Lock()
-	again := make([]rebound, 0, len(c.boxes)+len(c.listeners)+len(c.watches))
-	for _, box := range c.boxes {
-		if box.isBound {
-			again = append(again, box)
+	again := make([]*binding, 0, len(c.bindings))
+	for _, b := range c.bindings {
+		if b.isBound {
+			again = append(again, b)
 		}
-	}
-	for _, l := range c.listeners {
-		if l.isBound {
-			again = append(again, l)
-		}
-	}
-	for _, w := range c.watches {
-		again = append(again, w)
 	}
 	c.mu.Unlock()
-	for _, each := range again {
-		err := each.bindAgain(c.life)
-		var said *Error
-		if !errors.As(err, &said) {
+	for _, b := range again {
+		err := b.bindAgain(c.life)
+		if err == nil {
 			continue
 		}
 		c.mu.Lock()
@@ -588,18 +531,13 @@ func (c *Conn) rebind() {
 			c.mu.Unlock()
 			return
 		}
-		each.end(said)
-		c.note(Change{Kind: Refused, Endpoint: said.Address, Err: said})
+		b.end(err)
+		c.note(Change{Kind: Refused, Endpoint: b.name, Err: err})
 		c.mu.Unlock()
 	}
 	c.mu.Lock()
 	c.note(Change{Kind: Back})
 	c.mu.Unlock()
-}
-
-type rebound interface {
-	bindAgain(ctx context.Context) error
-	end(err *Error)
 }
 
 // note keeps a change for OnChange, one of each kind and endpoint.
@@ -647,7 +585,8 @@ type request struct {
 	done    chan struct{}
 	err     *Error
 	payload []byte
-	late    func() // undoes what nobody waits for any more
+	of      *binding
+	isLate  bool // nobody waits for it any more
 }
 
 func (r *request) settle(err *Error, payload []byte) {
@@ -655,29 +594,29 @@ func (r *request) settle(err *Error, payload []byte) {
 	close(r.done)
 }
 
-// request asks the daemon for something. `late` is called, with the lock, if it is granted too late.
-func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payload []byte, late func()) ([]byte, error) {
-	return c.requestAs(ctx, op, about, kind, payload, func(uint32) {}, late)
-}
-
-// requestAs first says, with the lock, which number it has.
-func (c *Conn) requestAs(ctx context.Context, op, about string, kind uint8, payload []byte, as func(uint32), late func()) ([]byte, error) {
+// request asks the daemon for something: for a binding, unless that is nil, which it forgets if it is granted
+// too late.
+func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payload []byte, of *binding) ([]byte, *Error) {
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ended(ctx, NotDone).about(op, about)
 	}
 	c.mu.Lock()
-	if c.sock == nil || c.closed {
-		err := c.gone()
+	if err := c.gone(); err != nil || of != nil && of.err != nil {
+		if err == nil {
+			err = of.err // it was closed meanwhile
+		}
 		c.mu.Unlock()
 		<-c.slots
 		return nil, err.about(op, about)
 	}
 	c.nextRequest++
-	r := &request{done: make(chan struct{})}
+	r := &request{done: make(chan struct{}), of: of}
 	c.requests[c.nextRequest] = r
-	as(c.nextRequest)
+	if of != nil {
+		of.numbered(c.nextRequest)
+	}
 	c.out = appendFrame(c.out, kind, c.nextRequest, payload)
 	c.flush()
 	c.mu.Unlock()
@@ -688,7 +627,7 @@ func (c *Conn) requestAs(ctx context.Context, op, about string, kind uint8, payl
 		select {
 		case <-r.done:
 		default:
-			r.late = late
+			r.isLate = true
 			c.mu.Unlock()
 			return nil, ended(ctx, Unknown).about(op, about)
 		}
@@ -700,20 +639,23 @@ func (c *Conn) requestAs(ctx context.Context, op, about string, kind uint8, payl
 	return r.payload, nil
 }
 
-// gone is why nothing can be begun. With the lock.
+// gone is why nothing can be begun, nil if it can. With the lock.
 func (c *Conn) gone() *Error {
 	if c.closed {
 		return &Error{Errno: syscall.ECANCELED, Fate: NotDone}
 	}
-	return &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+	if c.sock == nil {
+		return &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+	}
+	return nil
 }
 
 // await waits until there is a daemon, where the connection outlives one. With the lock, which it gives back
 // meanwhile.
 func (c *Conn) await(ctx context.Context) *Error {
-	for c.sock == nil || c.closed {
-		if c.closed || !c.dialer.Reconnect {
-			return c.gone()
+	for {
+		if err := c.gone(); err == nil || c.closed || !c.dialer.Reconnect {
+			return err
 		}
 		up := c.up
 		c.mu.Unlock()
@@ -727,11 +669,10 @@ func (c *Conn) await(ctx context.Context) *Error {
 			return ended(ctx, NotDone)
 		}
 	}
-	return nil
 }
 
 func (c *Conn) tellDaemon(kind uint8, text string) {
-	if c.sock == nil || c.closed {
+	if c.gone() != nil {
 		return
 	}
 	c.nextRequest++
@@ -743,90 +684,77 @@ func (c *Conn) tellDaemon(kind uint8, text string) {
 func (c *Conn) Ping(ctx context.Context, domain string) (time.Duration, error) {
 	for {
 		payload, err := c.request(ctx, "ping", domain, frameProbe, []byte(domain), nil)
-		if errors.Is(err, syscall.EAGAIN) {
+		if err != nil && err.Errno == syscall.EAGAIN {
 			continue // the daemon has handed over
 		}
 		if err != nil {
 			return 0, err
 		}
-		took, err := decodeOne(payload, "REPLY")
-		return time.Duration(took), err
+		if len(payload) < 8 {
+			return 0, errProto("a reply of %d bytes", len(payload))
+		}
+		return time.Duration(le.Uint64(payload)), nil
 	}
 }
 
 // ---- what comes ----
 
-func (c *Conn) takeFrame(f frame) error {
-	switch f.kind {
+func (c *Conn) takeFrame(f frame) *Error {
+	switch p := f.payload; f.kind {
 	case frameGoodbye:
-		return goodbye(f.payload)
+		return goodbye(p)
 	case frameReply:
-		return c.takeReply(f)
+		c.takeReply(f.channel, p)
 	case frameOpen:
 		return c.takeOpen(f)
 	case frameIncoming:
-		in, err := decodeIncoming(f.payload)
-		if l := c.listeners[in.peer.Endpoint]; err == nil && l != nil {
-			l.put(in)
+		in := incomingStream{p.u64(), p.peer()}
+		if b := c.bindings[in.peer.Endpoint]; b != nil && b.listens() {
+			b.put(in)
 		}
-		return err
 	case frameEvent:
-		return c.takeEvent(f)
+		c.takeEvent(f.channel, p.event())
 	case frameSelf:
-		domid, err := decodeU32(f.payload, "SELF")
-		c.domid = domid
+		c.domid = p.u32()
 		c.note(Change{Kind: Renumbered})
-		return err
 	case frameListeners:
-		count, err := decodeOne(f.payload, "LISTENERS")
-		if err == nil {
-			c.note(Change{Kind: Listeners, Endpoint: string(f.payload[8:]), Count: count})
-		}
-		return err
+		count := p.u64()
+		c.note(Change{Kind: Listeners, Count: count, Endpoint: string(p)})
 	case frameOpened, frameData, frameCredit, frameFin, frameReset, frameCancel, frameCancelled, frameWithdraw,
 		frameReassigned, frameSender:
 		return c.takeOfChannel(f)
-	}
-	if f.kind >= 128 {
-		return nil
-	}
-	return errProto("frame of type %d", f.kind)
-}
-
-func (c *Conn) takeReply(f frame) error {
-	errno, payload, err := decodeReply(f.payload)
-	r := c.requests[f.channel]
-	if err != nil || r == nil { // nobody waits for that of UNBIND
-		return err
-	}
-	delete(c.requests, f.channel)
-	<-c.slots
-	if errno != 0 {
-		r.settle(&Error{Errno: errno, Fate: NotDone, Reason: string(payload)}, nil)
-		return nil
-	}
-	r.settle(nil, append([]byte(nil), payload...))
-	if r.late != nil {
-		r.late()
+	default:
+		if f.kind < 128 {
+			return errProto("frame of type %d", f.kind)
+		}
 	}
 	return nil
 }
 
-func (c *Conn) takeOfChannel(f frame) error {
+func (c *Conn) takeReply(number uint32, p fields) {
+	r := c.requests[number]
+	if r == nil { // nobody waits for that of UNBIND
+		return
+	}
+	delete(c.requests, number)
+	<-c.slots
+	err := p.reply()
+	r.settle(err, append([]byte(nil), p...))
+	if err == nil && r.of != nil {
+		r.of.granted(r.isLate)
+	}
+}
+
+func (c *Conn) takeOfChannel(f frame) *Error {
 	ch := c.channels[f.channel]
-	if ch == nil {
-		switch f.kind {
-		case frameData:
-			return errProto("DATA for channel %d, which doesn't exist", f.channel)
-		case frameReset: // of a channel that has ended
-			r, err := decodeReset(f.payload)
-			c.out = appendReset(c.out, f.channel, r.errno, false, 0)
-			return err
-		}
-		return nil
+	switch {
+	case ch != nil && (!ch.resetSent || f.kind == frameReset):
+		return ch.take(f)
+	case ch != nil:
+	case f.kind == frameData:
+		return errProto("DATA for channel %d, which doesn't exist", f.channel)
+	case f.kind == frameReset: // of a channel that has ended
+		c.out = appendReset(c.out, f.channel, f.payload.reset().errno, false, 0)
 	}
-	if ch.resetSent && f.kind != frameReset {
-		return nil
-	}
-	return ch.take(f)
+	return nil
 }

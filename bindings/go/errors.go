@@ -138,3 +138,15 @@ func (e *Error) about(op, address string) *Error {
 	said.Op, said.Address = op, address
 	return &said
 }
+
+// asError returns an error that is nil where there is none.
+func asError(err *Error) error {
+	if err == nil {
+		return nil
+	}
+	return err
+}
+
+func invalid(op, address string) error {
+	return &Error{Op: op, Address: address, Errno: syscall.EINVAL, Fate: NotDone}
+}

@@ -66,7 +66,7 @@ var le = binary.LittleEndian
 
 func padded(size int) int { return (size + 7) &^ 7 }
 
-func errProto(format string, arguments ...any) error {
+func errProto(format string, arguments ...any) *Error {
 	return &Error{Op: "protocol", Errno: syscall.EPROTO, Reason: fmt.Sprintf(format, arguments...)}
 }
 
@@ -74,11 +74,11 @@ func errProto(format string, arguments ...any) error {
 type frame struct {
 	kind    uint8
 	channel uint32
-	payload []byte // of the buffer that it was found in
+	payload fields // of the buffer that it was found in
 }
 
 // nextFrame returns the first frame of a buffer and how many bytes it takes, 0 if it isn't whole.
-func nextFrame(buffer []byte) (frame, int, error) {
+func nextFrame(buffer []byte) (frame, int, *Error) {
 	if len(buffer) < headerSize {
 		return frame{}, 0, nil
 	}
@@ -89,6 +89,9 @@ func nextFrame(buffer []byte) (frame, int, error) {
 	size := headerSize + padded(int(length))
 	if len(buffer) < size {
 		return frame{}, 0, nil
+	}
+	if kind := buffer[4]; int(length) < least[kind] {
+		return frame{}, 0, errProto("frame %d is too short", kind)
 	}
 	return frame{buffer[4], le.Uint32(buffer[8:]), buffer[headerSize : headerSize+int(length)]}, size, nil
 }
@@ -143,37 +146,29 @@ func appendHello(out []byte, flags uint32) []byte {
 	return appendU64(out, frameHello, 0, 1|uint64(flags)<<32)
 }
 
-// fields reads the fields of a payload, and remembers if one wasn't there.
-type fields struct {
-	rest  []byte
-	short bool
-}
+// least is how long a payload from the daemon is at least: its fields, so that no decoder can fail. [3]
+var least = [256]int{frameWelcome: 40, frameGoodbye: 4, frameOpen: 20, frameOpened: 20, frameCredit: 16, frameFin: 8,
+	frameReset: 24, frameCancel: 8, frameCancelled: 12, frameWithdraw: 4, frameReassigned: 16, frameEvent: 8,
+	frameReply: 8, frameIncoming: 24, frameSelf: 4, frameListeners: 8, frameSender: 4}
+
+// fields are what is left of a payload, or of a property.
+type fields []byte
 
 func (f *fields) take(size int) []byte {
-	if len(f.rest) < size {
-		f.short, f.rest = true, nil
-		return make([]byte, size)
-	}
-	taken := f.rest[:size]
-	f.rest = f.rest[size:]
+	taken := (*f)[:size]
+	*f = (*f)[size:]
 	return taken
 }
 
-func (f *fields) u8() uint8   { return f.take(1)[0] }
-func (f *fields) u16() uint16 { return le.Uint16(f.take(2)) }
-func (f *fields) u32() uint32 { return le.Uint32(f.take(4)) }
-func (f *fields) u64() uint64 { return le.Uint64(f.take(8)) }
-func (f *fields) err(what string) error {
-	if f.short {
-		return errProto("%s is too short", what)
-	}
-	return nil
-}
+func (f *fields) u8() uint8            { return f.take(1)[0] }
+func (f *fields) u32() uint32          { return le.Uint32(f.take(4)) }
+func (f *fields) u64() uint64          { return le.Uint64(f.take(8)) }
+func (f *fields) errno() syscall.Errno { return errnoOf(f.u32()) }
 
 // text takes the text up to the next zero byte, or the end.
 func (f *fields) text() string {
-	text, rest, _ := strings.Cut(string(f.rest), "\x00")
-	f.rest = []byte(rest)
+	text, rest, _ := strings.Cut(string(*f), "\x00")
+	*f = []byte(rest)
 	return text
 }
 
@@ -181,124 +176,41 @@ func (f *fields) identity() Peer {
 	return Peer{DomID: f.u32(), UID: f.u32(), GID: f.u32(), PID: f.u32()}
 }
 
-// peer takes the texts behind an identity: the endpoint, and the names of domain and host.
-func (f *fields) peer(peer Peer) Peer {
+// peer is an identity and the texts behind it: the endpoint, and the names of domain and host.
+func (f *fields) peer() Peer {
+	peer := f.identity()
 	peer.Endpoint, peer.Domain, peer.Host = f.text(), f.text(), f.text()
 	return peer
-}
-
-type welcome struct {
-	major      uint16
-	domid      uint32
-	maxMessage uint64
-}
-
-func decodeWelcome(payload []byte) (w welcome, err error) {
-	f := fields{rest: payload}
-	w.major = f.u16()
-	f.take(6)
-	w.domid = f.u32()
-	f.take(4)
-	w.maxMessage = f.u64()
-	f.take(16)
-	return w, f.err("WELCOME")
-}
-
-func decodeGoodbye(payload []byte) (syscall.Errno, string, error) {
-	f := fields{rest: payload}
-	errno := f.u32()
-	return errnoOf(errno), string(f.rest), f.err("GOODBYE")
-}
-
-func decodeOpen(payload []byte) (kind uint8, peer Peer, err error) {
-	f := fields{rest: payload}
-	kind = f.u8()
-	f.take(3)
-	peer = f.identity()
-	return kind, f.peer(peer), f.err("OPEN")
-}
-
-type opened struct {
-	limit, maxMessage uint64
-	isTopic           bool
-	acceptor          *Peer
-}
-
-func decodeOpened(payload []byte) (o opened, err error) {
-	f := fields{rest: payload}
-	o.limit, o.maxMessage = f.u64(), f.u64()
-	f.take(2)
-	flags := f.u16()
-	o.isTopic = flags&2 != 0
-	if flags&1 != 0 {
-		peer := f.identity()
-		o.acceptor = &peer
-	}
-	return o, f.err("OPENED")
 }
 
 type reset struct {
 	errno            syscall.Errno
 	refused          bool
-	by               int
 	consumed, unsure uint64
 }
 
-// decodeReset: an error that is none counts as EPROTO. [2]
-func decodeReset(payload []byte) (r reset, err error) {
-	f := fields{rest: payload}
-	number, flags := f.u32(), f.u32()
-	r.errno = syscall.Errno(number)
-	if number == 0 || number > 4095 {
-		r.errno = syscall.EPROTO
+// reset: an error that is none counts as EPROTO. [2]
+func (f *fields) reset() reset {
+	errno, flags := f.errno(), f.u32()
+	if errno == 0 {
+		errno = syscall.EPROTO
 	}
-	r.refused, r.by = flags&refusedFlag != 0, int(flags>>8&7)
-	r.consumed, r.unsure = f.u64(), f.u64()
-	return r, f.err("RESET")
+	return reset{errno, flags&refusedFlag != 0, f.u64(), f.u64()}
 }
 
-func decodeTwo(payload []byte, what string) (first, second uint64, err error) {
-	f := fields{rest: payload}
-	first, second = f.u64(), f.u64()
-	return first, second, f.err(what)
-}
-
-func decodeOne(payload []byte, what string) (uint64, error) {
-	f := fields{rest: payload}
-	number := f.u64()
-	return number, f.err(what)
-}
-
-func decodeU32(payload []byte, what string) (uint32, error) {
-	f := fields{rest: payload}
-	number := f.u32()
-	return number, f.err(what)
-}
-
-func decodeCancelled(payload []byte) (uint64, syscall.Errno, error) {
-	f := fields{rest: payload}
-	offset, result := f.u64(), f.u32()
-	return offset, errnoOf(result), f.err("CANCELLED")
-}
-
-func decodeReply(payload []byte) (syscall.Errno, []byte, error) {
-	f := fields{rest: payload}
-	errno := f.u32()
+// reply returns the result of a request, an error if it has failed. [3]
+func (f *fields) reply() *Error {
+	if errno := f.errno(); errno != 0 {
+		f.take(4)
+		return &Error{Errno: errno, Fate: NotDone, Reason: string(*f)}
+	}
 	f.take(4)
-	return errnoOf(errno), f.rest, f.err("REPLY")
+	return nil
 }
 
 type incomingStream struct {
 	token uint64
 	peer  Peer
-}
-
-func decodeIncoming(payload []byte) (in incomingStream, err error) {
-	f := fields{rest: payload}
-	in.token = f.u64()
-	in.peer = f.identity()
-	in.peer = f.peer(in.peer)
-	return in, f.err("INCOMING")
 }
 
 // errnoOf keeps a number within what an error may be. [2]
@@ -330,6 +242,8 @@ const (
 	propertyPart     = 6
 )
 
+var leastOf = [...]int{propertyDeadline: 4, propertyNotice: 16, propertyPart: 8}
+
 func isPrintable(text []byte) bool {
 	for _, c := range text {
 		if c < 0x20 || c > 0x7e {
@@ -340,7 +254,7 @@ func isPrintable(text []byte) bool {
 }
 
 // decodeProperties takes the block at the beginning of a payload, and returns its length.
-func decodeProperties(payload []byte) (p properties, length int, err error) {
+func decodeProperties(payload []byte) (p properties, length int, err *Error) {
 	if len(payload) < 8 {
 		return p, 0, errProto("no room for properties")
 	}
@@ -375,8 +289,11 @@ func decodeProperties(payload []byte) (p properties, length int, err error) {
 	return p, length, nil
 }
 
-func (p *properties) take(kind int, value []byte) error {
-	f := fields{rest: value}
+func (p *properties) take(kind int, value []byte) *Error {
+	f := fields(value)
+	if kind <= propertyPart && len(f) < leastOf[kind] {
+		return errProto("property %d is too short", kind)
+	}
 	switch kind {
 	case propertyDeadline:
 		p.deadline, p.hasDeadline = time.Duration(f.u32())*time.Millisecond, true
@@ -393,7 +310,7 @@ func (p *properties) take(kind int, value []byte) error {
 		n := &Notice{Kind: NoticeKind(f.u8())}
 		n.Unknown = f.u8()&1 != 0
 		f.take(2)
-		errno := errnoOf(f.u32())
+		errno := f.errno()
 		n.Count = f.u64()
 		if n.Kind == Ended {
 			n.Err = errno
@@ -405,7 +322,7 @@ func (p *properties) take(kind int, value []byte) error {
 	case propertyPart:
 		p.part, p.moreParts, p.isPart = f.u32(), f.u32()&1 != 0, true
 	}
-	return f.err("a property")
+	return nil
 }
 
 func appendProperty(block []byte, kind int, value []byte) []byte {
@@ -466,7 +383,7 @@ type messageStream struct {
 
 // next takes bytes until a message is whole, which it returns, or there are no more. The length of `bytes` is
 // a multiple of 8.
-func (s *messageStream) next(bytes []byte) (rest []byte, m *incoming, err error) {
+func (s *messageStream) next(bytes []byte) (rest []byte, m *incoming, err *Error) {
 	for len(bytes) >= 8 {
 		m := s.current
 		if m == nil {
@@ -507,7 +424,7 @@ func (s *messageStream) pass(bytes []byte, count int) []byte {
 }
 
 // begin reads the head. Memory is taken as the bytes come: a size is only what somebody says.
-func (s *messageStream) begin(bytes []byte) (*incoming, error) {
+func (s *messageStream) begin(bytes []byte) (*incoming, *Error) {
 	m := &incoming{kind: bytes[4], exit: bytes[5], code: le.Uint16(bytes[6:]), begin: s.received}
 	size := uint64(le.Uint32(bytes))
 	most := s.max
@@ -525,7 +442,7 @@ func (s *messageStream) begin(bytes []byte) (*incoming, error) {
 	return m, nil
 }
 
-func (s *messageStream) finish(m *incoming) error {
+func (s *messageStream) finish(m *incoming) *Error {
 	if m.state != stateSent && m.state != stateGivenUp {
 		return errProto("the state of a message is %d", m.state)
 	}

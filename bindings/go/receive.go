@@ -152,45 +152,163 @@ func (m *Message) answer(kind, exit uint8, code uint16, data []byte) error {
 
 const answersMax = 16 // to one caller, of which nothing is taken while as many wait for it
 
-// An inbox is what an endpoint or a subscription has got.
-type inbox struct {
-	c       *Conn
-	name    string
-	kinds   uint32 // of BIND; 0: a subscription
-	flags   uint32 // of SUBSCRIBE
-	ready   []*channel
-	wake    chan struct{} // has something in it when there is something to take
-	over    chan struct{} // closed when nothing comes any more
-	err     *Error
-	drained bool
-	isBound bool // the daemon has granted it once
+// A binding is what the daemon was asked for until further notice: an endpoint, a topic, a subscription, a
+// listener or a watch; and what it has brought.
+type binding struct {
+	c         *Conn
+	name      string
+	key       string // in Conn.bindings
+	op, takes string // what is done with it, for errors
+	ask, undo uint8  // frames
+	word      uint32 // in front of the name: the kinds of BIND, the flags of SUBSCRIBE
+	number    uint32 // of its request
+	ready     []*channel
+	streams   []incomingStream // at most as many as the daemon lets wait
+	events    []Event          // one of each domain, endpoint and host
+	wake      chan struct{}    // has something in it when there is something to take
+	over      chan struct{}    // closed when nothing comes any more
+	err       *Error
+	drained   bool
+	isBound   bool // the daemon has granted it once
 }
 
-func newInbox(c *Conn, name string) *inbox {
-	return &inbox{c: c, name: name, wake: make(chan struct{}, 1), over: make(chan struct{})}
+// bind asks the daemon for it. It is there before, since what it brings comes right behind the answer.
+func (c *Conn) bind(ctx context.Context, b binding) (*binding, error) {
+	b.c, b.wake, b.over = c, make(chan struct{}, 1), make(chan struct{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		err := c.await(ctx)
+		if b.ask != frameWatch {
+			if b.key = b.name; err == nil && c.bindings[b.key] != nil {
+				err = &Error{Errno: syscall.EEXIST, Fate: NotDone}
+			}
+		}
+		if err != nil {
+			return nil, err.about(b.op, b.name)
+		}
+		if b.ask != frameWatch {
+			c.bindings[b.key] = &b
+		}
+		c.mu.Unlock()
+		err = b.bindAgain(ctx)
+		c.mu.Lock()
+		if err == nil {
+			return &b, nil
+		}
+		delete(c.bindings, b.key)
+		if err.Errno != syscall.ENOTCONN || !c.dialer.Reconnect || c.closed {
+			return nil, err
+		}
+	}
+}
+
+func (b *binding) bindAgain(ctx context.Context) *Error {
+	payload := []byte(b.name)
+	if b.ask != frameWatch {
+		payload = append(le.AppendUint32(nil, b.word), b.name...)
+	}
+	_, err := b.c.request(ctx, b.op, b.name, b.ask, payload, b)
+	return err
+}
+
+// granted: the daemon has it, perhaps when nobody wants it any more. With the lock.
+func (b *binding) granted(isLate bool) {
+	b.isBound = true
+	if b.ask == frameSubscribe {
+		b.word |= 1 // the next daemon is told that there was one
+	}
+	if isLate {
+		b.forget()
+	}
+}
+
+// numbered: its request has this number, and so what a watch brings. With the lock.
+func (b *binding) numbered(number uint32) {
+	if b.number = number; b.ask == frameWatch && b.err == nil {
+		delete(b.c.bindings, b.key)
+		b.key = watchKey(number)
+		b.c.bindings[b.key] = b
+	}
+}
+
+func (b *binding) listens() bool { return b.ask == frameBind && b.word&4 != 0 }
+
+// forget ends it at the daemon. With the lock.
+func (b *binding) forget() {
+	text := b.name
+	if b.ask == frameWatch {
+		text = string(le.AppendUint32(nil, b.number))
+	}
+	b.c.tellDaemon(b.undo, text)
 }
 
 // end lets nothing come any more. With the lock.
-func (b *inbox) end(err *Error) {
+func (b *binding) end(err *Error) {
 	if b.err != nil {
 		return
 	}
-	b.err = err
+	b.err = err.about(b.takes, b.name)
 	close(b.over)
-	if b.c.boxes[b.name] == b {
-		delete(b.c.boxes, b.name)
+	if b.c.bindings[b.key] == b {
+		delete(b.c.bindings, b.key)
 	}
 }
 
-func (b *inbox) signal() {
+// Close ends it. What wasn't taken isn't delivered, and calls in service end for their callers; a topic ends
+// behind what was published, and streams that were accepted live on.
+func (b *binding) Close() error { // [4]
+	c := b.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b.err != nil {
+		return nil
+	}
+	b.end(&Error{Errno: syscall.ECANCELED, Fate: NotDone})
+	for _, ch := range c.channels {
+		if ch.box == b {
+			ch.reset(syscall.ENOENT)
+		}
+	}
+	if !b.drained {
+		b.forget()
+	}
+	return nil
+}
+
+func (b *binding) signal() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
 }
 
+// next waits until `take`, which is called with the lock, has found something.
+func (b *binding) next(ctx context.Context, take func() bool) error {
+	for {
+		b.c.mu.Lock()
+		found, err := take(), b.err
+		if found && len(b.ready)+len(b.streams)+len(b.events) > 0 {
+			b.signal() // for others who wait
+		}
+		b.c.mu.Unlock()
+		if found {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-b.wake:
+		case <-b.over:
+		case <-ctx.Done():
+			return ended(ctx, NotDone).about(b.takes, b.name)
+		}
+	}
+}
+
 // take returns the next message, which is taken, of the channels in turn; nil: none is there. With the lock.
-func (b *inbox) take() *Message {
+func (b *binding) take() *Message {
 	for len(b.ready) > 0 {
 		ch := b.ready[0]
 		b.ready = b.ready[:copy(b.ready, b.ready[1:])]
@@ -228,52 +346,35 @@ func (ch *channel) mayBeReady() {
 	}
 }
 
-func (b *inbox) receive(ctx context.Context) (*Message, error) {
-	for {
-		b.c.mu.Lock()
-		m, err := (*Message)(nil), b.err
-		if err == nil && !b.drained && !b.c.closed { // behind GOODBYE nothing is taken
+func (b *binding) receive(ctx context.Context) (m *Message, err error) {
+	err = b.next(ctx, func() bool {
+		if b.err == nil && !b.drained && !b.c.closed { // behind GOODBYE nothing is taken
 			m = b.take()
 		}
-		if len(b.ready) > 0 {
-			b.signal()
-		}
-		b.c.mu.Unlock()
-		if m != nil {
-			return m, nil
-		}
-		if err != nil {
-			return nil, err.about("receive", b.name)
-		}
-		select {
-		case <-b.wake:
-		case <-b.over:
-		case <-ctx.Done():
-			return nil, ended(ctx, NotDone).about("receive", b.name)
-		}
-	}
+		return m != nil
+	})
+	return m, err
 }
 
 // ---- the daemon's channels ----
 
-func (c *Conn) takeOpen(f frame) error {
-	kind, peer, err := decodeOpen(f.payload)
-	if err != nil {
-		return err
-	}
+func (c *Conn) takeOpen(f frame) *Error {
+	p := f.payload
+	kind := p.take(4)[0]
+	peer := p.peer()
 	if f.channel%2 == 0 || f.channel > 65535 || c.channels[f.channel] != nil || kind != kindMessage && kind != kindCall {
 		return errProto("OPEN of channel %d, of kind %d", f.channel, kind)
 	}
 	ch := &channel{c: c, number: f.channel, kind: kind, sender: peer}
 	ch.in.max = c.maxMessage
 	c.channels[f.channel] = ch
-	if ch.box = c.boxes[peer.Endpoint]; ch.box == nil || ch.box.drained {
+	if ch.box = c.bindings[peer.Endpoint]; ch.box == nil || ch.box.drained || ch.box.listens() {
 		ch.reset(syscall.ENOENT)
 	}
 	return nil
 }
 
-func (ch *channel) takeMessage(in *incoming) error {
+func (ch *channel) takeMessage(in *incoming) *Error {
 	if ch.kind == kindMessage && in.kind != typeMessage || ch.kind == kindCall && in.kind != typeRequest || in.isPart {
 		return errProto("a message of type %d", in.kind)
 	}
@@ -290,14 +391,10 @@ func (ch *channel) takeMessage(in *incoming) error {
 	return nil
 }
 
-func (ch *channel) takeOfTheirs(f frame) error {
-	switch f.kind {
+func (ch *channel) takeOfTheirs(kind uint8, p fields) *Error {
+	switch kind {
 	case frameCancel:
-		offset, err := decodeOne(f.payload, "CANCEL")
-		if err != nil {
-			return err
-		}
-		result := syscall.Errno(0)
+		offset, result := p.u64(), syscall.Errno(0)
 		for i, m := range ch.waiting {
 			if m.end-8 == offset {
 				result = syscall.ECANCELED
@@ -310,18 +407,16 @@ func (ch *channel) takeOfTheirs(f frame) error {
 		ch.endIfDone()
 		return nil
 	case frameWithdraw:
-		number, err := decodeU32(f.payload, "WITHDRAW")
-		if err == nil && ch.kind != kindCall {
-			err = errProto("WITHDRAW of a message")
+		if ch.kind != kindCall {
+			return errProto("WITHDRAW of a message")
 		}
-		ch.withdrawn(number)
-		return err
+		ch.withdrawn(p.u32())
+		return nil
 	case frameSender:
-		domid, err := decodeU32(f.payload, "SENDER")
-		ch.sender.DomID = domid
-		return err
+		ch.sender.DomID = p.u32()
+		return nil
 	}
-	return errProto("frame %d for a channel that the daemon has opened", f.kind)
+	return errProto("frame %d for a channel that the daemon has opened", kind)
 }
 
 // withdrawn: the answer to a request is not wanted any more.
@@ -398,9 +493,9 @@ type BindOptions struct {
 	Workers int
 }
 
-// An Endpoint is where messages and calls arrive.
+// An Endpoint is where messages and calls arrive. Drain lets the calls in service go on, Close doesn't.
 type Endpoint struct {
-	box     *inbox
+	*binding
 	workers int
 }
 
@@ -424,110 +519,30 @@ func (c *Conn) Bind(ctx context.Context, name string, options *BindOptions) (*En
 		o.Workers = 64
 	}
 	if kinds&3 == 0 || o.Workers < 0 {
-		return nil, &Error{Op: "bind", Address: name, Errno: syscall.EINVAL, Fate: NotDone}
+		return nil, invalid("bind", name)
 	}
-	box, err := c.bindBox(ctx, name, kinds)
+	b, err := c.bindKinds(ctx, "bind", "receive", name, kinds)
 	if err != nil {
 		return nil, err
 	}
-	return &Endpoint{box, o.Workers}, nil
+	return &Endpoint{b, o.Workers}, nil
 }
 
-func (c *Conn) bindBox(ctx context.Context, name string, kinds uint32) (*inbox, error) {
-	box := newInbox(c, name)
-	box.kinds = kinds
-	return box, c.addBox(ctx, "bind", box)
-}
-
-// addBox asks the daemon for it. It is there before, since what it brings comes right behind the answer.
-func (c *Conn) addBox(ctx context.Context, op string, box *inbox) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		err := c.await(ctx)
-		if err == nil && (c.boxes[box.name] != nil || c.listeners[box.name] != nil) {
-			err = &Error{Errno: syscall.EEXIST, Fate: NotDone}
-		}
-		if err != nil {
-			return err.about(op, box.name)
-		}
-		c.boxes[box.name] = box
-		c.mu.Unlock()
-		failure := box.bindAgain(ctx)
-		c.mu.Lock()
-		if failure == nil {
-			return nil
-		}
-		if errors.Is(failure, syscall.ENOTCONN) && c.dialer.Reconnect && !c.closed {
-			delete(c.boxes, box.name)
-			continue
-		}
-		var said *Error
-		errors.As(failure, &said)
-		box.end(said)
-		return failure
-	}
-}
-
-func (b *inbox) bindAgain(ctx context.Context) error {
-	c := b.c
-	op, kind, undo := "bind", uint8(frameBind), uint8(frameUnbind)
-	c.mu.Lock()
-	word := b.kinds
-	if word == 0 {
-		op, kind, undo, word = "subscribe", frameSubscribe, frameUnsubscribe, b.flags
-	}
-	c.mu.Unlock()
-	_, err := c.request(ctx, op, b.name, kind, append(le.AppendUint32(nil, word), b.name...),
-		func() { c.tellDaemon(undo, b.name) })
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil {
-		b.isBound = true
-		b.flags |= 1 // of SUBSCRIBE: the next daemon is told that there was one
-	}
-	return err
-}
-
-// close takes nothing more: what wasn't taken isn't delivered. [4]
-func (b *inbox) close() {
-	c := b.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if b.err != nil {
-		return
-	}
-	b.end(&Error{Op: "receive", Address: b.name, Errno: syscall.ECANCELED, Fate: NotDone})
-	for _, ch := range c.channels {
-		if ch.box == b {
-			ch.reset(syscall.ENOENT)
-		}
-	}
-	if b.kinds == 0 {
-		c.tellDaemon(frameUnsubscribe, b.name)
-	} else if !b.drained {
-		c.tellDaemon(frameUnbind, b.name)
-	}
+func (c *Conn) bindKinds(ctx context.Context, op, takes, name string, kinds uint32) (*binding, error) {
+	return c.bind(ctx, binding{name: name, op: op, takes: takes, ask: frameBind, undo: frameUnbind, word: kinds})
 }
 
 // Name returns the endpoint's name.
-func (e *Endpoint) Name() string { return e.box.name }
+func (e *Endpoint) Name() string { return e.name }
 
 // Receive takes the next message or request, which makes it delivered. Senders have their turns; those of one
 // sender come in their order. A request must be answered, by one of the Replies.
-func (e *Endpoint) Receive(ctx context.Context) (*Message, error) { return e.box.receive(ctx) }
-
-// Close removes the endpoint: messages that weren't taken are not delivered, and calls in service end for
-// their callers. Drain lets those go on.
-func (e *Endpoint) Close() error {
-	e.box.close()
-	return nil
-}
+func (e *Endpoint) Receive(ctx context.Context) (*Message, error) { return e.receive(ctx) }
 
 // Drain takes nothing more, and returns when the requests that were taken are answered, or the context ends;
 // then what is still in service ends as by Close.
 func (e *Endpoint) Drain(ctx context.Context) error {
-	b, c := e.box, e.box.c
+	b, c := e.binding, e.c
 	c.mu.Lock()
 	if b.err != nil || b.drained {
 		c.mu.Unlock()
@@ -545,18 +560,15 @@ func (e *Endpoint) Drain(ctx context.Context) error {
 	c.flush()
 	c.mu.Unlock()
 	for pause := time.Millisecond; err == nil && b.owes(); {
-		if !sleep(ctx, pause) {
+		if !sleep(ctx, &pause, 20*time.Millisecond) {
 			err = ended(ctx, Unknown).about("drain", b.name)
 		}
-		if pause *= 2; pause > 20*time.Millisecond {
-			pause = 20 * time.Millisecond
-		}
 	}
-	b.close()
-	return err
+	b.Close()
+	return asError(err)
 }
 
-func (b *inbox) owes() bool {
+func (b *binding) owes() bool {
 	b.c.mu.Lock()
 	defer b.c.mu.Unlock()
 	if b.err != nil {
@@ -584,7 +596,7 @@ func (e *Endpoint) Serve(handler Handler) error {
 	defer handlers.Wait()
 	for {
 		slots <- struct{}{}
-		m, err := e.box.receive(context.Background())
+		m, err := e.receive(context.Background())
 		if err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (c *Conn) deliver(ctx context.Context, op string, key outKey, kind uint8, d
 	}
 	_, _, valid := cutAddress(key.address)
 	if !valid || o.trace != "" && !isPrintable([]byte(o.trace)) || o.key != "" && !isPrintable([]byte(o.key)) {
-		return nil, &Error{Op: op, Address: key.address, Errno: syscall.EINVAL, Fate: NotDone}
+		return nil, invalid(op, key.address)
 	}
 	pause := 20 * time.Millisecond
 	for refusals := 0; ; {
@@ -90,10 +90,7 @@ func (c *Conn) deliver(ctx context.Context, op string, key outKey, kind uint8, d
 		case err.Errno == syscall.ENOTCONN && err.Fate == NotDone && c.outlives():
 			continue
 		case o.wait && (err.Errno == syscall.ENOENT || err.Errno == syscall.EHOSTDOWN):
-			if sleep(ctx, pause) {
-				if pause *= 2; pause > time.Second {
-					pause = time.Second
-				}
+			if sleep(ctx, &pause, time.Second) {
 				continue
 			}
 			err = ended(ctx, NotDone)

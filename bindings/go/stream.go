@@ -118,63 +118,39 @@ func (s *Stream) SetWriteDeadline(t time.Time) error { return s.sock.SetWriteDea
 func (s *Stream) SyscallConn() (syscall.RawConn, error) { return s.sock.SyscallConn() }
 
 // fetch makes a stream of a socket by one frame. [6]
-func fetch(ctx context.Context, path string, request []byte) (*net.UnixConn, error) {
-	sock, _, err := greet(ctx, path, 2, false)
+func (c *Conn) fetch(ctx context.Context, request []byte) (*net.UnixConn, *Error) {
+	sock, _, err := greet(ctx, c.path, 2, false)
 	if err != nil {
 		return nil, err
 	}
-	release := bound(ctx, sock, 0)
-	_, err = sock.Write(append(request, 0))
-	var f frame
-	if err == nil {
-		f, err = readFrame(sock)
-	}
-	release()
-	if err == nil {
-		err = ctx.Err()
+	f, err := converse(ctx, sock, 0, append(request, 0))
+	if ctx.Err() != nil { // the daemon resets what it had opened
+		err = ended(ctx, Unknown)
 	}
 	if err == nil {
-		err = checkFetched(f)
+		switch f.kind {
+		case frameGoodbye:
+			err = goodbye(f.payload)
+		case frameReply:
+			err = f.payload.reply()
+		default:
+			err = errProto("frame %d in place of REPLY", f.kind)
+		}
 	}
 	if err != nil {
 		sock.Close()
-		var said *Error
-		if ctx.Err() != nil { // the daemon resets what it had opened
-			err = ended(ctx, Unknown)
-		} else if !errors.As(err, &said) {
-			err = &Error{Errno: errnoIn(err, syscall.ENOTCONN), Fate: NotDone}
-		}
-		return nil, err
 	}
-	return sock, nil
-}
-
-func checkFetched(f frame) error {
-	switch f.kind {
-	case frameGoodbye:
-		return goodbye(f.payload)
-	case frameReply:
-		errno, reason, err := decodeReply(f.payload)
-		if err == nil && errno != 0 {
-			err = &Error{Errno: errno, Fate: NotDone, Reason: string(reason)}
-		}
-		return err
-	}
-	return errProto("frame %d in place of REPLY", f.kind)
+	return sock, err
 }
 
 // Connect opens a stream to an endpoint on which a program listens.
 func (c *Conn) Connect(ctx context.Context, address string) (*Stream, error) {
-	_, _, valid := cutAddress(address)
-	err := error(&Error{Errno: syscall.EINVAL, Fate: NotDone})
-	var sock *net.UnixConn
-	if valid {
-		sock, err = fetch(ctx, c.path, appendOpen(nil, 0, kindStream, address))
+	if _, _, valid := cutAddress(address); !valid {
+		return nil, invalid("connect", address)
 	}
+	sock, err := c.fetch(ctx, appendOpen(nil, 0, kindStream, address))
 	if err != nil {
-		var said *Error
-		errors.As(err, &said)
-		return nil, said.about("connect", address)
+		return nil, err.about("connect", address)
 	}
 	return &Stream{sock: sock, local: "self:", remote: Addr(address)}, nil
 }
@@ -192,16 +168,7 @@ func (c *Conn) ConnectFunc(address string) func(ctx context.Context, network, ig
 }
 
 // A Listener takes the streams that come to an endpoint: a [net.Listener].
-type Listener struct {
-	c       *Conn
-	name    string
-	kinds   uint32
-	waiting []incomingStream // at most as many as the daemon lets wait
-	wake    chan struct{}
-	over    chan struct{}
-	err     *Error
-	isBound bool
-}
+type Listener struct{ *binding }
 
 var _ net.Listener = (*Listener)(nil)
 
@@ -215,65 +182,23 @@ type ListenOptions struct {
 
 // Listen makes an endpoint for streams, which exists until its Close or the connection's.
 func (c *Conn) Listen(ctx context.Context, name string, options *ListenOptions) (*Listener, error) {
-	l := &Listener{c: c, name: name, kinds: 4, wake: make(chan struct{}, 1), over: make(chan struct{})}
+	kinds := uint32(4)
 	if options != nil && options.FromHosts {
-		l.kinds |= 1 << 31
+		kinds |= 1 << 31
 	}
 	if options != nil && options.Shared {
-		l.kinds |= 1 << 30
+		kinds |= 1 << 30
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		err := c.await(ctx)
-		if err == nil && (c.boxes[name] != nil || c.listeners[name] != nil) {
-			err = &Error{Errno: syscall.EEXIST, Fate: NotDone}
-		}
-		if err != nil {
-			return nil, err.about("listen", name)
-		}
-		c.listeners[name] = l
-		c.mu.Unlock()
-		failure := l.bindAgain(ctx)
-		c.mu.Lock()
-		if failure == nil {
-			return l, nil
-		}
-		delete(c.listeners, name)
-		if !errors.Is(failure, syscall.ENOTCONN) || !c.dialer.Reconnect || c.closed {
-			return nil, failure
-		}
+	b, err := c.bindKinds(ctx, "listen", "accept", name, kinds)
+	if err != nil {
+		return nil, err
 	}
+	return &Listener{b}, nil
 }
 
-func (l *Listener) bindAgain(ctx context.Context) error {
-	c := l.c
-	_, err := c.request(ctx, "listen", l.name, frameBind, append(le.AppendUint32(nil, l.kinds), l.name...),
-		func() { c.tellDaemon(frameUnbind, l.name) })
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	l.isBound = l.isBound || err == nil
-	return err
-}
-
-func (l *Listener) put(in incomingStream) {
-	l.waiting = append(l.waiting, in)
-	l.signal()
-}
-
-func (l *Listener) signal() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (l *Listener) end(err *Error) {
-	if l.err == nil {
-		l.err = err
-		close(l.over)
-		delete(l.c.listeners, l.name)
-	}
+func (b *binding) put(in incomingStream) {
+	b.streams = append(b.streams, in)
+	b.signal()
 }
 
 // Accept takes the next stream.
@@ -288,54 +213,29 @@ func (l *Listener) Accept() (net.Conn, error) {
 // AcceptStream takes the next stream, until the context ends.
 func (l *Listener) AcceptStream(ctx context.Context) (*Stream, error) {
 	for {
-		l.c.mu.Lock()
-		err, has := l.err, len(l.waiting) > 0
 		var in incomingStream
-		if err == nil && has {
-			in = l.waiting[0]
-			l.waiting = l.waiting[:copy(l.waiting, l.waiting[1:])]
-			if len(l.waiting) > 0 {
-				l.signal()
+		if err := l.next(ctx, func() bool {
+			if l.err != nil || len(l.streams) == 0 {
+				return false
 			}
+			in = l.streams[0]
+			l.streams = l.streams[:copy(l.streams, l.streams[1:])]
+			return true
+		}); err != nil {
+			return nil, err
 		}
-		l.c.mu.Unlock()
-		if err != nil {
-			return nil, err.about("accept", l.name)
-		}
-		if !has {
-			select {
-			case <-l.wake:
-			case <-l.over:
-			case <-ctx.Done():
-				return nil, ended(ctx, NotDone).about("accept", l.name)
-			}
-			continue
-		}
-		sock, failure := fetch(ctx, l.c.path, appendU64(nil, frameAccept, 0, in.token))
-		if failure == nil {
+		sock, err := l.c.fetch(ctx, appendU64(nil, frameAccept, 0, in.token))
+		if err == nil {
 			return &Stream{sock: sock, local: Addr("self:" + l.name), remote: Addr(in.peer.String()), peer: in.peer}, nil
 		}
-		var said *Error
-		errors.As(failure, &said)
-		if ctx.Err() != nil || said.Errno == syscall.EMFILE || said.Errno == syscall.ENFILE || said.Errno == syscall.ENOBUFS {
+		if ctx.Err() != nil || err.Errno == syscall.EMFILE || err.Errno == syscall.ENFILE || err.Errno == syscall.ENOBUFS {
 			l.c.mu.Lock()
 			l.put(in) // it waits on
 			l.c.mu.Unlock()
-			return nil, said.about("accept", l.name)
+			return nil, err.about("accept", l.name)
 		}
 		// its caller has gone, or its daemon
 	}
-}
-
-// Close removes the endpoint. Streams that were accepted live on.
-func (l *Listener) Close() error {
-	l.c.mu.Lock()
-	defer l.c.mu.Unlock()
-	if l.err == nil {
-		l.end(&Error{Op: "accept", Address: l.name, Errno: syscall.ECANCELED, Fate: NotDone})
-		l.c.tellDaemon(frameUnbind, l.name)
-	}
-	return nil
 }
 
 // Addr returns "self:" and the endpoint.

@@ -4,7 +4,6 @@ package xenmsg
 
 import (
 	"context"
-	"syscall"
 )
 
 // TopicOptions say how a topic is to be.
@@ -19,14 +18,14 @@ type TopicOptions struct {
 }
 
 // A Topic is an endpoint of this program's to which others subscribe.
-type Topic struct{ box *inbox }
+type Topic struct{ *binding }
 
 // BindTopic makes a topic, which exists until its Close or the connection's.
 func (c *Conn) BindTopic(ctx context.Context, name string, options *TopicOptions) (*Topic, error) {
 	kinds := uint32(1 << 3)
 	if options != nil {
 		if options.Keys < 0 || options.Keys > 4095 || options.Keys > 0 && !options.Retain {
-			return nil, &Error{Op: "bind", Address: name, Errno: syscall.EINVAL, Fate: NotDone}
+			return nil, invalid("bind", name)
 		}
 		if options.Retain {
 			kinds |= 1<<29 | uint32(options.Keys)<<8
@@ -35,22 +34,16 @@ func (c *Conn) BindTopic(ctx context.Context, name string, options *TopicOptions
 			kinds |= 1 << 28
 		}
 	}
-	box, err := c.bindBox(ctx, name, kinds)
+	b, err := c.bindKinds(ctx, "bind", "receive", name, kinds)
 	if err != nil {
 		return nil, err
 	}
-	return &Topic{box}, nil
+	return &Topic{b}, nil
 }
 
 // Publish sends a message to all subscribers, and waits for none of them: it returns when the daemon has it.
 func (t *Topic) Publish(ctx context.Context, data []byte, options ...Option) error {
-	return t.box.c.Publish(ctx, t.box.name, data, options...)
-}
-
-// Close ends the topic, behind what was published.
-func (t *Topic) Close() error {
-	t.box.close()
-	return nil
+	return t.c.Publish(ctx, t.name, data, options...)
 }
 
 // NoticeKind says what a subscriber is told.
@@ -97,33 +90,35 @@ type SubscribeOptions struct {
 }
 
 // A Subscription is what a topic brings.
-type Subscription struct{ box *inbox }
+type Subscription struct{ *binding }
 
 // Subscribe subscribes to a topic, DOMAIN:ENDPOINT, which may come, go and come again: notices tell of that,
 // each in its place. Nothing is lost without one, and nothing comes twice or in another order but what a topic
 // has kept.
 func (c *Conn) Subscribe(ctx context.Context, address string, options *SubscribeOptions) (*Subscription, error) {
-	box := newInbox(c, address)
 	_, _, valid := cutAddress(address)
+	flags := uint32(0)
 	if options != nil {
 		valid = valid && options.Queue >= 0 && options.Queue <= 65535
-		box.flags = uint32(options.Queue) << 8
+		flags = uint32(options.Queue) << 8
 		if options.KeepOldest {
-			box.flags |= 2
+			flags |= 2
 		}
 	}
 	if !valid {
-		return nil, &Error{Op: "subscribe", Address: address, Errno: syscall.EINVAL, Fate: NotDone}
+		return nil, invalid("subscribe", address)
 	}
-	if err := c.addBox(ctx, "subscribe", box); err != nil {
+	b, err := c.bind(ctx, binding{name: address, op: "subscribe", takes: "receive", ask: frameSubscribe,
+		undo: frameUnsubscribe, word: flags})
+	if err != nil {
 		return nil, err
 	}
-	return &Subscription{box}, nil
+	return &Subscription{b}, nil
 }
 
 // Next returns the next message or the next notice; the other one is nil.
 func (s *Subscription) Next(ctx context.Context) (*Message, *Notice, error) {
-	m, err := s.box.receive(ctx)
+	m, err := s.receive(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -131,10 +126,4 @@ func (s *Subscription) Next(ctx context.Context) (*Message, *Notice, error) {
 		return nil, m.notice, nil
 	}
 	return m, nil, nil
-}
-
-// Close ends the subscription.
-func (s *Subscription) Close() error {
-	s.box.close()
-	return nil
 }

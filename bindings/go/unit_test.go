@@ -27,17 +27,13 @@ func FuzzDecoders(f *testing.F) {
 		if frame, size, err := nextFrame(data); err == nil && size > 0 && (size > len(data) || len(frame.payload) > payloadMax) {
 			t.Fatal(size, len(frame.payload))
 		}
-		decodeWelcome(data)
-		decodeGoodbye(data)
-		decodeOpen(data)
-		decodeOpened(data)
-		decodeTwo(data, "")
-		decodeCancelled(data)
-		decodeReply(data)
-		decodeIncoming(data)
-		decodeEvent(data)
-		if r, err := decodeReset(data); err == nil && (r.errno < 1 || r.errno > 4095) {
-			t.Fatal(r.errno)
+		if text := fields(data); len(data) >= least[frameReset] {
+			text.peer()
+			text = data
+			text.event()
+			if text = data; text.reset().errno == 0 {
+				t.Fatal("an error that is none")
+			}
 		}
 		p, length, err := decodeProperties(data)
 		if err == nil && (length > len(data) || length > propertiesMax || p.notice != nil && p.notice.Kind == 0) {
@@ -319,5 +315,52 @@ func TestADaemonThatDoesNotReadEndsNobodysPatience(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Daemons that end while they are asked for it again cost an endpoint nothing, nor one that ends when it has
+// just granted it.
+func TestAnEndpointOutlivesDaemonsThatEndAtOnce(t *testing.T) {
+	l := listen(t)
+	const bindSize = headerSize + 16 // u32 kinds, "inbox", padding
+	go func() {
+		for session := 0; session <= 50; session++ {
+			daemon, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			defer daemon.Close()
+			io.ReadFull(daemon, make([]byte, headerSize+8))
+			daemon.Write(helloWelcome)
+			var asked [bindSize]byte
+			io.ReadFull(daemon, asked[:])
+			out := []byte{}
+			if session%10 == 0 {
+				out = appendFrame(out, frameReply, le.Uint32(asked[8:]), make([]byte, 8))
+			}
+			if session < 50 {
+				daemon.Write(out)
+				daemon.Close()
+				continue
+			}
+			message := newOutgoing(typeMessage, nil, []byte("at last"))
+			out = appendFrame(out, frameOpen, 1, append([]byte{kindMessage, 19: 0}, "inbox"...))
+			daemon.Write(appendFrame(out, frameData, 1, message.append(nil, 0, message.total)))
+			io.Copy(io.Discard, daemon)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := (&Dialer{Socket: l.Addr().String(), Reconnect: true}).Dial(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	e, err := conn.Bind(ctx, "inbox", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := e.Receive(ctx); err != nil || string(m.Data) != "at last" {
+		t.Fatal(m, err)
 	}
 }

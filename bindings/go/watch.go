@@ -4,7 +4,6 @@ package xenmsg
 
 import (
 	"context"
-	"errors"
 	"syscall"
 )
 
@@ -40,16 +39,7 @@ type Event struct {
 }
 
 // A Watch tells what comes and goes.
-type Watch struct {
-	c       *Conn
-	pattern string
-	number  uint32 // of its request
-	isBound bool
-	pending []Event // one of each domain, endpoint and host
-	wake    chan struct{}
-	over    chan struct{}
-	err     *Error
-}
+type Watch struct{ *binding }
 
 const pendingMax = 65536
 
@@ -57,120 +47,56 @@ const pendingMax = 65536
 // is DOMAIN (it and all of its endpoints) or DOMAIN:ENDPOINT, each may be a shell pattern: "*", "*:print"; with
 // HOST/ before it of another host. Of several changes of one thing that Next hasn't told yet it tells the last.
 func (c *Conn) Watch(ctx context.Context, pattern string) (*Watch, error) {
-	w := &Watch{c: c, pattern: pattern, wake: make(chan struct{}, 1), over: make(chan struct{})}
-	for {
-		c.mu.Lock()
-		err := c.await(ctx)
-		c.mu.Unlock()
-		if err != nil {
-			return nil, err.about("watch", pattern)
-		}
-		failure := w.bindAgain(ctx)
-		if failure == nil {
-			return w, nil
-		}
-		if !errors.Is(failure, syscall.ENOTCONN) || !c.outlives() {
-			return nil, failure
-		}
+	b, err := c.bind(ctx, binding{name: pattern, op: "watch", takes: "watch", ask: frameWatch, undo: frameUnwatch})
+	if err != nil {
+		return nil, err
 	}
+	return &Watch{b}, nil
 }
 
-func (w *Watch) bindAgain(ctx context.Context) error {
-	_, err := w.c.requestAs(ctx, "watch", w.pattern, frameWatch, []byte(w.pattern), func(number uint32) {
-		delete(w.c.watches, w.number)
-		w.number, w.c.watches[number] = number, w
-	}, w.forget)
-	w.c.mu.Lock()
-	defer w.c.mu.Unlock()
-	if w.isBound = w.isBound || err == nil; !w.isBound {
-		delete(w.c.watches, w.number)
-	}
-	return err
-}
+// watchKey is none of a name.
+func watchKey(number uint32) string { return string(le.AppendUint32([]byte{0}, number)) }
 
-// forget ends it at the daemon. With the lock.
-func (w *Watch) forget() {
-	delete(w.c.watches, w.number)
-	w.c.tellDaemon(frameUnwatch, string(le.AppendUint32(nil, w.number)))
-}
-
-func (w *Watch) end(err *Error) {
-	if w.err == nil {
-		w.err = err
-		close(w.over)
-		delete(w.c.watches, w.number)
-	}
-}
-
-func decodeEvent(payload []byte) (e Event, err error) {
-	f := fields{rest: payload}
+func (f *fields) event() (e Event) {
 	e.Kind, e.DomID = EventKind(f.u32()), f.u32()
 	if e.Kind == EndpointUp || e.Kind == EndpointDown || e.Kind == Listed {
 		e.Name = f.text()
 	}
 	e.Domain, e.Host = f.text(), f.text()
-	return e, f.err("EVENT")
+	return e
 }
 
-func (c *Conn) takeEvent(f frame) error {
-	e, err := decodeEvent(f.payload)
-	w := c.watches[f.channel]
-	if err != nil || w == nil || e.Kind.String() == "unknown" {
-		return err
+func (c *Conn) takeEvent(number uint32, e Event) {
+	w := c.bindings[watchKey(number)]
+	if w == nil || e.Kind.String() == "unknown" {
+		return
 	}
 	isEndpoint := e.Kind == EndpointUp || e.Kind == EndpointDown
-	for i := range w.pending {
-		p := &w.pending[i]
+	for i, p := range w.events {
 		if p.DomID == e.DomID && p.Name == e.Name && p.Host == e.Host && (p.Kind == Listed) == (e.Kind == Listed) &&
 			isEndpoint == (p.Kind == EndpointUp || p.Kind == EndpointDown) {
-			w.pending = append(w.pending[:i], w.pending[i+1:]...)
+			w.events = append(w.events[:i], w.events[i+1:]...)
 			break
 		}
 	}
-	if len(w.pending) >= pendingMax {
-		w.end(&Error{Op: "watch", Address: w.pattern, Errno: syscall.ENOBUFS, Fate: NotDone})
+	if len(w.events) >= pendingMax {
+		w.end(&Error{Errno: syscall.ENOBUFS, Fate: NotDone})
 		w.forget()
-		return nil
+		return
 	}
-	w.pending = append(w.pending, e)
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-	return nil
+	w.events = append(w.events, e)
+	w.signal()
 }
 
 // Next returns the next event.
-func (w *Watch) Next(ctx context.Context) (Event, error) {
-	for {
-		w.c.mu.Lock()
-		if len(w.pending) > 0 {
-			e := w.pending[0]
-			w.pending = append(w.pending[:0], w.pending[1:]...)
-			w.c.mu.Unlock()
-			return e, nil
+func (w *Watch) Next(ctx context.Context) (e Event, err error) {
+	err = w.next(ctx, func() bool {
+		found := len(w.events) > 0
+		if found {
+			e = w.events[0]
+			w.events = append(w.events[:0], w.events[1:]...)
 		}
-		err := w.err
-		w.c.mu.Unlock()
-		if err != nil {
-			return Event{}, err.about("watch", w.pattern)
-		}
-		select {
-		case <-w.wake:
-		case <-w.over:
-		case <-ctx.Done():
-			return Event{}, ended(ctx, NotDone).about("watch", w.pattern)
-		}
-	}
-}
-
-// Close ends the watch.
-func (w *Watch) Close() error {
-	w.c.mu.Lock()
-	defer w.c.mu.Unlock()
-	if w.err == nil {
-		w.forget()
-		w.end(&Error{Op: "watch", Address: w.pattern, Errno: syscall.ECANCELED, Fate: NotDone})
-	}
-	return nil
+		return found
+	})
+	return e, err
 }
