@@ -122,6 +122,8 @@ static void peer_image(struct image *image, struct peer *peer)
 		rendezvous->unlinkable = unlinkable;
 	image_u64(image, &rendezvous->forbidden_ms);
 	image_expect(image, rendezvous->forbidden_ms <= clock_ms());
+	image_text(image, peer->dead_instance, sizeof(peer->dead_instance));
+	image_text(image, peer->dead_nonce, sizeof(peer->dead_nonce));
 }
 
 static void look_up_again(struct image *image, struct peers *peers)
@@ -139,11 +141,13 @@ static void look_up_again(struct image *image, struct peers *peers)
 	task_due(&peer->task);
 }
 
-/* Whether the next daemon couldn't know of it soon: domain 0, where it tells a guest, tells of all again. */
+/* Whether the next daemon couldn't know of it soon: domain 0, where it tells a guest, tells of all again.
+ * That a daemon has died isn't seen a second time, while what it has left stands there. */
 static bool is_for_image(const struct peer *peer)
 {
-	return peer->up && !peer->peers->options.domains &&
-	       (!peer->peers->told || peer->leaves.hello_seen || peer->rendezvous.unlinkable);
+	return peer->dead_instance[0] ||
+	       (peer->up && !peer->peers->options.domains &&
+		(!peer->peers->told || peer->leaves.hello_seen || peer->rendezvous.unlinkable));
 }
 
 void peers_image(struct image *image, struct peers *peers)
@@ -228,7 +232,8 @@ void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const ch
 
 bool peer_hello_is_current(const struct peer *peer)
 {
-	return peer->leaves.hello_seen && (peer->allowed || peer->rendezvous.hello_written) &&
+	return peer->leaves.hello_seen && !peer->dead_instance[0] &&
+	       (peer->allowed || peer->rendezvous.hello_written) &&
 	       (peer->leaves.presence[0] == '\0' ||
 		!strcmp(peer->leaves.presence, peer->leaves.hello.instance));
 }

@@ -314,7 +314,8 @@ void peers_remove(struct peers *peers, const char *path);
 void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest);
 /* Removes what we have written there, likewise. */
 void peer_remove_ours(const struct peer *peer, const char *rest);
-/* Returns whether the peer's hello is there, of our version, and not an earlier daemon's. */
+/* Returns whether the peer's hello is there, of our version, and neither an earlier daemon's nor a dead
+ * one's. */
 bool peer_hello_is_current(const struct peer *peer);
 
 int rendezvous_init(struct peer *peer);

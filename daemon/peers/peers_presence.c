@@ -284,9 +284,13 @@ static bool is_strange(struct peer *peer)
 }
 
 /* Whether the leaves are still those of the daemon that has died: one that takes back its hello, or has
- * another one, lives. */
+ * another one, lives. That isn't known before both were read, as behind a hand-over. */
 static bool is_dead(struct peer *peer, const char *instance)
 {
+	unsigned unread = ~peer->leaves.looked | peer->leaves.missed;
+
+	if (unread & (1u << LEAF_PRESENCE | 1u << LEAF_HELLO))
+		return peer->dead_instance[0];
 	if (!peer->leaves.hello_seen || strcmp(peer->dead_nonce, peer->leaves.hello.nonce) != 0 ||
 	    strcmp(peer->dead_instance, instance) != 0)
 		peer->dead_instance[0] = '\0';

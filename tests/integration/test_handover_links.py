@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNREACHABLE, LOST_SOON, eventually, start_all, stopped
+from messaging import EXIT_UNREACHABLE, LOST_SOON, eventually, start_all, stopped, works
 from renewing import all_are_delivered, call_under_hand_overs, ended, held_by, hold_no_more_than, posted, process_until, renew
 from test_names import knows
 from test_policy import rule
@@ -37,6 +37,20 @@ def test_who_is_there_is_known_after_a_hand_over(nodes):
             renew(one)
             assert b"inbox" in one.xenmsg("endpoints", "2").stdout
     receiver.stop()
+
+
+@pytest.mark.unless(relayed="zero")
+def test_who_was_seen_to_die_is_not_believed_after_it(zero, one):
+    """What it has left stands there, as nobody takes it away."""
+    eventually(lambda: one.link_state(0) == "up", "there is a link")
+    zero.kill()
+    eventually(lambda: one.link_state(0) != "up", "it is seen to die")
+    for _ in range(2):
+        assert "no xenmsgd runs in it" in one.send("0:inbox", "x", exit_code=EXIT_UNREACHABLE)
+        renew(one)
+    assert 0 not in dict(one.peers_by_number())
+    zero.start()
+    works(zero, one)
 
 
 def test_a_hand_over_waits_for_greetings_under_way(one, two):
