@@ -197,7 +197,7 @@ static void pump_drop(struct direction *direction)
 	if (direction == &pump->back && !pump->right.end.stream)
 		wait_until(pump, LOOK_MS);
 	if (!look_at_end(pump) && from)
-		xenmsg_stream_resume(from);
+		xenmsg_stream_stop(from);
 }
 
 /* What is left is only read, and was for long enough; or the right end, which nobody reads, takes no more,

@@ -17,8 +17,9 @@
  * xenmsg_stream_listen().
  *
  * Callbacks tell of bytes and ends. They run within xenmsg_process(), xenmsg_wait(), xenmsg_stream_listen(),
- * and for its own stream within xenmsg_stream_resume(): but while a callback waits for something else, none
- * is called. They may call any function; xenmsg_stream_listen() is one more that returns -EBUSY to them.
+ * and for its own stream within xenmsg_stream_resume() and xenmsg_stream_stop(). But while a callback waits
+ * for something else, none is called. They may call any function; xenmsg_stream_listen() is one more that
+ * returns -EBUSY to them.
  *
  *   xenmsg_stream_connect() ──▶ opening ──opened──▶ open ──▶ ended: the other side's direction;
  *   xenmsg_stream_incoming ───────────────────────▶ open      ours is by xenmsg_stream_end()
@@ -128,6 +129,10 @@ XENMSG_API XENMSG_CHECK ssize_t xenmsg_stream_write(struct xenmsg_stream *stream
 /* Ends our direction, behind all that was written: the other side reads end of file. Only an open stream
  * can be ended. */
 XENMSG_API void xenmsg_stream_end(struct xenmsg_stream *stream);
+/* Wants no more of what the other side sends, as shutdown(2) with SHUT_RD: what has come, and what still
+ * comes, is dropped, and its writes give EPIPE. `ended` tells when it has ended its direction; ours stays
+ * open. Only an open stream can be stopped. */
+XENMSG_API void xenmsg_stream_stop(struct xenmsg_stream *stream);
 /* Gives out again what `data` hasn't taken, within this call. In `data` itself it does nothing. */
 XENMSG_API void xenmsg_stream_resume(struct xenmsg_stream *stream);
 /* Ends the program's use of the stream; no callback follows. That is orderly behind xenmsg_stream_end(): what

@@ -165,15 +165,15 @@ static bool may_tell(struct xenmsg_stream *stream)
 /* Gives these bytes to the program. Returns how many it has taken. */
 static size_t stream_give(struct xenmsg_stream *stream, const void *data, size_t size)
 {
-	size_t taken = stream->closed ? size : 0;
+	size_t taken = 0;
 
-	if (stream->callbacks.data && may_tell(stream)) {
+	if (!stream->stopped && stream->callbacks.data && may_tell(stream)) {
 		stream->is_given = true;
 		taken = stream->callbacks.data(stream->userdata, stream, data, size);
 		stream->is_given = false;
-		if (stream->closed)
-			taken = size;
 	}
+	if (stream->closed || stream->stopped)
+		taken = size;
 	if (taken > size)
 		taken = size;
 	stream->taken += taken;
@@ -546,7 +546,7 @@ void xenmsg_stream_end(struct xenmsg_stream *stream)
 /* Takes all that has come, unseen, and all that will. */
 static void drop_input(struct xenmsg_stream *stream)
 {
-	if (!stream->is_given) { /* else `data`, which has closed it, takes all of it */
+	if (!stream->is_given) { /* else `data`, which has closed or stopped it, takes all of it */
 		stream->taken += fifo_size(&stream->queue);
 		fifo_free(&stream->queue);
 	}
@@ -554,6 +554,19 @@ static void drop_input(struct xenmsg_stream *stream)
 	mux_check(stream->mux,
 		  transport_credit(&stream->mux->transport, stream->number, stream->taken, CREDIT_STOP));
 	forget_if_done(stream);
+}
+
+void xenmsg_stream_stop(struct xenmsg_stream *stream)
+{
+	if (stream->state != OPEN || stream->stopped || !transport_is_here(&stream->mux->transport))
+		return;
+	stream->stopped = true;
+	stream_hold(stream);
+	drop_input(stream);
+	if (!stream->is_given)
+		tell_end(stream);
+	mux_push(stream->mux);
+	stream_release(stream);
 }
 
 void xenmsg_stream_close(struct xenmsg_stream *stream)

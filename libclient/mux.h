@@ -49,6 +49,7 @@ struct xenmsg_stream {
 	bool is_cut; /* is in mux->cut */
 	bool ended_told, broken_told;
 	bool closed;	/* by the program */
+	bool stopped;	/* by the program, which wants no more */
 	unsigned calls; /* of it that are on the stack */
 };
 

@@ -271,6 +271,28 @@ def test_a_client_that_has_enough_ends_who_pours(rig, source):
     assert over.wait(20 * PATIENCE)
 
 
+@pytest.mark.parametrize("source", ["unix", "xen"])
+def test_a_server_that_takes_no_more_is_seen_by_the_writer(rig, source):
+    """As of a socket that is shut down for reading; forward took and dropped 400 MB. TCP can't say that of one direction."""
+    told = threading.Event()
+
+    def serve(connection):
+        with connection:
+            connection.recv(1)
+            connection.shutdown(socket.SHUT_RD)
+            told.wait(20 * PATIENCE)
+            connection.sendall(b"enough")
+
+    _, middle = rig.forward(rig.two, "xen", rig.listen("unix", serve))
+    _, entry = (None, middle) if source == "xen" else rig.forward(rig.one, source, f"xen:2:{middle.partition(':')[2]}")
+    client = rig.dial(entry)
+    with pytest.raises(BrokenPipeError):
+        client.sendall(bytes(100 << 20))
+    told.set()
+    assert client.recv(100) == b"enough"
+    assert client.recv(100) == b""
+
+
 def test_an_urgent_byte_is_one_like_others_and_holds_up_nobody(rig):
     def serve(connection):
         with connection:

@@ -314,6 +314,39 @@ MUX_BOTH(the_program_ends_first)
 	expect_free(1);
 }
 
+static void stop(struct user *user)
+{
+	xenmsg_stream_stop(user->stream);
+}
+
+MUX_BOTH(what_is_not_wanted_is_dropped_and_the_other_way_stays)
+{
+	struct user *user = accepted(1, LIMIT), *in_data = connected(LIMIT);
+
+	user->take = 2;
+	send_data(user, "hello", 5);
+	expect_log(user, "d");
+	stop(user);
+	expect_offset(user, FRAME_CREDIT, 5);
+	assert_int_equal(FAKE_HEARD(&fake, credit).flags, CREDIT_STOP);
+	stop(user);
+	send_data(user, bytes, 9000);
+	expect_offset(user, FRAME_CREDIT, 9005);
+	assert_int_equal(xenmsg_stream_write(user->stream, "more", 4), 4);
+	expect_data(user, "more", 4);
+	send_fin(user, 9005);
+	expect_log(user, "de");
+	assert_int_equal(user->size, 2);
+	in_data->take = 1;
+	in_data->when = DATA;
+	in_data->also = stop;
+	send_data(in_data, "hello", 5);
+	expect_offset(in_data, FRAME_CREDIT, 0);
+	assert_int_equal(FAKE_HEARD(&fake, credit).flags, CREDIT_STOP);
+	send_fin(in_data, 5);
+	expect_log(in_data, "de");
+}
+
 MUX_SHARED(a_number_is_in_use_until_all_was_reported)
 {
 	struct user *user = accepted(1, LIMIT);
