@@ -72,6 +72,7 @@ static const char listen_help[] =
 static const char connecting[] = "connect to";
 
 #define ASK_MS 500 /* for an answer from the domain of a stream that broke */
+#define LOOK_S 1   /* between looks whether commands have closed their streams */
 
 /* ---- one stream on standard input and output ------------------------------------------------- */
 
@@ -569,6 +570,7 @@ struct listener {
 	char **command;
 	struct loop loop;
 	struct event *on_conn, *on_child;
+	struct event *look; /* each LOOK_S, while there are children */
 	bool is_short;
 	struct child *children;
 	bool runs, takes_arguments;
@@ -580,7 +582,7 @@ struct listener {
 /* A command that runs for one stream. */
 struct child {
 	pid_t pid;
-	int stream; /* so that it doesn't end in order if the command dies */
+	int stream; /* so that it doesn't end in order if the command dies; -1: the command has closed it */
 	struct command_peer from;
 	struct child *prev, *next;
 };
@@ -604,7 +606,27 @@ static int run_for(struct listener *listener, int stream, const struct xenmsg_pe
 		return -error;
 	}
 	DL_APPEND(listener->children, child);
+	evtimer_add(listener->look, &(struct timeval){.tv_sec = LOOK_S});
 	return 0;
+}
+
+/* Lets go of streams that their commands have closed, so that the other side isn't held for as long as such a
+ * command runs. Nothing tells of that: what two processes have open is closed when both have closed it. */
+static void connect_on_look(evutil_socket_t fd, short what, void *userdata)
+{
+	struct listener *listener = userdata;
+	bool goes_on = false;
+	struct child *child;
+
+	DL_FOREACH(listener->children, child) {
+		if (child->stream >= 0 && !command_has_socket(child->pid, child->stream)) {
+			close(child->stream);
+			child->stream = -1;
+		}
+		goes_on |= child->stream >= 0;
+	}
+	if (goes_on)
+		evtimer_add(listener->look, &(struct timeval){.tv_sec = LOOK_S});
 }
 
 /* SIGPIPE only says that the other side takes no more. */
@@ -627,9 +649,9 @@ static void connect_on_child(evutil_socket_t number, short what, void *userdata)
 			cli_note(listener->cli, "listen on %s: a stream from %s: the command %s",
 				 listener->endpoint, child->from.words, command_end(status, words));
 		DL_DELETE(listener->children, child);
-		if (has_died(status))
+		if (child->stream >= 0 && has_died(status))
 			xenmsg_break(child->stream);
-		else
+		else if (child->stream >= 0)
 			close(child->stream);
 		free(child);
 	}
@@ -716,7 +738,8 @@ static int start_listener(struct listener *listener)
 				       on_conn, listener);
 	listener->on_child =
 		loop_event(listener->loop.base, SIGCHLD, EV_SIGNAL | EV_PERSIST, connect_on_child, listener);
-	return listener->on_conn && listener->on_child ? 0 : -ENOMEM;
+	listener->look = evtimer_new(listener->loop.base, connect_on_look, listener);
+	return listener->on_conn && listener->on_child && listener->look ? 0 : -ENOMEM;
 }
 
 static void end_listener(struct listener *listener)
@@ -725,10 +748,12 @@ static void end_listener(struct listener *listener)
 
 	loop_event_free(listener->on_conn);
 	loop_event_free(listener->on_child);
+	loop_event_free(listener->look);
 	run_server_free(listener->run_server);
 	loop_cleanup(&listener->loop);
 	DL_FOREACH_SAFE(listener->children, child, next) {
-		close(child->stream); /* the command goes on */
+		if (child->stream >= 0)
+			close(child->stream); /* the command goes on */
 		free(child);
 	}
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/command.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,7 +16,8 @@
 #include "cli/cli.h"
 #include "wire/libc.h"
 
-#define LOOK_NS 20000000 /* between two looks whether a child has ended */
+#define LOOK_NS	   20000000 /* between two looks whether a child has ended */
+#define FILES_MOST 4096	    /* a process with more may have any */
 
 static bool file_can_be_run(const char *file)
 {
@@ -174,6 +176,57 @@ bool command_has_ended(struct command_child *child, int *status)
 		return true;
 	(void)!read(child->pidfd, &ticks, sizeof(ticks)); /* until the next tick, if it is a timer */
 	return false;
+}
+
+/* Whether a process that hasn't been waited for has closed its files, as its end begins. */
+static bool is_ending(pid_t pid)
+{
+	static const char none[] = "FDSize:\t0\n";
+	char path[32], line[256];
+	bool ends = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "re");
+	while (file && !ends && fgets(line, sizeof(line), file))
+		ends = strcmp(line, none) == 0;
+	if (file)
+		fclose(file);
+	return ends || !file;
+}
+
+/* Finds it by the name that the kernel shows of it, which asks no file system. */
+static bool lists_socket(DIR *files, int fd)
+{
+	char path[32], own[64] = "", name[64];
+	const struct dirent *entry;
+	unsigned count = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (readlink(path, own, sizeof(own) - 1) < 0)
+		return true;
+	while ((entry = readdir(files)) && count++ < FILES_MOST) {
+		ssize_t size = readlinkat(dirfd(files), entry->d_name, name, sizeof(name) - 1);
+
+		name[size < 0 ? 0 : size] = '\0';
+		if (strcmp(name, own) == 0)
+			return true;
+	}
+	return entry;
+}
+
+bool command_has_socket(pid_t pid, int fd)
+{
+	char path[32];
+	DIR *files;
+	bool has;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	files = opendir(path);
+	has = !files || lists_socket(files, fd);
+	if (files)
+		closedir(files);
+	return has || is_ending(pid);
 }
 
 int command_start(struct command_child *child, const char *by, char **command,

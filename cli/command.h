@@ -54,6 +54,8 @@ int command_start(struct command_child *child, const char *by, char **command,
 /* Returns whether it has ended, with its status, of which this is told once; it stays to be waited for if
  * `status` is NULL. */
 bool command_has_ended(struct command_child *child, int *status);
+/* Returns whether a process has this socket of ours open, too. One that can't be looked at may have it. */
+bool command_has_socket(pid_t pid, int fd);
 /* Kills it, and closes what there is of it. */
 void command_drop(struct command_child *child);
 

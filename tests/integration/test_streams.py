@@ -150,6 +150,17 @@ def test_the_command_learns_who_has_connected(one, two):
     assert done.stdout == f"1 {os.getuid()}\n".encode()
 
 
+def test_a_command_that_has_closed_its_stream_holds_nobody(one, two, tmp_path):
+    """Though it runs on, and is seen to break nothing when it is killed."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    listener = listen(two, "brief", "sh", "-c", f"echo hello; exec <&- >&-; read line <{fifo}; kill -9 $$")
+    assert end_of(one.popen("connect", "2:brief", stdin=subprocess.DEVNULL))[:2] == (0, b"hello\n")
+    with open(fifo, "w", encoding="ascii") as command:  # which waits until the command reads
+        command.write("end\n")
+    assert b"was killed by signal 9" in listener.stderr.readline()
+
+
 # ---- what breaks ----
 
 def stream_in_use(one, two):
