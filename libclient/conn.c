@@ -118,8 +118,7 @@ static int conn_dispatch(struct xenmsg *conn, const struct frame_header *header,
 			return -EPROTO;
 		if (header->channel & 1)
 			return inbox_frame(&conn->inbox, header, payload);
-		if (header->type == FRAME_OPEN || header->type == FRAME_CANCEL ||
-		    header->type == FRAME_SENDER)
+		if (header->type == FRAME_OPEN || header->type == FRAME_CANCEL)
 			return -EPROTO;
 		return header->type == FRAME_DATA ? calls_frame(&conn->calls, header, payload)
 						  : outbox_frame(&conn->outbox, header, payload);

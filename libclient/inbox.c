@@ -32,6 +32,7 @@ struct receiver {
 	struct binding *binding; /* NULL once RESET was sent */
 	uint16_t serial;	 /* as in OPEN */
 	struct frame_identity sender;
+	bool has_moved; /* it had another number or name, which earlier messages have */
 	char sender_name[DOMAIN_NAME_MAX + 1];
 	char sender_host[HOST_NAME_SIZE];
 	uint64_t taken;	  /* offset in the stream up to which it was consumed */
@@ -419,8 +420,22 @@ static int inbox_refuse_request(struct inbox *inbox, const struct inbox_front *f
 /* Keeps the name of the sender's domain, if the daemon knows it. */
 static void keep_sender_name(struct receiver *receiver, struct frame_text name)
 {
+	memset(receiver->sender_name, 0, sizeof(receiver->sender_name));
 	if (name.size > 0 && domain_name_is_valid(name.data, name.size))
 		memcpy(receiver->sender_name, name.data, name.size);
+}
+
+/* Its domain was restored, and has another number, or is called otherwise. What comes from now on says so. */
+static int inbox_on_sender(struct receiver *receiver, const uint8_t *payload, uint32_t length)
+{
+	struct frame_sender sender;
+
+	if (frame_sender_decode(payload, length, &sender) < 0)
+		return -EPROTO;
+	receiver->sender.domid = sender.domid;
+	keep_sender_name(receiver, sender.domain_name);
+	receiver->has_moved = true;
+	return 0;
 }
 
 static int inbox_on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload, uint32_t length)
@@ -632,8 +647,8 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 		return inbox_on_credit(inbox, receiver, payload, header->length);
 	case FRAME_WITHDRAW:
 		return on_withdraw(inbox, receiver, payload, header->length);
-	case FRAME_SENDER: /* its domain was restored */
-		return frame_u32_decode(payload, header->length, &receiver->sender.domid);
+	case FRAME_SENDER:
+		return inbox_on_sender(receiver, payload, header->length);
 	default:
 		return -EPROTO;
 	}
@@ -750,7 +765,7 @@ static int next_frame(struct inbox *inbox)
 /* Fills in who sent it. Usually an unused message was one of the same channel before and has all of it. */
 static void fill_in(const struct receiver *receiver, struct xenmsg_message *message)
 {
-	if (message->origin == receiver->origin)
+	if (message->origin == receiver->origin && !receiver->has_moved)
 		return;
 	message->origin = receiver->origin;
 	message->sender.identity = receiver->sender;

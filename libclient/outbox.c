@@ -912,6 +912,8 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 		return outbox_on_opened(outbox, sender, payload, header->length);
 	case FRAME_CREDIT:
 		return outbox_on_credit(outbox, sender, payload, header->length);
+	case FRAME_SENDER: /* the domain of who answers was restored */
+		return frame_u32_decode(payload, header->length, &sender->identity.domid);
 	case FRAME_CANCELLED:
 		return on_cancelled(outbox, sender, payload, header->length);
 	case FRAME_RESET:

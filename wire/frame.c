@@ -203,6 +203,13 @@ static inline void code_bind(struct coder *coder, struct frame_bind *bind)
 }
 BOTH_WAYS(bind)
 
+static inline void code_sender(struct coder *coder, struct frame_sender *sender)
+{
+	code_u32(coder, &sender->domid);
+	code_text(coder, &sender->domain_name);
+}
+BOTH_WAYS(sender)
+
 static inline void code_subscribe(struct coder *coder, struct frame_subscribe *subscribe)
 {
 	code_u32(coder, &subscribe->flags);

@@ -322,6 +322,12 @@ struct frame_cancelled {
 	uint32_t result;
 };
 
+/* Who is at the other end of a channel now. */
+struct frame_sender {
+	uint32_t domid;
+	struct frame_text domain_name; /* "": unknown; not of who answers */
+};
+
 struct frame_bind {
 	uint32_t kinds; /* bits (1 << (enum channel_kind - 1)), and BIND_HOSTS */
 	struct frame_text endpoint;
@@ -558,6 +564,8 @@ uint32_t frame_reassigned_encode(const struct frame_reassigned *reassigned, uint
 int frame_reassigned_decode(const uint8_t *payload, uint32_t length, struct frame_reassigned *reassigned);
 uint32_t frame_cancelled_encode(const struct frame_cancelled *cancelled, uint8_t *out);
 int frame_cancelled_decode(const uint8_t *payload, uint32_t length, struct frame_cancelled *cancelled);
+uint32_t frame_sender_encode(const struct frame_sender *sender, uint8_t *out);
+int frame_sender_decode(const uint8_t *payload, uint32_t length, struct frame_sender *sender);
 uint32_t frame_bind_encode(const struct frame_bind *bind, uint8_t *out);
 int frame_bind_decode(const uint8_t *payload, uint32_t length, struct frame_bind *bind);
 uint32_t frame_listeners_encode(const struct frame_listeners *listeners, uint8_t *out);

@@ -506,6 +506,9 @@ func (ch *channel) takeOfOurs(kind uint8, p fields) *Error {
 		}
 		ch.reassigned(p.u64())
 		return nil
+	case frameSender:
+		ch.acceptor.DomID = p.u32()
+		return nil
 	}
 	return errProto("frame %d for a channel that this side has opened", kind)
 }

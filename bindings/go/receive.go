@@ -413,7 +413,7 @@ func (ch *channel) takeOfTheirs(kind uint8, p fields) *Error {
 		ch.withdrawn(p.u32())
 		return nil
 	case frameSender:
-		ch.sender.DomID = p.u32()
+		ch.sender.DomID, ch.sender.Domain = p.u32(), p.text()
 		return nil
 	}
 	return errProto("frame %d for a channel that the daemon has opened", kind)

@@ -439,6 +439,15 @@ void streams_each(struct streams *streams, void (*each)(void *userdata, struct s
 		each(userdata, entry->stream);
 }
 
+/* The domain that has opened it may have been restored since. */
+static uint32_t from_now(const struct stream_entry *entry)
+{
+	uint32_t number = 0;
+	const struct channel_end *end = hop_next_channel(stream_hop(entry->stream), &number);
+
+	return end && entry->incoming ? end->channel->identity.domid : entry->from;
+}
+
 bool streams_next(struct streams *streams, struct stream_info *info)
 {
 	struct stream_traffic traffic;
@@ -459,7 +468,7 @@ bool streams_next(struct streams *streams, struct stream_info *info)
 		.pid = entry->pid,
 		.program = entry->program,
 		.incoming = entry->incoming,
-		.from = entry->from,
+		.from = from_now(entry),
 		.host = entry->host,
 		.name = entry->name,
 		.state = stream_state(entry->stream),

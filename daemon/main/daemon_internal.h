@@ -156,8 +156,9 @@ int reload_files(struct daemon *daemon);
 const char *reload_error(const struct daemon *daemon);
 /* Lets other rules take effect. */
 void reload_apply_rules(struct daemon *daemon);
-/* Ends the channels that policy doesn't allow any more. */
-void reload_recheck_channels(struct daemon *daemon);
+/* Tells programs how the domains of their senders are called now, and, if `rules` may decide otherwise, ends
+ * the channels that they don't allow any more. */
+void reload_recheck_channels(struct daemon *daemon, bool rules);
 /* Lets them go on, under this domain's new number, until names, which a restore has made unknown, are known
  * again. */
 void reload_restart_channels(struct daemon *daemon, uint32_t was);

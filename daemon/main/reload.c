@@ -19,6 +19,7 @@
 struct visit {
 	void (*hop)(const struct visit *visit, struct hop *hop);
 	struct router *router;
+	bool rules;	     /* may decide otherwise now */
 	uint32_t was, domid; /* this domain, before it was restored, and now */
 };
 
@@ -62,13 +63,14 @@ static void visit_hops(struct daemon *daemon, struct visit *visit)
 
 static void reload_recheck(const struct visit *visit, struct hop *hop)
 {
-	router_recheck_hop(visit->router, hop);
+	router_recheck_hop(visit->router, hop, visit->rules);
 }
 
-void reload_recheck_channels(struct daemon *daemon)
+void reload_recheck_channels(struct daemon *daemon, bool rules)
 {
-	visit_hops(daemon, &(struct visit){.hop = reload_recheck});
-	relay_recheck(daemon->relay);
+	visit_hops(daemon, &(struct visit){.hop = reload_recheck, .rules = rules});
+	if (rules)
+		relay_recheck(daemon->relay);
 }
 
 static void restart(const struct visit *visit, struct hop *hop)
@@ -84,7 +86,7 @@ void reload_restart_channels(struct daemon *daemon, uint32_t was)
 
 void reload_apply_rules(struct daemon *daemon)
 {
-	reload_recheck_channels(daemon);
+	reload_recheck_channels(daemon, true);
 	router_advertise(daemon->router);
 	registry_tell(daemon->registry, REGISTRY_RULES, 0);
 }

@@ -300,13 +300,12 @@ static bool domain_0_may_see_us(const struct daemon *daemon)
 	return !config->presence_private;
 }
 
-/* Rules about names may decide differently now. */
+/* Rules about names may decide differently now, and programs were told the former ones. */
 static void names_have_changed(void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	if (access_needs_names(daemon->access))
-		reload_recheck_channels(daemon);
+	reload_recheck_channels(daemon, access_needs_names(daemon->access));
 }
 
 int wiring_start_directory(struct daemon *daemon)

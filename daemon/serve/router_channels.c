@@ -11,6 +11,7 @@
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "daemon/policy/access.h"
+#include "daemon/registry/registry.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/inner.h"
@@ -60,14 +61,29 @@ static void recheck(struct router *router, struct channel *channel, bool is_renu
 		channel_forbid(channel, -r);
 }
 
-void router_recheck_hop(struct router *router, struct hop *hop)
+/* Notes which number and name the domain of the sender has now, and tells who was told others. A host tells
+ * its own domains' when the channel is opened. */
+static void take_sender(struct router *router, struct channel *channel, uint32_t domid)
+{
+	const char *name = registry_name(router->with.registry, domid), *had = channel_from_domain(channel);
+
+	if (channel_from_host(channel) || (channel->identity.domid == domid && !strcmp(had ? had : "", name)))
+		return;
+	channel->identity.domid = domid;
+	channel_set_from_domain(channel, name);
+	channel_tell_sender(channel);
+}
+
+void router_recheck_hop(struct router *router, struct hop *hop, bool rules)
 {
 	struct channel *channel;
 	uint32_t number = 0;
 
-	while ((channel = router_next_accepted(hop, &number)))
-		if (channel_can_be_judged(channel))
+	while ((channel = router_next_accepted(hop, &number))) {
+		take_sender(router, channel, channel->identity.domid);
+		if (rules && channel_can_be_judged(channel))
 			recheck(router, channel, false);
+	}
 }
 
 static bool is_from_here(const struct router *router, const struct channel *channel)
@@ -81,6 +97,7 @@ static void take_acceptor(struct channel *channel, uint32_t domid)
 	if (!channel->knows_acceptor)
 		return;
 	channel->acceptor_identity.domid = domid;
+	channel_tell_acceptor(channel);
 	if (channel->opener.hop && hop_is_inner(channel->opener.hop))
 		inner_due(channel->opener.hop); /* a replica names it as the publisher */
 }
@@ -94,10 +111,8 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 		struct channel *channel = end->channel;
 
 		/* A peer may have had the number that is ours now, but not ours before. */
-		if (channel->identity.domid == was && !channel_from_host(channel)) {
-			channel->identity.domid = router->with.self->domid;
-			channel_tell_sender(channel);
-		}
+		if (channel->identity.domid == was)
+			take_sender(router, channel, router->with.self->domid);
 		if (end->is_opener)
 			continue;
 		if (channel->acceptor_identity.domid == was)
@@ -170,10 +185,8 @@ bool router_resumed(struct router *router, struct hop *hop, struct peer_id from,
 			follow_relayed(router, end, to.number);
 		} else if ((is_other || channel->verdict != CHANNEL_DECIDED) && is_of(end, from)) {
 			hop_spend(hop, COST_OPEN);
-			if (is_other && !channel_from_host(channel)) {
-				channel->identity.domid = to.number;
-				channel_tell_sender(channel);
-			}
+			if (is_other)
+				take_sender(router, channel, to.number);
 			recheck(router, channel, true);
 		}
 		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)

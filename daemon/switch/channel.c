@@ -72,13 +72,26 @@ void channel_tell_source(struct channel *channel)
 	channel_owe(&channel->acceptor, OWED_SOURCE);
 }
 
+/* Whether there is a program at this end, which names who is at the other one in each message. */
+static bool names_the_other(const struct channel_end *end)
+{
+	return end->channel->kind != CHANNEL_STREAM && end->hop && !channel_is_reset(end) &&
+	       !end->hop->traits->is_daemon && !hop_is_inner(end->hop);
+}
+
 void channel_tell_sender(struct channel *channel)
 {
-	const struct hop *hop = channel->acceptor.hop;
-
-	if (channel->kind != CHANNEL_STREAM && channel_has_told_sender(channel) && !hop->traits->is_daemon &&
-	    !hop_is_inner(hop))
+	if (channel_has_told_sender(channel) && names_the_other(&channel->acceptor))
 		channel_owe(&channel->acceptor, OWED_SOURCE);
+}
+
+void channel_tell_acceptor(struct channel *channel)
+{
+	struct channel_end *end = &channel->opener;
+
+	if (channel->knows_acceptor && channel_is_accepted(channel) && !(end->owed & OWED_OPENED) &&
+	    names_the_other(end))
+		channel_owe(end, OWED_SOURCE);
 }
 
 /* The most that may wait here: both windows, or the one that is used. */
@@ -388,8 +401,15 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 
 static void make_source(struct channel_end *end, struct channel_frame *frame)
 {
+	const struct channel *channel = end->channel;
+	struct frame_sender sender = {channel->identity.domid, frame_text_of(channel_from_domain(channel))};
+
+	if (end->is_opener)
+		sender = (struct frame_sender){.domid = channel->acceptor_identity.domid};
+	if (end->hop->traits->is_daemon)
+		sender.domain_name = frame_text_of(NULL);
 	frame->header.type = end->hop->traits->is_daemon ? FRAME_SOURCE : FRAME_SENDER;
-	frame->header.length = frame_u32_encode(end->channel->identity.domid, frame->payload);
+	frame->header.length = frame_sender_encode(&sender, frame->payload);
 }
 
 static void make_opened(struct channel_end *end, struct channel_frame *frame)

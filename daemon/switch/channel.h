@@ -306,8 +306,10 @@ bool channel_is_abandoned(const struct channel *channel);
 bool channel_has_told_sender(const struct channel *channel);
 /* Tells a daemon there by SOURCE that the sender's domain has another number now. */
 void channel_tell_source(struct channel *channel);
-/* Tells a program there likewise, by SENDER. */
+/* Tells a program there likewise, by SENDER, or that it is called otherwise; tells the opener's program that
+ * the domain of who answers has another number. */
 void channel_tell_sender(struct channel *channel);
+void channel_tell_acceptor(struct channel *channel);
 /* Sets the name of the sender's domain ("": unknown), before channel_accept(). */
 void channel_set_from_domain(struct channel *channel, const char *name);
 /* Sets on which host the sender is, likewise: one with this number. -ENOMEM. */

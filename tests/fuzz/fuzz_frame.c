@@ -88,6 +88,7 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	WITH_TEXT(subscribe, address);
 	WITH_TEXT(listeners, endpoint);
 	WITH_TEXT(bind, endpoint);
+	WITH_TEXT(sender, domain_name);
 	WITH_TEXT(reply, body);
 	WITH_TEXTS(ping_relayed, domain, name);
 	WITH_TEXTS(incoming, endpoint, domain_name);

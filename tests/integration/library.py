@@ -81,6 +81,7 @@ def load():
             ("accept", ctypes.c_int, [pointer, pointer, pointer]),
             ("peer_host", text, [pointer]),
             ("peer_domid", ctypes.c_uint32, [pointer]),
+            ("peer_domain_name", text, [pointer]),
             ("peer_uid", ctypes.c_uint32, [pointer]),
             ("peer_pid", ctypes.c_uint32, [pointer]),
             ("message_sender", pointer, [pointer]),
@@ -128,6 +129,7 @@ class Message:
         self.data = ctypes.string_at(library.xenmsg_message_data(message), library.xenmsg_message_size(message))
         sender = library.xenmsg_message_sender(message)
         self.domid = library.xenmsg_peer_domid(sender)
+        self.domain = library.xenmsg_peer_domain_name(sender).decode()
         self.uid = library.xenmsg_peer_uid(sender)
         self.pid = library.xenmsg_peer_pid(sender)
         self.trace = library.xenmsg_message_trace(message).decode()
@@ -182,8 +184,9 @@ class Connection:
         return callback
 
     def note(self, result):
-        data = Message(self.library, ctypes.c_void_p(result.reply)).data if result.reply else None
-        self.last = Ended(result.error, result.fate, result.code, result.exit_status, result.reason.decode(), data)
+        reply = Message(self.library, ctypes.c_void_p(result.reply)) if result.reply else None
+        self.answerer = reply and reply.domid
+        self.last = Ended(result.error, result.fate, result.code, result.exit_status, result.reason.decode(), reply and reply.data)
         return self.last
 
     @classmethod

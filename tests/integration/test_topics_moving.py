@@ -3,6 +3,8 @@
 
 from library import ENDED, KEPT, PATTERN, RETAIN, SUBSCRIBED, WAITING, Connection
 from messaging import PATIENCE, eventually
+from test_calls import echo
+from test_names import knows
 from test_topics import expect, publish, receive, subscriber, topic, until
 
 
@@ -145,3 +147,31 @@ def test_an_open_channel_names_its_sender_s_number_of_now(nodes):
             eventually(lambda: conns[two].wait(0) >= 0 and conns[sender].wait(0) >= 0 and outcomes == [0], "it is told")  # pylint: disable=cell-var-from-loop
         one.save_and_restore()
         two.sees(one)
+
+
+def test_an_answer_over_an_open_channel_names_its_server_s_number_of_now(nodes):
+    one, two = nodes(1, 2).values()
+    with Connection(one.socket) as caller, Connection(two.socket, binds="echo") as server:
+        for _ in range(2):
+            answering = echo(server, 1)
+            assert caller.call(f"{two.domid}:echo", b"x") == b"x"
+            answering.join()
+            assert caller.answerer == two.domid
+            two.save_and_restore()
+            one.sees(two)
+            eventually(lambda: one.link_state(two.domid) == "up", "the session is resumed")
+
+
+def test_what_comes_over_an_open_channel_names_its_sender_s_name_of_now(zero, one, two, host):
+    """In a message that is used again, too."""
+    knows(two, {1: "dom1"})
+    sender, receiver = Connection(one.socket), Connection(two.socket, binds="inbox")
+
+    def names(name):
+        assert sender.post("2:inbox", b"hello", lambda _: None) == 0
+        return receive(receiver).domain == name
+
+    assert names("dom1")
+    for name in "work", "play":
+        host.sim("rename", 1, name)
+        eventually(lambda: names(name), f"its messages come from {name}")  # pylint: disable=cell-var-from-loop

@@ -127,6 +127,7 @@ FRAME(opened_topic, opened, f.limit == e->limit && f.is_topic && !f.has_identity
 FRAME(subscribe, subscribe, f.flags == e->flags && text_is(f.address, "0:news"), .flags = SUBSCRIBE_AGAIN, .address = {"0:news", 6})
 FRAME(listeners, listeners, f.count == e->count && text_is(f.endpoint, "news"), .count = 0x0807060504030201,
       .endpoint = {"news", 4})
+FRAME(sender, sender, f.domid == e->domid && text_is(f.domain_name, "web"), .domid = 5, .domain_name = {"web", 3})
 FRAME(bind, bind, f.kinds == e->kinds && text_is(f.endpoint, "inbox"), .kinds = 5, .endpoint = {"inbox", 5})
 FRAME(event, event, f.kind == e->kind && f.domid == e->domid && text_is(f.text, "web"),
       .kind = EVENT_ENDPOINT_UP, .domid = 0x7fef, .text = {"web", 3})
@@ -206,6 +207,7 @@ static const struct sample samples[] = {
 	SAMPLE(told, "", "\7\0\0\0\0\0\0\0" COUNT_8 "\1\0\0\0\5\0\0\0\2\0\0\0\4work" TOLD_ENTRIES),
 	SAMPLE(told_text, "", "\7\0\0\0\0\0\0\0" U64("\0\0\0\0") "\2\0\0\0\5\0\0\0\2\0\0\0\0{}"),
 	SAMPLE(told_error, "", "\7\0\0\0\160\0\0\0" U64("\0\0\0\0") "\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+	SAMPLE(sender, "web", "\5\0\0\0web"),
 	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),
 	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
 	SAMPLE(event_named, "web\0work", "\3\0\0\0\1\0\0\0web\0work"),
