@@ -425,7 +425,7 @@ static void keep_sender_name(struct receiver *receiver, struct frame_text name)
 		memcpy(receiver->sender_name, name.data, name.size);
 }
 
-/* Its domain was restored, and has another number, or is called otherwise. What comes from now on says so. */
+/* Its domain was restored, and has another number, or is called otherwise. Messages from now on say so. */
 static int inbox_on_sender(struct receiver *receiver, const uint8_t *payload, uint32_t length)
 {
 	struct frame_sender sender;

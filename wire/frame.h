@@ -322,7 +322,7 @@ struct frame_cancelled {
 	uint32_t result;
 };
 
-/* Who is at the other end of a channel now. */
+/* Names the domain at the other end of a channel as it is now. */
 struct frame_sender {
 	uint32_t domid;
 	struct frame_text domain_name; /* "": unknown; not of who answers */
