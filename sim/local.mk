@@ -58,7 +58,7 @@ libxensim_la_SOURCES = \
 	sim/preload/lib_internal.h \
 	sim/preload/memory.c \
 	sim/preload/path.c \
-	sim/preload/pause.c \
+	sim/preload/pause.c sim/preload/stall.c \
 	sim/preload/toolstack.c sim/preload/toolstack.h \
 	sim/preload/xen_path.h
 # It defines open and open64 side by side, which the large-file macros would make one.

@@ -89,8 +89,8 @@ void hv_domain_free(struct hv_domain *domain)
 	hv_evtchn_domain_gone(domain);
 	if (domain->listener)
 		evconnlistener_free(domain->listener);
-	if (domain->pauses)
-		munmap(domain->pauses, sizeof(*domain->pauses));
+	if (domain->signs)
+		munmap(domain->signs, sizeof(*domain->signs));
 	hv_refusals_free(domain);
 	free(domain->port);
 	free(domain->starting);
@@ -140,32 +140,52 @@ struct hv_domain *hv_domain_new(struct hv *hv, uint32_t domid, const char *name,
 	return NULL;
 }
 
-static int open_pauses(struct hv_domain *domain)
+/* Domain 0's programs reach the store by a socket, and not by their kernel. */
+static void tell_stall(const struct hv_domain *domain)
+{
+	const uint32_t stalls = domain->domid != 0 && domain->hv->store_stalled;
+
+	__atomic_store_n(&domain->signs->store_stalls, stalls, __ATOMIC_SEQ_CST);
+}
+
+void hv_stall_store(struct hv *hv, bool on)
+{
+	struct hv_domain *domain, *next;
+
+	hv->store_stalled = on;
+	HASH_ITER(hh, hv->domains, domain, next)
+		if (domain->signs)
+			tell_stall(domain);
+	sim_store_stall(hv->store, on);
+}
+
+static int open_signs(struct hv_domain *domain)
 {
 	char *path;
 	void *page;
 	int fd;
 
-	if (asprintf(&path, "%s/pauses", domain->path) < 0)
+	if (asprintf(&path, "%s/signs", domain->path) < 0)
 		return -ENOMEM;
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	free(path);
 	if (fd < 0)
 		return -errno;
-	page = ftruncate(fd, sizeof(*domain->pauses)) < 0
+	page = ftruncate(fd, sizeof(*domain->signs)) < 0
 		       ? MAP_FAILED
-		       : mmap(NULL, sizeof(*domain->pauses), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		       : mmap(NULL, sizeof(*domain->signs), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (page == MAP_FAILED)
 		return -ENOMEM;
-	domain->pauses = page;
+	domain->signs = page;
+	tell_stall(domain);
 	return 0;
 }
 
 void hv_pauses_count(struct hv_domain *domain)
 {
-	if (domain->pauses && !domain->pauses_interrupt)
-		atomic_fetch_add(domain->pauses, 1);
+	if (domain->signs && !domain->pauses_interrupt)
+		__atomic_fetch_add(&domain->signs->pauses, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Takes back what has been made of one that nobody knows yet. */
@@ -214,7 +234,7 @@ static int make(struct hv *hv, uint32_t domid, const char *name, enum hv_type ty
 	r = mkdir(domain->path, 0755) < 0 ? -errno : 0;
 	has_directory = r == 0;
 	if (r == 0)
-		r = open_pauses(domain);
+		r = open_signs(domain);
 	if (r == 0)
 		r = domain_listen(domain);
 	if (r < 0) {

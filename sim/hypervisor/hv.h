@@ -214,7 +214,7 @@ struct hv_domain {
 	uint32_t kernels_ports;	  /* how many a toolstack has made */
 	struct hv_saving *saving; /* a save, checkpoint or migration under way */
 	struct hv_ending *ending; /* its end, if that is under way */
-	_Atomic uint32_t *pauses; /* how often it went on after a pause, for its processes to read */
+	struct sim_signs *signs;  /* for its processes to read */
 	bool pauses_interrupt;
 	uint32_t restores;
 	char *path;	/* its directory, for the sockets and the files of root/ */
@@ -313,6 +313,9 @@ bool hv_name_is_valid(const char *name);
 const char *hv_type_name(enum hv_type type);
 int hv_type_parse(const char *name, enum hv_type *type);
 const char *hv_state_name(const struct hv_domain *domain);
+
+/* XenStore answers no domain, and lets a guest's kernel wait, or it answers again. */
+void hv_stall_store(struct hv *hv, bool on);
 
 /* home.c. Makes the files that its kernel shows to its programs, unless they are there. */
 int hv_domain_need_files(struct hv_domain *domain);

@@ -32,6 +32,12 @@
 #define SIM_CONSOLE_FRAME 2u
 #define SIM_FIRST_FRAME	  0x1000u
 
+/* The page that a domain's processes read, in the file "signs" beside its root. */
+struct sim_signs {
+	uint32_t pauses;       /* how often it went on after a pause */
+	uint32_t store_stalls; /* whether XenStore answers its kernel nothing */
+};
+
 /* What the environment of a process in a domain says. */
 #define SIM_ENV_CONTROL "XENSIM_CONTROL" /* this protocol's socket */
 #define SIM_ENV_ROOT	"XENSIM_ROOT"	 /* stands for /sys/hypervisor, /dev/xen and the like */

@@ -30,6 +30,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <xen/xen.h>
@@ -133,8 +134,8 @@ static int open_kind(enum kind kind, int flags)
 }
 
 /* XENSTORED_PATH is for libxenstore, and a program may have taken it out: the socket is beside the
- * hypervisor's. Returns false if this isn't a domain. */
-static bool store_address(struct sockaddr_un *address)
+ * hypervisor's. */
+bool sim_store_address(struct sockaddr_un *address)
 {
 	const char *control = sim_env(SIM_ENV_CONTROL), *end = control ? strrchr(control, '/') : NULL;
 	int length = end ? snprintf(address->sun_path, sizeof(address->sun_path), "%.*s/xenstored.sock",
@@ -150,7 +151,7 @@ static int connect_to_store(int flags)
 	struct sockaddr_un address;
 	int fd;
 
-	if (!store_address(&address)) {
+	if (!sim_store_address(&address)) {
 		errno = ENXIO;
 		return -1;
 	}
@@ -402,9 +403,25 @@ SIM_EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 	static _Atomic(void *) next;
 	const struct device *device = device_of(fd);
 
+	ssize_t n;
+
 	if (device && device->kind == EVTCHN)
 		return evtchn_write(device, buffer, size);
-	return ((__typeof__(&write))sim_next_function(&next, "write"))(fd, buffer, size);
+	n = ((__typeof__(&write))sim_next_function(&next, "write"))(fd, buffer, size);
+	if (n > 0)
+		sim_written(fd, buffer, (size_t)n);
+	return n;
+}
+
+SIM_EXPORT ssize_t writev(int fd, const struct iovec *parts, int count)
+{
+	static _Atomic(void *) next;
+	ssize_t n = ((__typeof__(&writev))sim_next_function(&next, "writev"))(fd, parts, count), left = n;
+
+	for (int i = 0; i < count && left > 0; left -= (ssize_t)parts[i++].iov_len)
+		sim_written(fd, parts[i].iov_base,
+			    parts[i].iov_len < (size_t)left ? parts[i].iov_len : (size_t)left);
+	return n;
 }
 
 /* All eventfds of a machine have one lock. On Xen that of a device is of its domain's kernel. */
@@ -491,7 +508,7 @@ SIM_EXPORT int connect(int fd, const struct sockaddr *address, socklen_t length)
 	    strnlen(wanted->sun_path, length - sizeof(sa_family_t)) >= sizeof(wanted->sun_path) ||
 	    (strcmp(wanted->sun_path, "/run/xenstored/socket") != 0 &&
 	     strcmp(wanted->sun_path, "/var/run/xenstored/socket") != 0) ||
-	    !store_address(&store))
+	    !sim_store_address(&store))
 		return function(fd, address, length);
 	if (access(wanted->sun_path, F_OK) < 0) /* which leads to the domain's */
 		return -1;

@@ -12,6 +12,10 @@ bool sim_device_is(const char *path);
  * another, or -1. What isn't a device stays a file. */
 int sim_device_open(const char *path, int file, int flags);
 
+/* Where XenStore is. Returns false if this isn't a domain. */
+struct sockaddr_un;
+bool sim_store_address(struct sockaddr_un *address);
+
 /* memory.c: memory that a program names, as a kernel reaches it. 0, or -EFAULT: a program's mistake is
  * not our crash. */
 int sim_copy_in(void *to, const void *from, size_t size);

@@ -133,16 +133,27 @@ static bool is_cleared(char *const *environment)
 		(__typeof__(&name))sim_next_function(&next, #name);                                          \
 	})
 
+/* A call that comes back only if it fails. */
+#define RUN(call)                                                                                            \
+	({                                                                                                   \
+		int r;                                                                                       \
+                                                                                                             \
+		sim_end_threads();                                                                           \
+		r = (call);                                                                                  \
+		sim_keep_threads();                                                                          \
+		r;                                                                                           \
+	})
+
 SIM_EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
-	return NEXT(execve)(path, argv, COMPLETE(envp));
+	return RUN(NEXT(execve)(path, argv, COMPLETE(envp)));
 }
 
 SIM_EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
 	if (strchr(file, '/'))
 		return execve(file, argv, envp);
-	return NEXT(execvpe)(file, argv, COMPLETE(envp));
+	return RUN(NEXT(execvpe)(file, argv, COMPLETE(envp)));
 }
 
 SIM_EXPORT int execv(const char *path, char *const argv[])
@@ -157,7 +168,7 @@ SIM_EXPORT int execvp(const char *file, char *const argv[])
 
 SIM_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 {
-	return NEXT(fexecve)(fd, argv, COMPLETE(envp));
+	return RUN(NEXT(fexecve)(fd, argv, COMPLETE(envp)));
 }
 
 /* Collects the arguments behind the first one up to NULL, on the caller's stack. */

@@ -12,6 +12,7 @@
  *	call.c    hypercalls
  *	path.c    paths of Xen's files
  *	pause.c   waits that a pause doesn't end
+ *	stall.c   waits that nothing ends but XenStore
  *	clock.c   clocks, which a restore moves
  *	env.c     environments that are cleared
  *
@@ -56,6 +57,15 @@ void sim_fds_close(struct sim_fds *fds);
 const char *sim_env(const char *name);
 /* Returns the function that ours replaces. Looks it up when it is first needed; all threads find the same. */
 void *sim_next_function(_Atomic(void *) *cache, const char *name);
+
+/* The page that the hypervisor process writes for all processes of the domain. */
+const struct sim_signs *sim_signs(void);
+/* stall.c: a program has written this to a connection to XenStore, or elsewhere. */
+void sim_written(int fd, const void *data, size_t size);
+/* Waits for threads of this process that their kernel lets do nothing else, and lets them go no further. The
+ * other one: the process lives on. */
+void sim_end_threads(void);
+void sim_keep_threads(void);
 
 /* Reads a file of the domain's kernel, of one short line. Returns false if it can't be read. */
 bool sim_read_line(const char *path, char *line, size_t size);

@@ -21,30 +21,35 @@
 #include <time.h>
 #include <unistd.h>
 
-static const _Atomic uint32_t *counter;
+static const struct sim_signs *signs;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void open_counter(void)
+static void open_signs(void)
 {
-	static const _Atomic uint32_t none;
+	static const struct sim_signs none;
 	const char *root = sim_env(SIM_ENV_ROOT);
 	char path[PATH_MAX];
 	void *page = MAP_FAILED;
 	int fd = -1;
 
-	if (root && snprintf(path, sizeof(path), "%s/../pauses", root) < (int)sizeof(path))
+	if (root && snprintf(path, sizeof(path), "%s/../signs", root) < (int)sizeof(path))
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
-		page = mmap(NULL, sizeof(*counter), PROT_READ, MAP_SHARED, fd, 0);
+		page = mmap(NULL, sizeof(*signs), PROT_READ, MAP_SHARED, fd, 0);
 	if (fd >= 0)
 		close(fd);
-	counter = page == MAP_FAILED ? &none : page;
+	signs = page == MAP_FAILED ? &none : page;
+}
+
+const struct sim_signs *sim_signs(void)
+{
+	pthread_once(&once, open_signs);
+	return signs;
 }
 
 static uint32_t pauses(void)
 {
-	pthread_once(&once, open_counter);
-	return atomic_load_explicit(counter, memory_order_relaxed);
+	return __atomic_load_n(&sim_signs()->pauses, __ATOMIC_RELAXED);
 }
 
 static int64_t now_ns(void)

@@ -101,8 +101,7 @@ static int fault_refuse(struct command_context *context, struct hv_domain *domai
 static int fault_stall_store(struct command_context *context, struct hv_domain *domain, uint32_t on)
 {
 	/* One xenstored serves all domains. */
-	sim_store_stall(context->hv->store, on);
-	context->hv->store_stalled = on;
+	hv_stall_store(context->hv, on);
 	return EXIT_DONE;
 }
 

@@ -4,7 +4,8 @@
  * daemon would.
  *
  * 	read PATH | write PATH OWNER READER VALUE… | pair PATH1 PATH2 OWNER READER VALUE1 VALUE2 | remove PATH |
- *  list PATH watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches
+ *  list PATH | watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches |
+ *  leave-watches (and ends all) |
  * 	cancelled PATH (reads, cancels that, and answers at once) | async PATH (reads, and answers at once) |
  *  async-watch PATH (likewise) | async-remove PATH (likewise) | quit (without end of input: as the daemon
  *  stops)
@@ -121,6 +122,11 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 		watch(tool, path, on_done);
 	} else if (!strcmp(name, "unwatch") && count == 2) {
 		unwatch(tool, path);
+		lines_result(&tool->lines, 0);
+	} else if (!strcmp(name, "leave-watches")) {
+		store_leave_watches(tool->store);
+		for (unsigned i = 0; i < tool->watched_count; i++)
+			store_unwatch(tool->store, &tool->watched[i].watch);
 		lines_result(&tool->lines, 0);
 	} else if (!strcmp(name, "event")) {
 		lines_await_event(&tool->lines);

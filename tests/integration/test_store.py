@@ -2,6 +2,7 @@
 """The store thread (daemon/xen/store.h) against a simulated XenStore: order, permissions, quotas, stalls."""
 
 import errno
+import subprocess
 import time
 
 import pytest
@@ -181,6 +182,31 @@ def test_stopping_does_not_wait_for_a_stalled_xenstore(host, store):
     store.ask("quit")
     assert store.process.wait(TIMEOUT) == 0
     host.fault("stall-store", 1, "off")
+
+
+def test_watches_that_are_left_are_not_waited_for(host, store):
+    """A guest's kernel waits for XenStore when one is taken back, and the end of a process for its kernel."""
+    for number in range(30):
+        assert store.ok("watch", f"{HOME}/{number}") == 0
+    host.fault("stall-store", 1, "on")
+    store.ok("leave-watches")
+    for _ in range(100):
+        assert store.ok("stalled") == 0
+    store.tell("quit")
+    assert store.process.wait(TIMEOUT) == 0
+    host.fault("stall-store", 1, "off")
+
+
+def test_nothing_but_an_answer_ends_the_wait_for_a_watch(host, store):
+    """As on Linux, where store_free() gives up but the process can't end."""
+    host.fault("stall-store", 1, "on")
+    assert store.ok("async-watch", HOME) == 0
+    wait_for(lambda: store.ok("stalled") >= 10, "the stall to be noticed")
+    store.tell("quit")
+    with pytest.raises(subprocess.TimeoutExpired):
+        store.process.wait(4)
+    host.fault("stall-store", 1, "off")
+    assert store.process.wait(TIMEOUT) == 0
 
 
 def test_what_others_see_is_done_before_stopping(host, store):
