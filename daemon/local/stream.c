@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "daemon/switch/channel.h"
 #include "base/clock.h"
@@ -18,6 +19,7 @@
 #include "wire/advice.h"
 
 #define STUCK_NS    60000000000u /* without a byte, though both sides want some to move */
+#define IDLE_NS	    10000000000u /* without a byte: the memory of its rings is given back */
 #define CREDIT_STEP 8192u	 /* bytes: an eighth of the smallest window; fewer aren't worth a frame */
 
 static void stream_on_turn(struct task *task);
@@ -233,8 +235,10 @@ static void stream_run(struct stream *stream)
 	if (stream->state == FLOWING)
 		stream_look_for_close(stream);
 	tell_taken(stream);
-	if (stream->sent + stream->taken != moved || !stream->moved_ns)
+	if (stream->sent + stream->taken != moved || !stream->moved_ns) {
 		stream->moved_ns = clock_ns();
+		stream->has_memory = true;
+	}
 	if (progress(stream) != before)
 		hop_event(&stream->hop);
 	ring_reader_arm(&stream->reader, CONTROL_RING_SIZE + 1);
@@ -535,6 +539,37 @@ void stream_free(struct stream *stream)
 	charge_end(&stream->charge);
 	account_unref(stream->program);
 	free(stream);
+}
+
+/* Gives back the pages that hold nothing but the ring's bytes, which are zeros when they are used again. */
+static void drop_bytes(struct private_ring *ring)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t from = ((uintptr_t)ring->data + page - 1) & ~(page - 1);
+	uintptr_t upto = (uintptr_t)(ring->data + PRIVATE_RING_SIZE) & ~(page - 1);
+
+	madvise((void *)from, upto - from, MADV_DONTNEED);
+}
+
+/* Whether nothing lies in the rings for bytes, nor was written into them that the reader doesn't see yet. */
+static bool rings_are_empty(struct stream *stream)
+{
+	return !hop_has_unpublished(&stream->hop) && ring_reader_ready(&stream->data_reader, 1) == 0 &&
+	       stream->data_reader.tail == stream->data_reader.released &&
+	       !ring_writer_is_ahead(&stream->writer) &&
+	       ring_writer_space(&stream->writer, PRIVATE_RING_SIZE) == (int)PRIVATE_RING_SIZE;
+}
+
+bool stream_tidy(struct stream *stream)
+{
+	if (!stream->has_memory || stream->state != FLOWING || clock_ns() - stream->moved_ns < IDLE_NS ||
+	    !rings_are_empty(stream))
+		return false;
+	stream->has_memory = false;
+	drop_bytes(&stream->rings->to_hop);
+	drop_bytes(&stream->rings->data_from_hop);
+	switch_spend(stream->board, stream->payer, 2 * COST_SYSCALL + COST_BYTES(PRIVATE_RING_SIZE));
+	return true;
 }
 
 uint64_t stream_token(const struct stream *stream)

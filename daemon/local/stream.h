@@ -69,6 +69,10 @@ bool stream_is_waiting(const struct stream *stream);
 int stream_take_socket(struct stream *stream, int fd, bool takes_socket);
 void stream_free(struct stream *stream);
 
+/* Gives back the memory of its rings, which else stays once it was used: if nothing has moved for some
+ * seconds, and nothing lies in them. Returns whether it has done so now. */
+bool stream_tidy(struct stream *stream);
+
 /* So many bytes wait in it, in one way or the other. */
 uint64_t stream_queued(const struct stream *stream);
 /* stream_image.c: whether the next daemon can go on with it. `is_carried`: its socket gets there in another

@@ -12,6 +12,7 @@
 #include "daemon/switch/program_socket.h"
 #include "base/cost.h"
 #include "base/quota.h"
+#include "base/timer.h"
 #include "daemon/local/session.h"
 #include "wire/ut.h"
 
@@ -22,6 +23,33 @@
 
 #define PASSED_AT_ONCE 32u
 #define REST_BYTES     4096u /* the guard byte, and what a program sends behind it at once */
+
+#define TIDY_MS	      5000  /* between looks which of them are idle */
+#define TIDY_MORE_MS  500   /* the same once some were */
+#define TIDY_AT_ONCE  64u   /* whose memory is given back in a look, */
+#define TIDY_LOOKS_AT 1024u /* and of so many */
+
+/* Each stream that has become idle gives back its rings' memory. Nothing tells of that moment: a timer for
+ * each would cost whenever something moves. */
+static void streams_on_tidy(int fd, short what, void *userdata)
+{
+	struct streams *streams = userdata;
+	struct stream_entry *entry = streams->next_tidied ? streams->next_tidied : streams->list;
+	unsigned tidied = 0;
+
+	for (unsigned i = 0; i < TIDY_LOOKS_AT && entry && tidied < TIDY_AT_ONCE; i++) {
+		tidied += stream_tidy(entry->stream);
+		entry = entry->all.next;
+	}
+	streams->next_tidied = entry;
+	if (streams->list)
+		timer_set(streams->tidy, entry || tidied ? TIDY_MORE_MS : TIDY_MS);
+}
+
+void streams_start_tidying(struct streams *streams)
+{
+	timer_start(streams->tidy, TIDY_MS);
+}
 
 struct streams *streams_new(struct switchboard *board,
 			    int (*route)(void *userdata, struct channel *channel,
@@ -35,6 +63,11 @@ struct streams *streams_new(struct switchboard *board,
 	streams->board = board;
 	streams->route = route;
 	streams->userdata = userdata;
+	streams->tidy = evtimer_new(board->base, streams_on_tidy, streams);
+	if (!streams->tidy) {
+		free(streams);
+		return NULL;
+	}
 	return streams;
 }
 
@@ -160,6 +193,8 @@ void streams_remove(struct stream_entry *entry)
 	struct streams *streams = entry->streams;
 
 	wait_no_more(entry);
+	if (streams->next_tidied == entry)
+		streams->next_tidied = entry->all.next;
 	HASH_DELETE(all, streams->list, entry);
 	stream_free(entry->stream);
 	free(entry);
@@ -176,6 +211,7 @@ void streams_free(struct streams *streams)
 	if (!streams)
 		return;
 	streams_leave(streams);
+	event_free(streams->tidy);
 	free(streams);
 }
 
@@ -192,6 +228,7 @@ static struct stream_entry *add_entry(struct streams *streams)
 		free(entry);
 		return NULL;
 	}
+	streams_start_tidying(streams);
 	return entry;
 }
 

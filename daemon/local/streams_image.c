@@ -126,6 +126,7 @@ void streams_read_image(struct streams *streams, struct image *image, struct ima
 		HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
 		if (!HASH_ADDED_BY(all, entry))
 			image_fail(image, -ENOMEM);
+		streams_start_tidying(streams);
 	}
 	if (image->error) {
 		stream_free(entry->stream);

@@ -52,10 +52,14 @@ struct streams {
 	int (*route)(void *userdata, struct channel *channel, const struct frame_open *open);
 	void *userdata;
 	struct stream_entry *list;	   /* all of them, by number */
+	struct event *tidy;		   /* while there are some */
+	struct stream_entry *next_tidied;  /* where the next look begins; NULL: at the first */
 	struct stream_entry *waiting;	   /* streams to be fetched, by token */
 	struct stream_listener *listeners; /* by session */
 };
 
+/* Looks from now on which of them are idle. */
+void streams_start_tidying(struct streams *streams);
 /* Makes the stream wait for the program. Returns 0 or -ENOMEM. */
 int streams_wait_for(struct stream_entry *entry, struct session *session);
 /* Removes an entry, also one whose stream was never made. */

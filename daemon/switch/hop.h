@@ -449,6 +449,14 @@ static inline bool hop_is_silent(const struct hop *hop)
 {
 	return hop->is_silent;
 }
+/* Whether there is something in a ring that its reader doesn't see yet. */
+static inline bool hop_has_unpublished(const struct hop *hop)
+{
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
+		if (outlet_is_ahead(&hop->out[i]))
+			return true;
+	return false;
+}
 /* Whether frames of hop_send() wait for room. */
 static inline bool hop_has_unsent(const struct hop *hop)
 {

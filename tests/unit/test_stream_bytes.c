@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -224,6 +225,46 @@ TEST(a_caller_is_told_of_its_stream_once_that_goes)
 		run(&scene);
 	expect_reply(scene.a, 0);
 	scene_stop(&scene);
+}
+
+/* How many pages of the stream's rings there are in memory. */
+static unsigned resident(const struct stream *stream)
+{
+	unsigned char pages[sizeof(struct stream_rings) / 4096 + 1];
+	unsigned count = 0;
+
+	assert_int_equal(mincore(stream->rings, sizeof(struct stream_rings), pages), 0);
+	for (size_t i = 0; i < sizeof(struct stream_rings) / (size_t)sysconf(_SC_PAGESIZE); i++)
+		count += pages[i] & 1;
+	return count;
+}
+
+/* Returns whether memory was given back, long after the last byte. */
+static bool is_tidied_later(struct stream *stream)
+{
+	stream->moved_ns -= 3600000000000u;
+	return stream_tidy(stream);
+}
+
+SCENE_TEST(an_idle_stream_gives_back_its_rings, join)
+{
+	uint64_t read = 0;
+
+	for (unsigned round = 0; round < 3; round++) {
+		uint64_t written = write_all_that_goes(scene, scene->a, read);
+		unsigned before = resident(scene->acceptor);
+
+		assert_false(is_tidied_later(scene->acceptor)); /* something lies in it */
+		read = read_all(scene, scene->b, read);
+		assert_int_equal(read, written);
+		write_text(scene, scene->a, "x");
+		expect_text(scene->b, "x");
+		assert_false(stream_tidy(scene->caller)); /* it isn't idle */
+		assert_true(is_tidied_later(scene->caller));
+		assert_true(is_tidied_later(scene->acceptor));
+		assert_false(is_tidied_later(scene->acceptor)); /* it is done */
+		assert_true(resident(scene->acceptor) < before);
+	}
 }
 
 SCENE_TEST(an_urgent_byte_is_one_like_others, join_given)
