@@ -399,10 +399,8 @@ int daemon_run(struct daemon *daemon)
 		await_greetings(daemon);
 	}
 	if (daemon_hands_over(daemon)) {
-		/* A signal to stop that came before it was held would be lost with this program. It is one
-		 * turn: without the first call there would be others while anybody has something to do. */
-		event_base_loopexit(daemon->base, NULL);
-		event_base_loop(daemon->base, EVLOOP_NONBLOCK);
+		/* A signal to stop that came before it was held would be lost with this program. */
+		event_base_loop(daemon->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		notify_reloading(daemon->notify);
 	} else {
 		notify_stopping(daemon->notify);

@@ -101,14 +101,11 @@ uint64_t handover_size(struct daemon *daemon)
 }
 
 /* Gives everybody a turn. */
-static bool handover_serve(struct daemon *daemon)
+static void handover_serve(struct daemon *daemon)
 {
-	if (event_base_loopexit(daemon->base, NULL) < 0)
-		return false;
 	links_poll(daemon->links);
-	event_base_loop(daemon->base, EVLOOP_NONBLOCK);
+	event_base_loop(daemon->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	vchan_host_look(daemon->host);
-	return true;
 }
 
 void handover_get_pages(struct daemon *daemon)
@@ -120,15 +117,15 @@ void handover_get_pages(struct daemon *daemon)
 		return; /* the image says so */
 	/* Somebody may publish without end. */
 	while (shelf->end < bytes && clock_ms() - began < SHELVE_MS &&
-	       topics_shelve(daemon->topics, shelf, PAGES_AT_ONCE) && handover_serve(daemon))
-		;
-	while (watches_are_behind(daemon->watches) && clock_ms() - began < BEHIND_MS &&
-	       handover_serve(daemon))
-		;
-	at = shelf->end;
-	while (at + PAGES_AT_ONCE < bytes && fallocate(shelf->fd, 0, (off_t)at, PAGES_AT_ONCE) == 0 &&
-	       handover_serve(daemon))
-		at += PAGES_AT_ONCE;
+	       topics_shelve(daemon->topics, shelf, PAGES_AT_ONCE))
+		handover_serve(daemon);
+	while (watches_are_behind(daemon->watches) && clock_ms() - began < BEHIND_MS)
+		handover_serve(daemon);
+	for (at = shelf->end; at + PAGES_AT_ONCE < bytes; at += PAGES_AT_ONCE) {
+		if (fallocate(shelf->fd, 0, (off_t)at, PAGES_AT_ONCE) < 0)
+			return;
+		handover_serve(daemon);
+	}
 }
 
 /* --- the old daemon --------------------------------------------------------------------------- */
