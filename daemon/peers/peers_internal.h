@@ -87,12 +87,13 @@ struct rendezvous {
 	char grant_nonce[PEERS_NONCE_SIZE]; /* the peer's, under which the nodes were published last */
 	uint32_t ring_ref, port;	    /* as read in AWAIT, else 0 */
 	unsigned node_retries;
-	struct vchan *vchan;	  /* GRANTED only: afterwards it is the owner's */
-	struct deadline deadline; /* setup_timeout_ms */
-	struct event *retry;	  /* the second node of a transaction isn't visible yet */
-	struct event *again;	  /* the other side, or we, may have missed an event */
-	struct event *sweep;	  /* our hello still stands there, and must go */
-	uint32_t again_ms;
+	struct vchan *vchan;		  /* GRANTED only: afterwards it is the owner's */
+	struct deadline deadline;	  /* setup_timeout_ms */
+	struct event *retry;		  /* the second node of a transaction isn't visible yet */
+	struct event *again;		  /* the other side, or we, may have missed an event */
+	struct event *sweep;		  /* our hello still stands there, and must go */
+	uint32_t again_ms, hello_took_ms; /* the time that XenStore has taken for our hello */
+	uint64_t hello_since_ms;
 	uint64_t begun_ms;		    /* when the attempt began */
 	bool goes_on;			    /* the attempt continues, though a request for it timed out */
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.page_queue */
@@ -348,6 +349,8 @@ bool rendezvous_may_map(const struct peers_options *options);
 void rendezvous_take_step(struct peer *peer, enum rendezvous_event event);
 /* Looks later whether something was missed, behind a pause of so many milliseconds (0: there was none). */
 void rendezvous_again_later(struct peer *peer, uint32_t before_ms);
+/* The pause begins now, since something was only just said. */
+void rendezvous_again_from_now(struct peer *peer);
 
 /* --- rendezvous_hello.c */
 /* Begins an attempt of ours; goes on with it under another nonce; leaves PAGES, GRANTED or AWAIT; gives it

@@ -24,6 +24,9 @@
 	20000u /* in units (turns.h): pages are granted, mapped or given back, and leaves written; at least */
 #define UNIT_NS	      10
 #define ATTEMPT_LASTS 10 /* setup-timeouts: who still wants a link then finds the attempt where it was */
+/* A peer asks XenStore some three times as often until it has answered as our hello takes, and answers others
+ * before us. */
+#define ANSWER_HELLOS 8
 
 bool rendezvous_may_map(const struct peers_options *options)
 {
@@ -272,6 +275,8 @@ void rendezvous_take_step(struct peer *peer, enum rendezvous_event event)
 		return;
 	before = clock_thread_ns();
 	rendezvous_act(peer, action);
+	if (peer->rendezvous.state != state)
+		rendezvous_again_from_now(peer);
 	if (peer->rendezvous.state == state && action != RENDEZVOUS_GRANT && action != RENDEZVOUS_MAP)
 		return;
 	cost = (clock_thread_ns() - before) / UNIT_NS;
@@ -337,12 +342,30 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 		rendezvous_take_step(peer, RENDEZVOUS_TIMEOUT);
 }
 
+/* Where XenStore is slow, since many guests start at once, the pause is longer: each of them that says again
+ * what was only slow makes it slower for all. */
+static void set_again(struct rendezvous *rendezvous)
+{
+	uint32_t times = 1;
+
+	while (times < ANSWER_HELLOS &&
+	       times * rendezvous->again_ms < ANSWER_HELLOS * rendezvous->hello_took_ms)
+		times++;
+	timer_set(rendezvous->again, times * rendezvous->again_ms);
+}
+
 void rendezvous_again_later(struct peer *peer, uint32_t before_ms)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	rendezvous->again_ms = retry_pause(RETRY_OTHERS, before_ms);
-	timer_set(rendezvous->again, rendezvous->again_ms);
+	set_again(rendezvous);
+}
+
+void rendezvous_again_from_now(struct peer *peer)
+{
+	if (event_pending(peer->rendezvous.again, EV_TIMEOUT, NULL))
+		set_again(&peer->rendezvous);
 }
 
 /* Says once more all that we have said, and reads all that we wait for: while nobody told the peer of

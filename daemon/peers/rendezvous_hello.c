@@ -107,7 +107,12 @@ void rendezvous_fail(struct peer *peer, int error, const char *format, ...)
 static void on_hello_written(void *userdata, int error, const char *value, size_t size)
 {
 	struct peer *peer = userdata;
+	struct rendezvous *rendezvous = &peer->rendezvous;
 
+	if (error == 0) {
+		rendezvous->hello_took_ms = (uint32_t)clock_ms_since(rendezvous->hello_since_ms);
+		rendezvous_again_from_now(peer);
+	}
 	if (error < 0 && peer->rendezvous.state == RENDEZVOUS_CONNECTED)
 		repair_later(peer, LEAF_OUR_HELLO);
 	else if (error < 0 && error != -ENOTCONN) /* else rendezvous_on_again() tries again */
@@ -132,6 +137,7 @@ int rendezvous_write_hello(struct peer *peer)
 
 	format_hello(peer, value);
 	peer_our_path(peer, path, "/hello");
+	rendezvous->hello_since_ms = clock_ms();
 	store_cancel(&rendezvous->hello_request); /* of an earlier nonce, from which we begin anew */
 	return store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
 			   on_hello_written, peer, &rendezvous->hello_request);

@@ -6,9 +6,12 @@
  */
 #include "tests/unit/unit.h"
 
+#include <sys/time.h>
+
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/timer.h"
 #include "daemon/peers/peers_internal.h"
 #include "tests/unit/rendezvous_rig.h"
 #include "wire/address.h"
@@ -696,4 +699,45 @@ SCENE_TEST(who_waits_for_xenstore_does_not_watch_all, begin_slowly)
 	for (unsigned i = 0; i < 100 && !is_watched(scene, "/local/domain"); i++)
 		pass_time(scene, 100);
 	assert_true(is_watched(scene, "/local/domain")); /* now domain 0 is late */
+}
+
+/* In how many milliseconds all is said again to the peer. */
+static int64_t says_again_in_ms(struct scene *scene)
+{
+	struct timeval when, now, left;
+
+	assert_true(event_pending(peer_find(scene->peers, 2)->rendezvous.again, EV_TIMEOUT, &when));
+	gettimeofday(&now, NULL);
+	timersub(&when, &now, &left);
+	return (int64_t)left.tv_sec * 1000 + left.tv_usec / 1000;
+}
+
+static struct peer *connect_and_wait_long(struct scene *scene)
+{
+	struct peer *peer;
+
+	change(scene, THEIRS "/presence", "1 " INSTANCE);
+	connect_to(scene, 2, NULL);
+	peer = peer_find(scene->peers, 2);
+	rendezvous_again_later(peer, UINT32_MAX);
+	assert_in_range(says_again_in_ms(scene), 40000, 60000);
+	return peer;
+}
+
+SCENE_TEST(slow_xenstore_gives_a_peer_longer, begin_as_mapper)
+{
+	rendezvous_write_again(connect_and_wait_long(scene), LEAF_OUR_HELLO);
+	later_ms += 60000; /* until it is confirmed */
+	settle(scene);
+	assert_in_range(says_again_in_ms(scene), 120000, 8 * 60000);
+}
+
+SCENE_TEST(what_was_said_last_has_its_whole_pause, begin_as_granter)
+{
+	struct peer *peer = connect_and_wait_long(scene);
+
+	timer_set(peer->rendezvous.again, 20000); /* most of it is over */
+	change(scene, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
+	assert_int_equal(held.granted, 1);
+	assert_in_range(says_again_in_ms(scene), 40000, 60000);
 }
