@@ -178,6 +178,12 @@ void search_on_task(struct task *task)
 
 /* --- its subscribers -------------------------------------------------------------------------- */
 
+/* Whether it waits since its user, or this domain where the topic is, has as much there as it may. */
+static bool replica_lacks_room(const struct topic *replica)
+{
+	return replica->state == REPLICA_WAITING && replica->lacks_room;
+}
+
 bool replica_answer(struct topic *replica)
 {
 	bool is_known = replica->state != REPLICA_TRYING || replica->is_replaced;
@@ -199,8 +205,10 @@ bool replica_answer(struct topic *replica)
 		subscriber_begin(subscriber, NULL);
 		return true;
 	}
-	/* One that begins is refused where nothing could be told to it. */
-	if (!error && subscriber->number && !subscriber_has_channel(subscriber, replica->origin))
+	/* One that begins is refused where it has no room, or nothing could be told to it. */
+	if (!error && subscriber->number &&
+	    ((replica_lacks_room(replica) && !subscriber->was_subscribed) ||
+	     !subscriber_has_channel(subscriber, replica->origin)))
 		error = ENOBUFS;
 	topics_answer(subscriber, error);
 	if (error) /* perhaps the last one */
@@ -345,8 +353,8 @@ void replica_join(struct topic *replica, struct subscriber *subscriber)
 
 /* --- what comes ------------------------------------------------------------------------------- */
 
-/* Notes who publishes. */
-static void take_origin(struct topic *replica, const struct channel *channel)
+/* Notes who publishes. False: without memory, or it would be taken for the former one, or for one here. */
+static bool take_origin(struct topic *replica, const struct channel *channel)
 {
 	const struct frame_identity *identity = &channel->acceptor_identity;
 	struct topic_origin *origin = calloc(1, sizeof(*origin));
@@ -354,7 +362,7 @@ static void take_origin(struct topic *replica, const struct channel *channel)
 	const char *name;
 
 	if (!origin)
-		return; /* it stays the former one's word */
+		return false;
 	*origin = (struct topic_origin){.references = 1, .uid = UINT32_MAX};
 	if (channel->knows_acceptor)
 		*origin = (struct topic_origin){.references = 1,
@@ -363,12 +371,15 @@ static void take_origin(struct topic *replica, const struct channel *channel)
 						.gid = identity->gid,
 						.pid = identity->pid};
 	if (address_parse(replica->address, strlen(replica->address), &address, NULL) == 0 &&
-	    channel_is_remote(channel))
-		origin->host = strdup(address.host);
+	    channel_is_remote(channel) && !(origin->host = strdup(address.host))) {
+		topic_origin_unref(origin);
+		return false;
+	}
 	name = origin->host ? "" : registry_name(replica->topics->with.registry, origin->domid);
 	origin->domain_name = name[0] ? strdup(name) : NULL;
 	topic_origin_unref(replica->origin);
 	replica->origin = origin;
+	return true;
 }
 
 /* Notes which domain that is. False: it isn't the one whose number its address has. */
@@ -467,8 +478,7 @@ void replica_opened(struct topic *replica, struct channel *channel)
 		inner_reset(&channel->opener, EHOSTDOWN);
 		return;
 	}
-	take_origin(replica, channel);
-	request = subscription_new(listeners_of_replica(replica));
+	request = take_origin(replica, channel) ? subscription_new(listeners_of_replica(replica)) : NULL;
 	if (!request) {
 		inner_reset(&channel->opener, ENOBUFS);
 		return;
@@ -620,6 +630,7 @@ void replica_lost(struct topic *replica, int error)
 		replica_refuse(replica, error);
 		return;
 	}
+	replica->lacks_room = error == ENOBUFS;
 	wait_a_while(replica);
 	meant_ask(replica->topics);
 	begin_to_keep(replica, 0);

@@ -159,6 +159,7 @@ struct topic {
 	bool was_live;	  /* its subscribers were told SUBSCRIBED */
 	bool is_replaced; /* another one has come in its place, also for those that were told nothing yet */
 	bool was_closed;  /* the topic has told that it goes: nothing is missing */
+	bool lacks_room;  /* its last attempt ended for want of that */
 	bool kept_comes;  /* the next message is a kept one */
 	/* What has come as kept behind the last SUBSCRIBED has these numbers: behind the first, up to the
 	 * second. Those who have read that notice take it from there, whatever their bound. */

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from library import AT_ONCE, COUNT_LISTENERS, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, USUAL_MS, WAITING, Connection, KeyOptions
-from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, deliver, eventually, open_to_others, stopped, tool
+from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, FAST, PATIENCE, deliver, eventually, open_to_others, stopped, tool
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_policy import NOBODY
 from test_top import terminals  # the fixture `terminal`  # noqa: F401  pylint: disable=unused-import
@@ -575,6 +575,18 @@ def test_a_subscription_beyond_a_quota_is_refused(nodes):
         assert set(results) == {0, -errno.ENOBUFS}, results
         for _ in range(results.count(0)):
             expect(conn, WAITING)
+
+
+def test_a_subscription_beyond_what_a_domain_may_have_there_is_refused(nodes):
+    """And not left to wait for what doesn't come."""
+    one, two = nodes(1)[1], nodes(2, config=FAST + "[limits]\nmax-channels = 16\n")[2]
+    with Connection(two.socket) as publisher, Connection(one.socket) as conn:
+        for number in range(17):
+            assert publisher.bind(f"news-{number}", TOPIC) == 0
+        results = [conn.subscribe(f"2:news-{number}") for number in range(17)]
+        assert set(results) == {0, -errno.ENOBUFS}, results
+        for _ in range(results.count(0)):
+            expect(conn, SUBSCRIBED)
 
 
 def test_listeners_of_all_domains_are_counted(one, two, three):
