@@ -179,6 +179,12 @@ static void on_complaint(void *userdata, const char *what)
 	be_forbidden(gateway);
 }
 
+static void on_nats_hangs(void *userdata)
+{
+	log_error("NATS: the attempt to connect doesn't end; the gateway ends, to be started anew");
+	quit(userdata, GATEWAY_EXIT_ERROR);
+}
+
 static void on_nats_room(void *userdata)
 {
 	struct gateway *gateway = userdata;
@@ -190,6 +196,7 @@ static void on_nats_room(void *userdata)
 static const struct nats_callbacks nats_callbacks = {
 	.connected = on_nats_connected,
 	.lost = on_nats_lost,
+	.hangs = on_nats_hangs,
 	.message = on_message,
 	.complaint = on_complaint,
 	.room = on_nats_room,

@@ -31,6 +31,7 @@
 #define SPENT_MAX	  32u	       /* messages that are kept before they are freed, */
 #define SPENT_SIZE	  (256 * 1024) /* or bytes in them */
 #define FLUSH_MS	  500u
+#define ATTEMPT_MS	  60000u /* at most, for each server: to look up its name takes the longest */
 
 struct nats_connection {
 	struct event_base *base;
@@ -41,7 +42,7 @@ struct nats_connection {
 	pthread_t loop;
 
 	enum { WAITING, CONNECTING, UP } state;
-	struct event *retry; /* WAITING */
+	struct event *retry; /* WAITING; CONNECTING: the connector hangs */
 	pthread_t connector; /* CONNECTING */
 	/* UP */
 	natsConnection *nats;
@@ -214,9 +215,14 @@ static void nats_connection_on_retry(evutil_socket_t fd, short what, void *userd
 	struct nats_connection *connection = userdata;
 	int r;
 
+	if (connection->state == CONNECTING) {
+		connection->callbacks->hangs(connection->userdata);
+		return;
+	}
 	connection->is_tried = connection->is_gone = connection->wants_write = false;
 	connection->socket = -1;
 	connection->state = CONNECTING;
+	timer_set(connection->retry, (uint64_t)ATTEMPT_MS * connection->settings->server_count);
 	r = pthread_create(&connection->connector, NULL, connect_in_thread, connection);
 	if (r == 0)
 		return;
@@ -382,6 +388,7 @@ static void on_tried(struct nats_connection *connection)
 	char why[NATS_WHY_SIZE];
 
 	pthread_join(connection->connector, NULL);
+	event_del(connection->retry);
 	if (connection->made) {
 		begin_to_use(connection);
 		return;

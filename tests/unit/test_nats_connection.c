@@ -42,6 +42,7 @@ static struct scene {
 	struct nats_connection *connection;
 	unsigned connected, lost, last; /* last: messages of that text */
 	bool steps_in;			/* the next time that libnats has written */
+	bool hangs, told;		/* an attempt to connect, and that it does */
 } scene;
 
 /* --- the server ------------------------------------------------------------------------------- */
@@ -114,6 +115,28 @@ void natsConnection_ProcessWriteEvent(natsConnection *nats)
 	assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
+natsStatus natsConnection_Connect(natsConnection **nats, natsOptions *options)
+{
+	static natsStatus (*real)(natsConnection * *nats, natsOptions * options);
+
+	while (scene.hangs)
+		pause();
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "natsConnection_Connect");
+	return real(nats, options);
+}
+
+/* A minute is a tenth of a second here. */
+int event_add(struct event *event, const struct timeval *delay)
+{
+	static int (*real)(struct event * event, const struct timeval *delay);
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "event_add");
+	return real(event, scene.hangs && delay && delay->tv_sec >= 60 ? &(struct timeval){.tv_usec = 100000}
+								       : delay);
+}
+
 /* --- the tests -------------------------------------------------------------------------------- */
 
 static void on_connected(void *userdata, const char *server)
@@ -125,6 +148,11 @@ static void on_lost(void *userdata, const char *why)
 {
 	print_message("lost: %s\n", why);
 	scene.lost++;
+}
+
+static void on_hangs(void *userdata)
+{
+	scene.told = true;
 }
 
 static void on_message(void *userdata, const char *subject, const uint8_t *data, size_t size)
@@ -140,10 +168,11 @@ static void on_room(void *userdata)
 {
 }
 
+static const struct nats_callbacks callbacks = {on_connected, on_lost,	    on_hangs,
+						on_message,   on_complaint, on_room};
+
 static int setup(void **state)
 {
-	static const struct nats_callbacks callbacks = {on_connected, on_lost, on_message, on_complaint,
-							on_room};
 	static char url[64], *error;
 
 	alarm(patience(ALARM_S));
@@ -206,4 +235,22 @@ TEST_WITH(a_message_behind_others_that_have_a_status_comes_with_them, setup, tea
 		event_base_loop(scene.base, EVLOOP_ONCE);
 	assert_int_equal(scene.last, 1);
 	assert_int_equal(scene.lost, 0);
+}
+
+/* As libnats does after one lack of memory. The process may end, though the thread doesn't. */
+TEST(an_attempt_that_never_ends_is_told)
+{
+	static char *error, url[] = "nats://127.0.0.1:1";
+
+	alarm(patience(ALARM_S));
+	scene = (struct scene){.hangs = true, .settings = {.servers = {url}, .server_count = 1}};
+	scene.base = event_base_new();
+	assert_int_equal(nats_connection_new(&scene.connection, scene.base, &scene.settings, &callbacks, NULL,
+					     "hosta", &error),
+			 0);
+	while (!scene.told)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	assert_int_equal(scene.lost, 0);
+	nats_connection_free(scene.connection);
+	alarm(0);
 }
