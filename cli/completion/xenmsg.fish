@@ -20,7 +20,7 @@ function __xenmsg_options
     printf "%s\n" --socket --quiet --verbose --help --version
     set -l what $words[1]
     test "$what" = policy; and set -a what (string match -v -- '-*' $words[2])
-    xenmsg help $what 2>/dev/null | sed '/^Examples/,$d' | grep -oE -- '--[a-z][a-z-]*'
+    xenmsg help $what 2>/dev/null | sed '/^Examples/,$d' | grep -oE '^  +(-., )?--[a-z][a-z-]*' | grep -oE -- '--.*'
 end
 function __xenmsg_domains
     echo self
