@@ -25,12 +25,60 @@
 #define COLUMNS_USUAL 80u
 #define COLUMNS_LEAST 16u
 
+static size_t columns_of(int terminal)
+{
+	struct winsize size;
+
+	return ioctl(terminal, TIOCGWINSZ, &size) == 0 && size.ws_col >= COLUMNS_LEAST ? size.ws_col
+										       : COLUMNS_USUAL;
+}
+
+size_t cli_columns(void)
+{
+	return columns_of(STDOUT_FILENO);
+}
+
+/* Puts a newline and the indent between words where a line would be too long, which begins at column `at`.
+ * UTF-8 takes no more columns than bytes. */
+static void put_folded(FILE *file, const char *line, size_t at, size_t columns, int indent)
+{
+	while (*line) {
+		size_t blanks = strspn(line, " "), word = strcspn(line + blanks, " ");
+
+		if (at > (size_t)indent && at + blanks + word > columns) {
+			fprintf(file, "\n%*s", indent, "");
+			at = (size_t)indent;
+			line += blanks;
+			blanks = 0;
+		}
+		fwrite(line, 1, blanks + word, file);
+		at += blanks + word;
+		line += blanks + word;
+	}
+}
+
+/* Returns the text of an error as a terminal takes it. The caller frees it. NULL: memory has run out. */
+static char *fold_error(const char *line)
+{
+	char *folded = NULL;
+	size_t size;
+	FILE *file = open_memstream(&folded, &size);
+
+	if (!file)
+		return NULL;
+	put_folded(file, line, strlen("xenmsg: "), columns_of(STDERR_FILENO), (int)strlen("xenmsg: "));
+	if (fclose(file) == 0)
+		return folded;
+	free(folded);
+	return NULL;
+}
+
 /* Prints one line, even if a text in it (an address, a path, the words of a daemon or of a peer) has several.
- * Nothing unprintable reaches the terminal. */
+ * Nothing unprintable reaches the terminal. An error is broken between words there. */
 void cli_note(const struct cli *cli, const char *format, ...)
 {
 	va_list arguments;
-	char *text = NULL, short_text[256], *line;
+	char *text = NULL, short_text[256], *line, *folded;
 	int r;
 
 	if (cli && cli->quiet)
@@ -46,7 +94,9 @@ void cli_note(const struct cli *cli, const char *format, ...)
 	}
 	text_make_line(text ? text : short_text);
 	line = text && isatty(STDERR_FILENO) ? terminal_line(text) : NULL;
-	fprintf(stderr, "xenmsg: %s\n", line ? line : text ? text : short_text);
+	folded = line && !cli ? fold_error(line) : NULL;
+	fprintf(stderr, "xenmsg: %s\n", folded ? folded : line ? line : text ? text : short_text);
+	free(folded);
 	free(line);
 	free(text);
 }
@@ -207,14 +257,6 @@ int cli_show(const char *data, size_t size)
 	return code;
 }
 
-size_t cli_columns(void)
-{
-	struct winsize size;
-
-	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= COLUMNS_LEAST ? size.ws_col
-											    : COLUMNS_USUAL;
-}
-
 /* Writes escaped text in lines of its own, of which the last has so many columns by now. No character takes
  * more of them than it has bytes. */
 static int show_lines(const char *text, size_t size, size_t columns, size_t *at)
@@ -261,28 +303,6 @@ int cli_show_whole(const char *data, size_t size)
 	return code || !cli_is_terminal() || (size && data[size - 1] == '\n') ? code : cli_output("\n", 1);
 }
 
-/* Puts a newline and the indent between words where a line would be too long. UTF-8 takes no more columns
- * than bytes. */
-static void put_folded(const char *line, size_t columns, int indent)
-{
-	size_t at = 0;
-
-	while (*line) {
-		size_t blanks = strspn(line, " "), word = strcspn(line + blanks, " ");
-
-		if (at > (size_t)indent && at + blanks + word > columns) {
-			printf("\n%*s", indent, "");
-			at = (size_t)indent;
-			line += blanks;
-			blanks = 0;
-		}
-		fwrite(line, 1, blanks + word, stdout);
-		at += blanks + word;
-		line += blanks + word;
-	}
-	putchar('\n');
-}
-
 void cli_print_words(int indent, const char *format, ...)
 {
 	size_t columns = indent == CLI_WHOLE ? SIZE_MAX : cli_columns();
@@ -296,10 +316,12 @@ void cli_print_words(int indent, const char *format, ...)
 	if (r < 0)
 		return;
 	line = cli_is_terminal() ? terminal_line(text) : NULL;
-	if (line)
-		put_folded(line, columns, indent);
-	else
+	if (line) {
+		put_folded(stdout, line, 0, columns, indent);
+		putchar('\n');
+	} else {
 		puts(text);
+	}
 	free(line);
 	free(text);
 }

@@ -70,6 +70,14 @@ def test_no_message_looks_like_the_line_that_says_who_sent_it(one, columns):
     assert all(len(line.expandtabs()) + line.count("\u4e16") < columns for line in lines if line.startswith("  ")), lines
 
 
+def test_an_error_is_broken_between_words(one):
+    words = one.xenmsg("send", "9:inbox", "x").stderr.decode()
+    for columns in (80, 40):
+        shown = Terminal(one, "send", "9:inbox", "x", columns=columns).end()
+        assert " ".join(shown.split()) == words.strip() and shown.count("\n") > 1
+        assert all(len(line) <= columns and line.startswith(" " * 8 if at else "xenmsg: ") for at, line in enumerate(shown.splitlines())), shown
+
+
 def is_escaped(text, whose=""):
     assert not DOES_SOMETHING.search(text), (whose, text)
     assert r"\u202e" in text and r"\u009b" in text, (whose, text)
