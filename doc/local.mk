@@ -29,6 +29,7 @@ dist_man_MANS += \
 	doc/man3/xenmsg_stream_listen.3 doc/man3/xenmsg_begin_stream_listen.3 doc/man3/xenmsg_stream_set_callbacks.3 \
 	doc/man3/xenmsg_stream_write.3 doc/man3/xenmsg_stream_end.3 doc/man3/xenmsg_stream_resume.3 \
 	doc/man3/xenmsg_stream_stop.3 \
+	doc/man3/xenmsg_stream_under_way.3 \
 	doc/man3/xenmsg_stream_close.3
 dist_doc_DATA += HACKING.md NEWS README.md doc/architecture.md doc/first-hour.md doc/go.md doc/handover.md doc/hosts.md doc/metrics.md doc/trouble.md doc/promises.md doc/protocol.md doc/python.md doc/rust.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/vchan.md doc/xen-and-linux.md doc/status.schema.json \
 	doc/commands.schema.json \

@@ -129,6 +129,10 @@ XENMSG_API XENMSG_CHECK ssize_t xenmsg_stream_write(struct xenmsg_stream *stream
 /* Ends our direction, behind all that was written: the other side reads end of file. Only an open stream
  * can be ended. */
 XENMSG_API void xenmsg_stream_end(struct xenmsg_stream *stream);
+/* Returns how many of the bytes that were written the other side's program hasn't taken, by what this one has
+ * heard within xenmsg_process(). Before xenmsg_stream_end() that may be 8 KiB too many. Behind it, 0 says
+ * that all has arrived. When a stream breaks, the number stays as it was. */
+XENMSG_API uint64_t xenmsg_stream_under_way(const struct xenmsg_stream *stream);
 /* Wants no more of what the other side sends, as shutdown(2) with SHUT_RD: what has come, and what still
  * comes, is dropped, and its writes give EPIPE. `ended` tells when it has ended its direction; ours stays
  * open. Only an open stream can be stopped. */

@@ -543,6 +543,11 @@ void xenmsg_stream_end(struct xenmsg_stream *stream)
 	mux_push(stream->mux);
 }
 
+uint64_t xenmsg_stream_under_way(const struct xenmsg_stream *stream)
+{
+	return stream->sent - stream->consumed;
+}
+
 /* Takes all that has come, unseen, and all that will. */
 static void drop_input(struct xenmsg_stream *stream)
 {

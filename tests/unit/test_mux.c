@@ -303,9 +303,11 @@ MUX_BOTH(the_program_ends_first)
 	xenmsg_stream_end(user->stream);
 	expect_data(user, "hello", 5);
 	expect_offset(user, FRAME_FIN, 5);
+	assert_int_equal(xenmsg_stream_under_way(user->stream), 5);
 	fake_credit(&fake, 1, 5, LIMIT + 5);
 	send_data(user, "you", 3);
 	expect_log(user, "d");
+	assert_int_equal(xenmsg_stream_under_way(user->stream), 0);
 	send_fin(user, 3);
 	expect_log(user, "de");
 	expect_offset(user, FRAME_CREDIT, 3);

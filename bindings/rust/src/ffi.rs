@@ -351,6 +351,7 @@ extern "C" {
     pub fn xenmsg_stream_write(stream: *mut xenmsg_stream, data: *const c_void, size: usize) -> isize;
     pub fn xenmsg_stream_end(stream: *mut xenmsg_stream);
     pub fn xenmsg_stream_stop(stream: *mut xenmsg_stream);
+    pub fn xenmsg_stream_under_way(stream: *const xenmsg_stream) -> u64;
     pub fn xenmsg_stream_resume(stream: *mut xenmsg_stream);
     pub fn xenmsg_stream_close(stream: *mut xenmsg_stream);
     pub fn xenmsg_peer_domid(peer: *const xenmsg_peer) -> u32;
