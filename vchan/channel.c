@@ -38,11 +38,9 @@ struct vchan_end {
 	enum vchan_phase phase;
 	unsigned generation; /* of the process that it belongs to */
 	struct xenmsg_stream *stream;
-	struct xenmsg_stream *later; /* of a server: a client that has come before the program has seen that
-				      * the one before has gone */
+	struct xenmsg_stream *later; /* of a server: the next client, until the end of this one was seen */
 	struct ring in, out;
-	/* We learn that a peer has gone behind what it wrote: so more than `in` has room for is taken from
-	 * the stream. `data` is NULL as long as there is nothing. */
+	/* It has bytes that don't fit into `in`, so that we see an end behind them, or `data` is NULL. */
 	struct ring spill;
 	bool has_held;	 /* there are bytes in the stream for which there was no room */
 	bool wants_room; /* the program does, and is to be told */
@@ -105,7 +103,7 @@ static void pump(struct vchan_end *vchan)
 		size_t size = ring_front(&vchan->out, &data);
 		ssize_t r = xenmsg_stream_write(vchan->stream, data, size);
 
-		if (r < 0) /* nobody wants it any more, of which a callback tells, or look_at_held() */
+		if (r < 0) /* nobody wants it any more, of which a callback tells, or look_at_peer() */
 			break;
 		ring_drop(&vchan->out, (size_t)r);
 		made_room |= r > 0;
@@ -200,8 +198,6 @@ static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *
 	struct vchan_end *vchan = userdata;
 	size_t taken;
 
-	if (vchan->phase == CLOSING)
-		return size;
 	if (stream == vchan->later)
 		return 0;
 	refill(vchan);
@@ -213,12 +209,13 @@ static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *
 	return taken;
 }
 
-/* The other side has all of ours, if it has ended first; and it has ended, which we answer. */
+/* The other side has ended, which we answer, unless we have closed: then ours may still be under way. */
 static void on_ended(void *userdata, struct xenmsg_stream *stream)
 {
 	struct vchan_end *vchan = userdata;
 
-	if (stream == vchan->later) /* it is told once more when its turn has come */
+	if (stream == vchan->later ||
+	    vchan->phase == CLOSING) /* the later one is told once more in its turn */
 		return;
 	if (!vchan->is_ended)
 		xenmsg_stream_end(stream);
@@ -332,10 +329,12 @@ static void on_incoming(void *userdata, struct xenmsg_stream *stream, const stru
 {
 	struct vchan_end *vchan = userdata;
 	bool is_stranger = xenmsg_peer_domid(peer) != (uint32_t)vchan->domid || *xenmsg_peer_host(peer);
+	bool is_late = vchan->phase != WAITING;
 
-	if (is_stranger || vchan->phase == CLOSING || vchan->later)
+	if (is_stranger || vchan->phase == CLOSING || vchan->later ||
+	    (is_late && vchan->clients == VCHAN_ONE))
 		return;
-	if (vchan->phase != WAITING) { /* what came from the one before may not be read yet */
+	if (is_late && !(vchan->phase == OVER && vchan->end_seen)) { /* not all of the last one may be read */
 		vchan->later = stream;
 		xenmsg_stream_set_callbacks(stream, &callbacks, vchan);
 		raise_event(vchan, EVENT_STATE);
@@ -397,22 +396,27 @@ static void connect_now(struct vchan_end *vchan)
 
 /* --- what the engine asks ------------------------------------------------------------------------- */
 
-/* What was written is out, and what follows is the other side's answer. */
+/* Whether the peer has gone, which nothing tells of while its bytes wait for room here, or ours there. */
+static void look_at_peer(struct vchan_end *vchan)
+{
+	bool may_wait = vchan->phase == CLOSING || (vchan->phase == OPEN && vchan->has_held);
+
+	if (may_wait && vchan->stream && !vchan->is_ended &&
+	    xenmsg_stream_write(vchan->stream, "", 0) == -EPIPE)
+		be_over(vchan, EPIPE);
+}
+
+/* Of a closed one: ends it behind all that was written, and lets it go when the other side has that. */
 static void finish(struct vchan_end *vchan)
 {
 	pump(vchan);
+	look_at_peer(vchan);
 	if (vchan->stream && !vchan->is_ended && ring_filled(&vchan->out) == 0) {
 		xenmsg_stream_end(vchan->stream);
 		vchan->is_ended = true;
 	}
-}
-
-/* Whether the peer has gone, which nothing tells of as long as its bytes wait for room here. */
-static void look_at_held(struct vchan_end *vchan)
-{
-	if (vchan->has_held && vchan->stream && vchan->phase == OPEN && !vchan->is_ended &&
-	    xenmsg_stream_write(vchan->stream, "", 0) == -EPIPE)
-		be_over(vchan, EPIPE);
+	if (vchan->stream && vchan->is_ended && xenmsg_stream_under_way(vchan->stream) == 0)
+		drop_stream(vchan);
 }
 
 int64_t channels_look(int64_t now)
@@ -429,9 +433,10 @@ int64_t channels_look(int64_t now)
 			else
 				connect_now(vchan);
 		}
-		look_at_held(vchan);
 		if (vchan->phase == CLOSING)
 			finish(vchan);
+		else
+			look_at_peer(vchan);
 		if (vchan->due >= 0 && (due < 0 || vchan->due < due))
 			due = vchan->due;
 		if (vchan->phase == CLOSING && !vchan->stream && !vchan->asks && !vchan->is_kept)
@@ -440,12 +445,14 @@ int64_t channels_look(int64_t now)
 	return due;
 }
 
-bool channels_linger(void)
+uint64_t channels_under_way(void)
 {
+	uint64_t sum = 0;
+
 	for (struct vchan_end *vchan = channels; vchan; vchan = vchan->next)
 		if (vchan->phase == CLOSING && vchan->stream)
-			return true;
-	return false;
+			sum += 1 + ring_filled(&vchan->out) + xenmsg_stream_under_way(vchan->stream);
+	return sum;
 }
 
 void channels_fork(void)
@@ -534,6 +541,23 @@ static struct vchan_end *vchan_new(int domid, const char *endpoint, size_t in, s
 	return vchan;
 }
 
+/* Says what an errno can't, once and not each time that a program tries again. Returns the errno. */
+static int explain(const struct vchan_end *vchan, int error)
+{
+	static const char *said;
+	const char *words = NULL;
+
+	if (error == ENOENT && !vchan->is_server)
+		words = "no server of xenmsg's; it can't meet a stock one, run that by 'xenmsg vchan', too";
+	else if (error == EACCES)
+		words = vchan->is_server
+				? "no [bind] rule lets this user serve it: see the group xenmsg-vchan"
+				: "no rule of its domain lets this one come: see 'xenmsg policy denied' there";
+	if (words && words != said)
+		fprintf(stderr, "xenmsg: %s: %s\n", vchan->endpoint, said = words);
+	return error;
+}
+
 /* Ends one that couldn't be made, with errno. */
 static struct vchan_end *undo(struct vchan_end *vchan, int error)
 {
@@ -565,7 +589,7 @@ struct vchan_end *vchan_serve(int domid, const char *endpoint, size_t in, size_t
 	while (vchan->asks || vchan->due >= 0)
 		engine_wait(-1);
 	if (vchan->error)
-		return undo(vchan, vchan->error);
+		return undo(vchan, explain(vchan, vchan->error));
 	leave(0);
 	return vchan;
 }
@@ -587,17 +611,13 @@ struct vchan_end *vchan_connect(int domid, const char *endpoint, bool waits)
 
 int vchan_opened(struct vchan_end *vchan, bool waits)
 {
-	int r = 0;
-
 	enter(vchan);
 	while (waits && vchan->phase == CONNECTING)
 		engine_wait(-1);
 	take_event(vchan, EVENT_STATE);
-	if (vchan->phase == CONNECTING)
-		r = 1;
-	else if (vchan->phase == OVER && vchan->error && vchan->error != EPIPE)
-		return fail(vchan->error);
-	return leave(r);
+	if (vchan->phase == OVER && vchan->error && vchan->error != EPIPE)
+		return fail(waits ? explain(vchan, vchan->error) : vchan->error);
+	return leave(vchan->phase == CONNECTING);
 }
 
 static int is_open(struct vchan_end *vchan)
@@ -616,7 +636,7 @@ static int is_open(struct vchan_end *vchan)
 int vchan_is_open(struct vchan_end *vchan)
 {
 	enter(vchan);
-	look_at_held(vchan);
+	look_at_peer(vchan);
 	return leave(is_open(vchan));
 }
 
@@ -751,6 +771,7 @@ void vchan_set_clients(struct vchan_end *vchan, enum vchan_clients clients)
 void vchan_close(struct vchan_end *vchan)
 {
 	int64_t until = engine_now() + CLOSE_WAIT_MS;
+	int error = errno;
 
 	if (!vchan)
 		return;
@@ -769,19 +790,17 @@ void vchan_close(struct vchan_end *vchan)
 		drop_stream(vchan);
 	vchan->phase = CLOSING;
 	vchan->has_held = false;
-	finish(vchan);
 	if (vchan->stream)
-		xenmsg_stream_resume(vchan->stream);
+		xenmsg_stream_stop(vchan->stream);
+	finish(vchan);
 	vchan->is_kept = true;
 	while (vchan->stream && engine_now() < until)
 		engine_wait(until);
 	vchan->is_kept = false;
-	if (vchan->stream &&
-	    vchan->is_ended) /* the other side hasn't taken all, and learns that nobody is here */
-		drop_stream(vchan);
 	if (!vchan->stream && !vchan->asks)
 		vchan_free(vchan);
 	leave(0);
+	errno = error;
 }
 
 bool vchan_domain_is_gone(int domid)

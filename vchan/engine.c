@@ -5,11 +5,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #define REST_MS	  2
-#define LINGER_MS 5000
+#define LINGER_MS 60000
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
@@ -183,14 +184,20 @@ __attribute__((constructor)) static void make(void)
 	pthread_atfork(prepare_fork, engine_unlock, begin_child);
 }
 
-/* What was closed and isn't delivered yet is, before the process ends. */
+/* What was closed and isn't delivered yet is, before the process ends, as long as the others take it. */
 __attribute__((destructor)) static void finish(void)
 {
-	int64_t until = engine_now() + LINGER_MS;
+	uint64_t left = 0, before = 0;
+	int64_t until = 0;
 
 	engine_lock();
-	while (engine.conn && channels_linger() && engine_now() < until)
-		engine_wait(until);
+	for (; engine.conn && (left = channels_under_way()) > 0; engine_wait(until), before = left)
+		if (left != before)
+			until = engine_now() + LINGER_MS;
+		else if (engine_now() >= until)
+			break;
+	if (left)
+		fputs("xenmsg: the last bytes of a vchan are lost: nobody takes them\n", stderr);
 	engine_unlock();
 }
 

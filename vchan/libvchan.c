@@ -85,14 +85,10 @@ API libvchan_t *libvchan_client_init(int domain, int port)
 {
 	libvchan_t *ctrl = finish(begin(domain, port), false);
 
-	if (ctrl && vchan_opened(ctrl->vchan, true) < 0) {
-		int error = errno;
-
-		libvchan_close(ctrl);
-		errno = error;
-		return NULL;
-	}
-	return ctrl;
+	if (!ctrl || vchan_opened(ctrl->vchan, true) == 0)
+		return ctrl;
+	libvchan_close(ctrl);
+	return NULL;
 }
 
 /* Whether it has an end yet. */
@@ -102,25 +98,15 @@ static bool has_end(const libvchan_t *ctrl)
 	return !ctrl->connects;
 }
 
-API int libvchan_write(libvchan_t *ctrl, const void *data, size_t size)
-{
-	return has_end(ctrl) ? vchan_write(ctrl->vchan, data, size, false, ctrl->blocking) : -1;
-}
-
-API int libvchan_send(libvchan_t *ctrl, const void *data, size_t size)
-{
-	return has_end(ctrl) ? vchan_write(ctrl->vchan, data, size, true, ctrl->blocking) : -1;
-}
-
-API int libvchan_read(libvchan_t *ctrl, void *data, size_t size)
-{
-	return has_end(ctrl) ? vchan_read(ctrl->vchan, data, size, false, ctrl->blocking) : -1;
-}
-
-API int libvchan_recv(libvchan_t *ctrl, void *data, size_t size)
-{
-	return has_end(ctrl) ? vchan_read(ctrl->vchan, data, size, true, ctrl->blocking) : -1;
-}
+#define MOVE(what, does, data, all)                                                                          \
+	API int libvchan_##what(libvchan_t *ctrl, data, size_t size)                                         \
+	{                                                                                                    \
+		return has_end(ctrl) ? does(ctrl->vchan, bytes, size, all, ctrl->blocking) : -1;             \
+	}
+MOVE(write, vchan_write, const void *bytes, false)
+MOVE(send, vchan_write, const void *bytes, true)
+MOVE(read, vchan_read, void *bytes, false)
+MOVE(recv, vchan_read, void *bytes, true)
 
 API void libvchan_close(libvchan_t *ctrl)
 {

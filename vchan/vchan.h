@@ -65,7 +65,8 @@ int vchan_buffer_space(struct vchan_end *vchan);
 void vchan_set_clients(struct vchan_end *vchan, enum vchan_clients clients);
 /*
  * Ends it. It waits, 5 s at most, until what was written is with the other side; what is left then goes on
- * its way as long as the process lives, and exit() waits for it as long again. NULL is allowed.
+ * its way as long as the process lives. exit() waits for that until nothing was taken for 60 s, and says so
+ * then. It leaves errno alone. NULL is allowed.
  */
 void vchan_close(struct vchan_end *vchan);
 

@@ -25,8 +25,8 @@
 int64_t channels_look(int64_t now);
 /* This process is a child. */
 void channels_fork(void);
-/* Whether closed ends still have something to deliver. */
-bool channels_linger(void);
+/* Returns how much closed ends still have to deliver: bytes, and one for each end. */
+uint64_t channels_under_way(void);
 
 void engine_lock(void);
 void engine_unlock(void);

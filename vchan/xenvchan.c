@@ -116,10 +116,7 @@ API struct libxenvchan *libxenvchan_client_init(struct xentoollog_logger *logger
 	if (name_of(xs_path, name) == 0)
 		vchan = vchan_connect(domain, name, false);
 	if (vchan && vchan_opened(vchan, true) < 0) {
-		int error = errno;
-
 		vchan_close(vchan);
-		errno = error;
 		return NULL;
 	}
 	return finish(vchan, false, VCHAN_RING_MAX, VCHAN_RING_MAX);
@@ -135,25 +132,15 @@ API void libxenvchan_close(struct libxenvchan *ctrl)
 	free(end);
 }
 
-API int libxenvchan_recv(struct libxenvchan *ctrl, void *data, size_t size)
-{
-	return vchan_read(vchan_of(ctrl), data, size, true, ctrl->blocking);
-}
-
-API int libxenvchan_read(struct libxenvchan *ctrl, void *data, size_t size)
-{
-	return vchan_read(vchan_of(ctrl), data, size, false, ctrl->blocking);
-}
-
-API int libxenvchan_send(struct libxenvchan *ctrl, const void *data, size_t size)
-{
-	return vchan_write(vchan_of(ctrl), data, size, true, ctrl->blocking);
-}
-
-API int libxenvchan_write(struct libxenvchan *ctrl, const void *data, size_t size)
-{
-	return vchan_write(vchan_of(ctrl), data, size, false, ctrl->blocking);
-}
+#define MOVE(what, does, data, all)                                                                          \
+	API int libxenvchan_##what(struct libxenvchan *ctrl, data, size_t size)                              \
+	{                                                                                                    \
+		return does(vchan_of(ctrl), bytes, size, all, ctrl->blocking);                               \
+	}
+MOVE(recv, vchan_read, void *bytes, true)
+MOVE(read, vchan_read, void *bytes, false)
+MOVE(send, vchan_write, const void *bytes, true)
+MOVE(write, vchan_write, const void *bytes, false)
 
 #define ASK(what)                                                                                            \
 	API int libxenvchan_##what(struct libxenvchan *ctrl)                                                 \

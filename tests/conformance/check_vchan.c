@@ -108,6 +108,9 @@ static int commands(struct libxenvchan *ctrl, unsigned char *data)
 		} else if (strcmp(command, "blocking") == 0) {
 			ctrl->blocking = number ? -1 : 0; /* a signed bit */
 			ok_number(number);
+		} else if (strcmp(command, "persist") == 0) {
+			ctrl->server_persist = number ? -1 : 0;
+			ok_number(number);
 		} else if (strcmp(command, "byte") == 0) {
 			ok_number(((volatile unsigned char *)ctrl->read.buffer)[number]);
 		} else if (strcmp(command, "ringbyte") == 0) {

@@ -4,18 +4,20 @@ vchan-socket-proxy, and libvchan's interface. What both have is compared with st
 
 import errno
 import glob
+import grp
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from conftest import Conversation
 from frames import receive_exactly
 from installed import BINDIR, is_sanitized, program
-from messaging import PATIENCE, SOURCES, eventually, tool
+from messaging import PATIENCE, SOURCES, eventually, open_to_others, tool
 
 PATH = "data/vchan/2/7"
 FAR = f"/local/domain/1/{PATH}"
@@ -289,16 +291,76 @@ def test_bad_input_ends_in_an_error_and_harms_nothing(one, two):
     awaits(far, "open", wanted=GONE)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can run a program as somebody else")
+def test_an_ordinary_user_serves_by_the_packages_rule_alone(one, two):
+    """Members of one group may, and vchan-* only. Who may not is told which rule is missing."""
+    open_to_others(one)
+    group = next(each for each in grp.getgrall() if each.gr_gid)  # the package makes its own
+    with open(os.path.join(SOURCES, "packaging/etc/policy.d/40-vchan.conf"), encoding="utf-8") as file:
+        one.set_policy(file.read().replace("@xenmsg, @xenmsg-vchan", f"@{group.gr_name}"), "40-vchan.conf")
+
+    def serves(*words, groups):
+        done = one.run_command("setpriv", "--reuid=65534", "--regid=65534", groups, tool("xenmsg"), *words)
+        return (done.stdout + done.stderr).decode()
+    check = ["vchan", "--", program("check-vchan"), "server", 2, PATH, 0, 0]
+    assert serves(*check, groups=f"--groups={group.gr_gid}") == "ok 0\n"
+    assert "[bind]" in serves("recv", "print", "-n", 1, groups=f"--groups={group.gr_gid}")
+    told = serves(*check, groups="--clear-groups")
+    assert f"error {errno.EACCES}" in told and f"xenmsg: {NAME}: no [bind] rule lets this user serve it" in told and "xenmsg-vchan" in told
+    far = two.run_command(tool("xenmsg"), "vchan", "--", program("check-vchan"), "client", 1, FAR)
+    assert b"can't meet a stock one" in far.stderr
+
+
+def test_a_server_that_persists_is_open_all_the_time(ends):
+    """As with server_persist there: what is written while there is no client is the next one's."""
+    far, connect = ends
+    far.ok("persist", 1)
+    assert far.ok("open") == OPEN
+    near = connect()
+    assert near.ok("write", 10) == 10 and far.ok("recv", 10) == 10
+    near.ok("close")
+    while is_readable(far, 300):
+        assert far.ok("open") == OPEN
+    assert far.ok("open") == OPEN and far.ok("text", "later") == 5
+    assert connect().ok("gettext", 5) == "later"
+
+
+def fill(near):
+    """Writes as much as there is room for. Returns how much that was."""
+    near("data = os.urandom(8000000); none = lib.libvchan_set_blocking(ctypes.c_void_p(c), False)")
+    before, poured = -1, 0
+    while poured != before:
+        before, poured = poured, int(near("pour(c, data, 20)"))
+        time.sleep(0.1)
+    assert 2 << 20 < poured < 8000000
+    return str(poured)
+
+
 @pytest.mark.parametrize("ends", ["process.kill()", "('close(c)')"])
-def test_an_end_with_more_unread_than_fits_is_seen_at_once(one, two, ends):
+@pytest.mark.parametrize("much", [False, True])
+def test_an_end_with_more_unread_than_fits_is_seen_at_once(one, two, ends, much):
+    """Also with more than all memory on the way holds, of which the writer's own keeps the rest."""
     far, near = Qubes(one), Qubes(two)
     assert far.server() == MADE and near.client() == MADE
-    near("data = os.urandom(300000)")
-    assert near("send(c, data, 300000)") == "300000"
+    poured = fill(near) if much else near("send(c, os.urandom(300000), 300000)")
     eventually(lambda: far("is_open(s)") == "1", "the client is there")
     threading.Thread(target=lambda: eval(f"near.{ends}" if ends[0] == "p" else f"near{ends}", {"near": near})).start()
     fd = far("fd_for_select(s)")
     eventually(lambda: far(f"ready({fd}) and wait(s) or is_open(s)") == "0", "the end is seen")
     if ends[0] != "p":
         assert far("write(s, b'x', 1)") == "-1"
-        eventually(lambda: far("gulp(s)") == "300000", "all is read")
+        eventually(lambda: far("gulp(s)") == poured, "all is read")
+
+
+@pytest.mark.slow
+def test_a_close_and_an_exit_lose_nothing(one, two):
+    """However late the reader is: they know when all has arrived."""
+    far, near = Qubes(one), Qubes(two)
+    assert far.server() == MADE and near.client() == MADE
+    poured = fill(near)
+    near.process.stdin.write(b"close(c)\n")
+    near.process.stdin.close()
+    with pytest.raises(subprocess.TimeoutExpired):
+        near.process.wait(13)  # as long as the two waited before they knew
+    eventually(lambda: far("gulp(s)") == poured, "all is read")
+    assert near.process.wait(60 * PATIENCE) == 0
