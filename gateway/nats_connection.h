@@ -35,8 +35,8 @@ struct nats_callbacks {
 	void (*connected)(void *userdata, const char *server);
 	/* It is lost, or an attempt has failed. */
 	void (*lost)(void *userdata, const char *why);
-	/* An attempt doesn't come to its end, as in libnats after a lack of memory of its own. It can't be ended,
-	 * and no other one is made: the process has to. */
+	/* An attempt doesn't come to its end, as in libnats after a lack of memory. No other one is made: the
+	 * process has to end. */
 	void (*hangs)(void *userdata);
 	/* A message has come. Subject and data are valid during the call. */
 	void (*message)(void *userdata, const char *subject, const uint8_t *data, size_t size);

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ import urllib.request
 import pytest
 
 from gateway_rig import free_port, running
-from messaging import EXIT_DENIED, EXIT_USAGE, SOURCES, deliver, eventually, read_source
+from messaging import EXIT_DENIED, EXIT_USAGE, SOURCES, deliver, eventually, read_source, stopped
 from renewing import renew
 from test_shares import cpu_of
 
@@ -67,6 +68,35 @@ def test_more_clients_than_descriptors_cost_no_cpu_and_get_turns(exporter):
     assert cpu_of(exporter.pid) - before < 0.2
     for connection in idle:
         connection.close()
+    assert ask(exporter)[0] == 200
+
+
+def test_a_daemon_that_is_silent_holds_up_only_those_that_ask_for_it(exporter):
+    """They get their answer, once it has gone on, or that it doesn't."""
+    with stopped(exporter.node.pid), contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", exporter.port), timeout=60)) for _ in range(3)]
+        for client in waiting:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        waiting[0].close()
+        assert ask(exporter, path="/")[0] == 404
+        assert select.select(waiting[1:], [], [], 0)[0] == []
+        for client in waiting[1:]:
+            assert b"\nxenmsg_up 0\n" in b"".join(iter(lambda: client.recv(65536), b""))  # pylint: disable=cell-var-from-loop
+    assert "\nxenmsg_up 1\n" in ask(exporter)[2]
+
+
+def test_who_sends_its_request_slowly_is_let_go(exporter):
+    """Ten seconds after it has come, and not after its last byte."""
+    with socket.create_connection(("127.0.0.1", exporter.port)) as client:
+        client.settimeout(0.5)
+
+        def is_let_go():
+            with contextlib.suppress(TimeoutError):
+                client.sendall(b"G")
+                return not client.recv(1)
+            return False
+        with contextlib.suppress(ConnectionError):
+            eventually(is_let_go, "it is closed", 60)
     assert ask(exporter)[0] == 200
 
 
