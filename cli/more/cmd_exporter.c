@@ -36,6 +36,7 @@
 #include "cli/json.h"
 #include "cli/metrics.h"
 #include "cli/place.h"
+#include "wire/libc.h"
 #include "wire/ut.h"
 
 static const char help[] =

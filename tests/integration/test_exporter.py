@@ -71,7 +71,7 @@ def test_more_clients_than_descriptors_cost_no_cpu_and_get_turns(exporter):
     assert ask(exporter)[0] == 200
 
 
-def test_a_daemon_that_is_silent_holds_up_only_those_that_ask_for_it(exporter):
+def test_a_silent_daemon_holds_up_only_those_that_ask_for_it(exporter):
     """They get their answer, once it has gone on, or that it doesn't."""
     with stopped(exporter.node.pid), contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", exporter.port), timeout=60)) for _ in range(3)]

@@ -577,7 +577,7 @@ def test_a_subscription_beyond_a_quota_is_refused(nodes):
             expect(conn, WAITING)
 
 
-def test_a_subscription_beyond_what_a_domain_may_have_there_is_refused(nodes):
+def test_a_subscription_that_finds_no_room_there_is_refused(nodes):
     """And not left to wait for what doesn't come."""
     one, two = nodes(1)[1], nodes(2, config=FAST + "[limits]\nmax-channels = 16\n")[2]
     with Connection(two.socket) as publisher, Connection(one.socket) as conn:

@@ -149,7 +149,7 @@ def test_an_open_channel_names_its_sender_s_number_of_now(nodes):
         two.sees(one)
 
 
-def test_an_answer_over_an_open_channel_names_its_server_s_number_of_now(nodes):
+def test_an_answer_names_its_server_s_number_of_now(nodes):
     one, two = nodes(1, 2).values()
     with Connection(one.socket) as caller, Connection(two.socket, binds="echo") as server:
         for _ in range(2):
@@ -162,7 +162,7 @@ def test_an_answer_over_an_open_channel_names_its_server_s_number_of_now(nodes):
             eventually(lambda: one.link_state(two.domid) == "up", "the session is resumed")
 
 
-def test_what_comes_over_an_open_channel_names_its_sender_s_name_of_now(zero, one, two, host):
+def test_an_open_channel_names_its_sender_s_name_of_now(zero, one, two, host):
     """In a message that is used again, too."""
     knows(two, {1: "dom1"})
     sender, receiver = Connection(one.socket), Connection(two.socket, binds="inbox")
