@@ -28,6 +28,10 @@ libclient_la_SOURCES = \
 	libclient/sockets.c \
 	libclient/transport.c libclient/transport.h
 libclient_la_LIBADD = libwire.la
+# Where -O2 is wanted, these get -O3: a program that sends 64 bytes takes 5 % fewer instructions, one that makes
+# round trips 2 %. The other files of the library, wire/ and daemon/switch gain less than 0.5 %.
+libclient/inbox.lo libclient/outbox.lo libclient/transport.lo: CFLAGS := $(CFLAGS:-O2=-O3)
+
 client_lib = .libs/libclient.a
 $(client_lib): libclient.la ;
 
