@@ -70,6 +70,33 @@ class Lending(Messages):
         return super().measure(mode, 65520 if size == 65536 else size, seconds)
 
 
+class Granting(Messages):
+    """Of two guests the lower one maps what the other one grants, and keeps a copy of what it writes there (for a restore): in
+    Messages the sender's, here the receiver's."""
+
+    key, label = "xenmsg-grant", "xenmsg, a granter sends"
+    short = False
+
+    def find_daemons(self):
+        server, client = self.host.new_pair()
+        config = CONFIG.format(ring=self.ring, poll=self.poll)
+        return (client, server), [self.host.start_daemon(domid, config, side=side) for side, domid in enumerate((client, server))]
+
+
+class Zero(Messages):
+    """Domain 0 maps, and makes no copy, since it is never restored. It is that of a host of its own."""
+
+    key, label = "xenmsg-zero", "xenmsg, domain 0 sends"
+    short = False
+
+    def start(self, host, ring):
+        super().start(host.another(1), ring)
+
+    def find_daemons(self):
+        config = CONFIG.format(ring=self.ring, poll=self.poll)
+        return (0, 1), [self.host.start_daemon(domid, config, side=domid) for domid in (0, 1)]
+
+
 class Quiet(Messages):
     key, label = "xenmsg-quiet", "xenmsg, busy-poll = 0"
     short = False
@@ -136,4 +163,4 @@ class Mux(Streamed):
         return (tool, "client", f"{self.server}:{endpoint}"), self.client
 
 
-CONTENDERS = [Default, Messages, Lending, Quiet, Relayed, Streams, Mux]
+CONTENDERS = [Default, Messages, Granting, Zero, Lending, Quiet, Relayed, Streams, Mux]
