@@ -422,6 +422,15 @@ int cli_error_because(const char *reason, const char *what, const char *subject,
 	return (int)code_of(error);
 }
 
+/* Says what the error means of the address before a comma or blank. */
+static bool explain(struct xenmsg *conn, const char *subject, int error, char *words, size_t size)
+{
+	char address[2 * ADDRESS_MAX];
+
+	snprintf(address, sizeof(address), "%.*s", (int)strcspn(subject, ", "), subject);
+	return address_words(error, xenmsg_domid(conn), address, words, size);
+}
+
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
 {
 	/* An error that is about messages alone is said in words of what was tried. */
@@ -444,6 +453,8 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 		reason = why;
 	else if (conn && !*reason && error == -EHOSTDOWN && (text = why_unknown(conn, subject)))
 		reason = text;
+	else if (conn && !*reason && explain(conn, subject, error, said, sizeof(said)))
+		reason = said;
 	code = cli_error_because(reason, what, subject, error);
 	free(why);
 	return code;

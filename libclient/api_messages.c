@@ -259,6 +259,8 @@ static int until_decided(struct xenmsg *conn, enum channel_kind kind, const char
 	do {
 		r = await_outcome(conn, api_messages_begin, kind, address, data, size, opts, deadline,
 				  result);
+		if (r < 0 && conn_explain_address(conn, address, r) == conn->explained)
+			result->reason = conn_reason(conn, r);
 		if (r != -ENODATA)
 			return r;
 		r = wait_again(conn, &again, deadline);
@@ -284,7 +286,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 
 	if (!result)
 		result = &unwanted;
-	conn->reason[0] = '\0';
+	conn_forget_reason(conn);
 	conn_say_options(conn, r, &opts);
 	if (r == 0)
 		r = enter(conn);
@@ -452,7 +454,7 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 
 	if (!result)
 		result = &unwanted;
-	conn->reason[0] = '\0';
+	conn_forget_reason(conn);
 	conn_say_options(conn, r, &opts);
 	if (r == 0)
 		r = enter(conn);

@@ -474,11 +474,11 @@ static int connect_waiting(struct xenmsg *conn, const char *address, const struc
 	struct xenmsg_result result;
 	int r;
 
-	conn->reason[0] = '\0';
+	conn_forget_reason(conn);
 	conn_enter(conn);
 	r = await_outcome(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0, opts,
 			  deadline_in(opts->timeout_ms), &result);
-	return conn_leave(conn, r < 0 ? r : result.stream);
+	return conn_leave(conn, r < 0 ? conn_explain_address(conn, address, r) : result.stream);
 }
 
 int xenmsg_begin_connect(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
@@ -489,7 +489,7 @@ int xenmsg_begin_connect(struct xenmsg *conn, const char *address, const struct 
 	int r;
 
 	if (done && waits(conn, options, &opts)) {
-		conn->reason[0] = '\0';
+		conn_forget_reason(conn);
 		return await_begin(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0, &opts, done,
 				   userdata, op);
 	}
@@ -521,7 +521,8 @@ int xenmsg_connect(struct xenmsg *conn, const char *address, const struct xenmsg
 	conn_remind(conn);
 	if (interrupted && outcome.result.error == -ETIMEDOUT)
 		return -EINTR;
-	return outcome.result.error < 0 ? outcome.result.error : outcome.result.stream;
+	r = outcome.result.error;
+	return r < 0 ? conn_explain_address(conn, address, r) : outcome.result.stream;
 }
 
 /* ---- streams that come in ----------------------------------------------------------------- */

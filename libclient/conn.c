@@ -29,6 +29,9 @@ int conn_explain_address(struct xenmsg *conn, const char *address, int error)
 	char text[sizeof(conn->reason)];
 	int size;
 
+	if (address_words(error, conn->transport.domid, address, conn->explanation,
+			  sizeof(conn->explanation)))
+		conn->explained = error;
 	if (error != -EINVAL || address_parse(address, strlen(address), &parsed, &why) == 0)
 		return error;
 	size = snprintf(text, sizeof(text), "bad address: %s", why);
@@ -40,8 +43,11 @@ const char *conn_reason(const struct xenmsg *conn, int error)
 {
 	if (conn->mux && conn->mux->why)
 		return conn->mux->why;
-	if (conn->reason[0])
+	if (conn->reason[0] &&
+	    !(error && error == conn->explained && strcmp(conn->reason, xenmsg_error_text(error)) == 0))
 		return conn->reason;
+	if (error && error == conn->explained)
+		return conn->explanation;
 	if (conn->dead && error == conn->dead && conn->transport.reason[0])
 		return conn->transport.reason; /* why it is over */
 	/* A connection that was never open has a daemon that isn't found, and no endpoint. */

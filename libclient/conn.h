@@ -84,6 +84,9 @@ struct xenmsg {
 	bool recv_waits;  /* at the front of the deliveries lies a message for xenmsg_recv() */
 	uint8_t *scratch; /* FRAME_PAYLOAD_MAX bytes: a payload, copied out */
 	char reason[512];
+	/* what an error of the address means that the last function was about, if it was this one */
+	int explained;
+	char explanation[512];
 };
 
 /* Reports the outcomes that are left, and frees the connection. */
@@ -108,12 +111,19 @@ static inline bool conn_is_here(const struct xenmsg *conn)
 	return transport_is_here(&conn->transport);
 }
 
+/* Nothing has failed since. */
+static inline void conn_forget_reason(struct xenmsg *conn)
+{
+	conn->reason[0] = '\0';
+	conn->explained = 0;
+}
+
 /* Begins a function of the API, which has no reason to give yet. Returns 0, or -ECHILD in another process. */
 static inline int conn_clear(struct xenmsg *conn)
 {
 	if (!conn_is_here(conn))
 		return -ECHILD;
-	conn->reason[0] = '\0';
+	conn_forget_reason(conn);
 	return 0;
 }
 
@@ -234,7 +244,8 @@ static inline int conn_check(struct xenmsg *conn, int r)
 	return -ENOTCONN;
 }
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
-/* Says what is wrong with an address, if that is why a function returns this error. Returns the error. */
+/* Says what is wrong with an address, or who can't reach it, if that is why a function returns this error.
+ * Returns the error. */
 int conn_explain_address(struct xenmsg *conn, const char *address, int error);
 /* Says in words why a function fails, if it does with this error, and nobody has said more. Returns `r`. */
 static inline int conn_say(struct xenmsg *conn, int r, int error, const char *words)

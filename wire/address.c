@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fnmatch.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool is_alnum(char c)
@@ -256,5 +257,60 @@ bool uid_parse(const char *text, size_t size, uint32_t *uid)
 			return false;
 	}
 	*uid = (uint32_t)value;
+	return true;
+}
+
+/* ---- errors in words --------------------------------------------------------------------------- */
+
+static void address_denial(uint32_t own, const struct address *to, char *words, size_t size)
+{
+	bool is_here = strcmp(to->domain, "self") == 0;
+
+	if (*to->host)
+		snprintf(
+			words, size,
+			"denied by policy: domain %u may not go to host %s (an [out] in domain 0 lets it), or "
+			"may not reach '%s' there",
+			own, to->host, to->endpoint);
+	else
+		snprintf(
+			words, size,
+			"denied by policy: domain %u may not reach '%s'; %s%s 'xenmsg policy check %u %s' says "
+			"which rule decides, or which one is missing",
+			own, to->endpoint, is_here ? "here" : "in domain ", is_here ? "" : to->domain, own,
+			to->endpoint);
+}
+
+static void address_absence(const struct address *to, char *words, size_t size)
+{
+	if (*to->host)
+		snprintf(
+			words, size,
+			"no host '%s' is known here, or no xenmsgd runs in a domain '%s' there; 'xenmsg hosts' "
+			"lists them",
+			to->host, to->domain);
+	else if (strspn(to->domain, "0123456789") == strlen(to->domain))
+		snprintf(words, size,
+			 "domain %s isn't there, or no xenmsgd runs in it; 'xenmsg peers' lists who is there",
+			 to->domain);
+	else
+		snprintf(
+			words, size,
+			"no domain '%s' is known here, or no xenmsgd runs in it; names need xenmsgd in domain 0, "
+			"and 'xenmsg peers' lists who is there",
+			to->domain);
+}
+
+bool address_words(int error, uint32_t own, const char *address, char *words, size_t size)
+{
+	struct address to;
+
+	if ((error != -EACCES && error != -EHOSTDOWN) ||
+	    address_parse(address, strlen(address), &to, NULL) < 0)
+		return false;
+	if (error == -EACCES)
+		address_denial(own, &to, words, size);
+	else
+		address_absence(&to, words, size);
 	return true;
 }

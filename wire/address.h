@@ -93,4 +93,8 @@ static inline bool domid_is_valid(uint32_t untrusted_number)
 	return untrusted_number <= DOMID_MAX;
 }
 
+/* Writes what an error means of something from domain `own` to this address: who may not reach it, or which
+ * domain or host isn't there. Returns whether there is more to say than the error itself says. */
+bool address_words(int error, uint32_t own, const char *address, char *words, size_t size);
+
 #endif

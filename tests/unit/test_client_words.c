@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "wire/address.h"
 #include "xenmsg-stream.h"
 
 #define OPTIONS(...) (&(struct xenmsg_options){.size = sizeof(struct xenmsg_options), __VA_ARGS__})
@@ -104,6 +105,36 @@ BOTH(each_function_says_why_it_has_failed)
 	ROW(-EINVAL, "sent at once waits for nothing",
 	    xenmsg_send(C, "5:in", "x", 1, XENMSG_FLAGS(XENMSG_AT_ONCE | XENMSG_WAIT), NULL));
 	ROW(-EMSGSIZE, "65520", send_large_at_once());
+}
+
+/* Each knows who wants to reach what, and where to ask. */
+TEST(an_error_of_an_address_names_what_is_meant)
+{
+	static const struct {
+		int error;
+		const char *address, *words;
+	} rows[] = {
+		{-EACCES, "5:inbox",
+		 "domain 3 may not reach 'inbox'; in domain 5 'xenmsg policy check 3 inbox'"},
+		{-EACCES, "self:inbox", "; here 'xenmsg policy check 3 inbox'"},
+		{-EACCES, "hostb/5:inbox", "domain 3 may not go to host hostb"},
+		{-EHOSTDOWN, "9:inbox", "domain 9 isn't there"},
+		{-EHOSTDOWN, "web:inbox", "no domain 'web' is known here"},
+		{-EHOSTDOWN, "web:inbox", "names need xenmsgd in domain 0"},
+		{-EHOSTDOWN, "hostb/web:inbox", "no host 'hostb' is known here"},
+		{-EACCES, "nonsense", NULL},
+		{-ENOENT, "5:inbox", NULL},
+		{0, "5:inbox", NULL},
+	};
+	char words[256];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		bool is_more = address_words(rows[i].error, 3, rows[i].address, words, sizeof(words));
+
+		assert_int_equal(is_more, rows[i].words != NULL);
+		if (is_more && !strstr(words, rows[i].words))
+			fail_msg("%s: %s", rows[i].address, words);
+	}
 }
 
 /* What another function says afterwards doesn't hide why the connection is over. */
