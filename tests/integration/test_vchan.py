@@ -300,10 +300,10 @@ def test_an_ordinary_user_serves_by_the_packages_rule_alone(one, two):
         one.set_policy(file.read().replace("@xenmsg, @xenmsg-vchan", f"@{group.gr_name}"), "40-vchan.conf")
 
     def serves(*words, groups):
-        done = one.run_command("setpriv", "--reuid=65534", "--regid=65534", groups, tool("xenmsg"), *words)
+        done = one.run_command("setpriv", "--reuid=65534", "--regid=65534", groups, tool("xenmsg"), *words, data=b"close\n")
         return (done.stdout + done.stderr).decode()
     check = ["vchan", "--", program("check-vchan"), "server", 2, PATH, 0, 0]
-    assert serves(*check, groups=f"--groups={group.gr_gid}") == "ok 0\n"
+    assert serves(*check, groups=f"--groups={group.gr_gid}") == "ok 0\nok 0\n"
     assert "[bind]" in serves("recv", "print", "-n", 1, groups=f"--groups={group.gr_gid}")
     told = serves(*check, groups="--clear-groups")
     assert f"error {errno.EACCES}" in told and f"xenmsg: {NAME}: no [bind] rule lets this user serve it" in told and "xenmsg-vchan" in told

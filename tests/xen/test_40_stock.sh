@@ -22,6 +22,22 @@ test_stock_libxenvchan_by_itself() { # direct
 	ended u2 server 0
 }
 
+# Debian's program for libxenvchan, unchanged, there and back over xenmsg: the client is an ordinary user's, without a device.
+test_a_vchan_program_runs_over_xenmsg() { # both, smoke, smoke_both
+	local sum here there
+	here=$(domid u1) there=$(domid u2)
+	background u2 proxy "(echo answer; sleep 1000) | xenmsg vchan -- vchan-socket-proxy -m server $here data/vchan/proxy -"
+	on u2 'eventually 20 has_bound vchan-proxy'
+	on u1 'head -c 200000 /dev/urandom >/tmp/proxy.in; rm -f /tmp/proxy.enough; chmod 666 /run/xenmsg/xenmsg.sock'
+	background u1 proxy "(cat /tmp/proxy.in; eventually 60 [ -e /tmp/proxy.enough ]) |
+		su tester -s /bin/sh -c '. /rig/env; exec xenmsg vchan -- vchan-socket-proxy $there /local/domain/$there/data/vchan/proxy -'"
+	on u1 'eventually 40 grep -qx answer /tmp/proxy.out || { head -n 5 /tmp/proxy.out; exit 1; }'
+	sum=$(on u1 'md5sum </tmp/proxy.in')
+	on u2 "is_whole() { [ \"\$(md5sum </tmp/proxy.out)\" = '$sum' ]; }; eventually 40 is_whole"
+	on u1 'touch /tmp/proxy.enough; await proxy 0'
+	on u2 'killall sleep; await proxy 0; rm /tmp/proxy.out'
+}
+
 # mapped_of NAME: how many pages of that domain others have mapped, as the hypervisor lists the entries of its grant table
 # (the latest ones, if there are more than its log has room for)
 mapped_of() {
