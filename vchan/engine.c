@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define REST_MS	  2
@@ -220,10 +221,13 @@ static int start_thread(void)
 
 struct xenmsg *engine_open(void)
 {
+	static int said; /* to whom tries again, once */
 	int r = engine.conn ? 0 : xenmsg_open(&engine.conn, NULL, XENMSG_FLAGS(XENMSG_RECONNECT));
 
 	if (r == 0 && !engine.has_thread)
 		r = start_thread();
+	if (r < 0 && !said)
+		said = fprintf(stderr, "xenmsg: no connection to xenmsgd: %s\n", strerror(-r));
 	errno = -r;
 	return r == 0 ? engine.conn : NULL;
 }

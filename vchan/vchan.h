@@ -63,11 +63,8 @@ int vchan_is_open(struct vchan_end *vchan);
 int vchan_data_ready(struct vchan_end *vchan);
 int vchan_buffer_space(struct vchan_end *vchan);
 void vchan_set_clients(struct vchan_end *vchan, enum vchan_clients clients);
-/*
- * Ends it. It waits, 5 s at most, until what was written is with the other side; what is left then goes on
- * its way as long as the process lives. exit() waits for that until nothing was taken for 60 s, and says so
- * then. It leaves errno alone. NULL is allowed.
- */
+/* Ends it, and waits, 5 s at most, until the other side has taken all. The rest goes on its way while the
+ * process lives, and exit() waits until nothing was taken for 60 s. It takes NULL, and leaves errno alone. */
 void vchan_close(struct vchan_end *vchan);
 
 /* Whether the last attempt to reach this domain found that there is none. */

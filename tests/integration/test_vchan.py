@@ -280,6 +280,8 @@ def test_bad_input_ends_in_an_error_and_harms_nothing(one, two):
         if path:
             assert converse(one, "server", peer, path, left, 0).first == f"error {wanted}", path
     assert converse(two, "client", 1, FAR).first == f"error {errno.ENOENT}"
+    done = two.run_command(tool("xenmsg"), "--socket", "/nowhere", "vchan", "--", program("check-vchan"), "client", 1, FAR)
+    assert b"no connection to xenmsgd: " in done.stderr
     far = server(one)
     plain = two.popen("connect", "1:" + NAME, stdin=subprocess.PIPE)
     plain.stdin.write(b"plain")
