@@ -160,7 +160,8 @@ static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
 
 	if ((!zero && peers->told_waits < TOLD_WAITS) || answers) {
 		peers->told_waits++;
-		deadline_set(&peers->told_deadline, wait_ms(peers));
+		/* It may have died, and its hello stands there: then others are to be answered in time. */
+		deadline_set(&peers->told_deadline, wait_ms(peers) / (answers ? 2 : 1));
 	} else {
 		told_check(peers);
 	}
