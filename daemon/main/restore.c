@@ -205,7 +205,7 @@ void restore_before_stop(struct daemon *daemon)
 	check_domid(daemon);
 	while ((daemon->checking_domid || daemon->check_domid_again) && clock_ms() < end) {
 		nanosleep(&pause, NULL); /* it needs no memory, as a timer would */
-		/* One round: without the first flag there would be others while anybody has something to do. */
+		/* One round: with one flag alone there are others while anybody has something to do. */
 		event_base_loop(daemon->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		if (!daemon->checking_domid && daemon->check_domid_again)
 			check_domid(daemon);
