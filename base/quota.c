@@ -38,6 +38,7 @@ struct account {
 	bool has_warned;  /* that something was refused, since somebody referred to it */
 	bool unlisted;	  /* nobody finds it by its number */
 	bool is_idle;	  /* only its counters are kept */
+	bool has_extra;	  /* a charge that goes beyond its maximum */
 	struct account *idle_prev, *idle_next;
 	struct account *into; /* has all of this one's, which is none any more: a reference */
 #ifdef XENMSG_INVARIANTS
@@ -346,6 +347,7 @@ int account_merge(struct account *from, struct account *to)
 	to->sent.messages += from->sent.messages;
 	to->kept += from->kept;
 	to->cut_off += from->cut_off;
+	to->has_extra |= from->has_extra;
 	line_merge(&from->line, &to->line);
 	account_unlist(from);
 	from->into = account_ref(to);
@@ -580,6 +582,16 @@ void charge_exceed(struct charge *charge, enum quota_resource resource, uint64_t
 	quota_take(charge, resource, amount);
 }
 
+bool charge_take_extra(struct charge *charge)
+{
+	struct account *account = present(charge->account);
+
+	if (!account || account->has_extra)
+		return false;
+	charge->is_extra = account->has_extra = true;
+	return true;
+}
+
 void charge_pass(struct charge *to, struct charge *from, enum quota_resource resource, uint64_t amount)
 {
 	from->held[resource] -= amount;
@@ -604,6 +616,8 @@ void charge_end(struct charge *charge)
 {
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
 		charge_release(charge, i, charge->held[i]);
+	if (charge->is_extra)
+		present(charge->account)->has_extra = charge->is_extra = false;
 	delist(charge);
 	account_unref(charge->account);
 	charge->account = NULL;

@@ -162,6 +162,7 @@ void account_explain(const struct account *account, enum quota_resource resource
 struct charge {
 	struct account *account;
 	uint64_t held[QUOTA_RESOURCES];
+	bool is_extra; /* charge_take_extra() */
 #ifdef XENMSG_INVARIANTS
 	struct charge *prev, *next; /* of all those to somebody */
 #endif
@@ -175,6 +176,9 @@ int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amo
 /* Adds the amount though the account may then hold more than its maximum: it gets nothing more until it has
  * given back enough. For what is bounded otherwise, and can't be refused. */
 void charge_exceed(struct charge *charge, enum quota_resource resource, uint64_t amount);
+/* Lets its account hold more than its maximum by this one charge, until charge_end(). False: there is such a
+ * charge already, or nobody pays. */
+bool charge_take_extra(struct charge *charge);
 /* Whether the amount would fit. A "no" doesn't count as a refusal. */
 bool charge_fits(const struct charge *charge, enum quota_resource resource, uint64_t amount);
 /* Moves a part that `from` holds to `to`, a charge of the same account. */

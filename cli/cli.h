@@ -98,6 +98,10 @@ struct json_object *cli_query(struct xenmsg *conn, const char *question, const s
 int cli_ask(struct cli *cli, const char *question, const char *subject, int timeout_ms,
 	    struct json_object **answer);
 
+/* Returns all that is known of a domain of this host, which the caller puts: its entry among the peers, or
+ * the status of the own one. NULL: nothing is. */
+struct json_object *cli_find_domain(struct xenmsg *conn, const char *domain);
+
 /* One of several questions that are asked at once, and what came of it. */
 struct cli_asked {
 	const char *domain;	   /* of whom, for the caller; */

@@ -13,9 +13,8 @@
 static const char help[] =
 	"Usage: xenmsg ping [OPTIONS] DOMAIN\n"
 	"\n"
-	"Measures round trips between the local daemon and that of DOMAIN (domid, name,\n"
-	"UUID or self, or on another host HOST/DOMAIN). The first one may have to make\n"
-	"the link.\n"
+	"Measures round trips to the daemon of DOMAIN (domid, name, UUID or self, or on\n"
+	"another host HOST/DOMAIN). The first one may have to make the link.\n"
 	"\n"
 	"  -n, --count N       how many (4)\n"
 	"      --interval S    seconds between them (0.5)\n"

@@ -195,27 +195,42 @@ static int show_metrics(struct json_object *status)
 }
 
 /* Asks the daemon of another domain, or for this one's own status. */
-static int ask_domain(struct cli *cli, const char *domain, struct json_object **status)
+static int ask_domain(struct cli *cli, struct xenmsg *conn, const char *domain, struct json_object **status)
 {
-	char question[sizeof("status of ") + DOMAIN_NAME_MAX];
-	struct json_object *answer;
+	char question[sizeof("status of ") + DOMAIN_NAME_MAX], *text;
+	struct json_object *known = cli_find_domain(conn, domain);
 	const char *why;
-	int code;
+	int r;
 
-	snprintf(question, sizeof(question), "status of %s", domain);
-	code = cli_ask(cli, question, domain, -1, &answer);
-	if (code)
-		return code;
-	if (json_object_is_type(answer, json_type_object)) {
-		*status = answer; /* that of the local daemon */
+	if (at(known, "links")) {
+		*status = known;
 		return EXIT_DONE;
 	}
-	*status = remote_status_read(answer, FAR_STATUS_MOST, &why);
-	json_object_put(answer);
+	snprintf(question, sizeof(question), "status of %s", domain);
+	r = xenmsg_query(conn, question, NULL, &text);
+	if (r < 0) {
+		json_object_put(known);
+		return cli_error(conn, "status", domain, r);
+	}
+	*status = remote_status_read(text, known, FAR_STATUS_MOST, &why);
+	json_object_put(known);
+	free(text);
 	if (*status)
 		return EXIT_DONE;
 	cli_complain("status %s: %s", domain, why);
 	return EXIT_OTHER;
+}
+
+static int ask_by_connection(struct cli *cli, const char *domain, struct json_object **status)
+{
+	struct xenmsg *conn;
+	int code = cli_open(cli, &conn);
+
+	if (code)
+		return code;
+	code = ask_domain(cli, conn, domain, status);
+	xenmsg_close(conn);
+	return code;
 }
 
 int cmd_status(struct cli *cli, int argc, char **argv)
@@ -243,7 +258,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	if (domain && !domain_name_is_valid(domain, strlen(domain)))
 		return cli_usage("status", "--domain '%s' can't be a domain; write a domid or a name",
 				 domain);
-	code = domain ? ask_domain(cli, domain, &status)
+	code = domain ? ask_by_connection(cli, domain, &status)
 		      : cli_ask(cli, all ? "status all" : "status", "", -1, &status);
 	if (code)
 		return code;

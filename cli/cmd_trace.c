@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* trace: prints the steps of messages, calls and streams as they happen. Each daemon that tells them is a
- * source, which is asked again as soon as it has answered; that of another domain, which answers at once, a
- * moment later. */
+ * source, which is asked again as soon as it has answered. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,6 +14,7 @@
 #include "cli/fields.h"
 #include "cli/interrupt.h"
 #include "cli/json.h"
+#include "wire/address.h"
 
 static const char help[] =
 	"Usage: xenmsg trace [OPTIONS] WHAT\n"
@@ -37,14 +37,15 @@ static const char help[] =
 #define QUESTION_SIZE	512
 #define SOURCES_MAX	33u /* this domain's daemon, and others */
 #define AHEAD_MAX	16  /* so many channels, or more */
-#define REMOTE_PAUSE_MS 200 /* between two questions to another domain's */
+#define REMOTE_PAUSE_MS 200 /* after another domain has told nothing: it may do so at once, without end */
 
 struct source {
 	struct tracing *tracing;
 	char question[QUESTION_SIZE];
-	bool is_remote;
-	bool has_begun; /* it has answered once, so from then on nothing is missing */
-	int64_t due;	/* when it is to be asked, as deadline_in(); negative: it is being asked */
+	char domain[DOMAIN_NAME_MAX + 1]; /* "": this one */
+	struct json_object *known;	  /* of another one */
+	bool has_begun;			  /* it has answered once, so from then on nothing is missing */
+	int64_t due; /* when it is to be asked, as deadline_in(); negative: it is being asked */
 };
 
 struct tracing {
@@ -152,14 +153,8 @@ static void print_steps(struct tracing *tracing, struct json_object *steps)
 /* Returns the steps of an answer. NULL: *why says why there are none. */
 static struct json_object *steps_of(const struct source *source, const char *json, const char **why)
 {
-	struct json_object *answer = json_tokener_parse(json), *steps;
-
 	*why = "the daemon's answer can't be read";
-	if (!source->is_remote)
-		return answer;
-	steps = remote_steps_read(answer, why);
-	json_object_put(answer);
-	return steps;
+	return *source->domain ? remote_steps_read(json, source->known, why) : json_tokener_parse(json);
 }
 
 static void note_begun(struct source *source)
@@ -183,7 +178,7 @@ static void take_answer(struct source *source, const char *json)
 		return;
 	}
 	note_begun(source);
-	source->due = deadline_in(source->is_remote && !length_of(steps) ? REMOTE_PAUSE_MS : 0);
+	source->due = deadline_in(*source->domain && !length_of(steps) ? REMOTE_PAUSE_MS : 0);
 	print_steps(tracing, steps);
 	json_object_put(steps);
 }
@@ -202,6 +197,21 @@ static void trace_on_answer(void *userdata, const struct xenmsg_result *result)
 	free(result->json);
 }
 
+static int ask(struct source *source)
+{
+	struct tracing *tracing = source->tracing;
+	int r;
+
+	source->due = -1;
+	if (*source->domain && !source->known)
+		source->known = cli_find_domain(tracing->conn, source->domain);
+	if (at(source->known, "links"))
+		return cli_usage("trace", "--domains names other domains than this one");
+	r = xenmsg_begin_query(tracing->conn, source->question, XENMSG_WITHIN(-1), trace_on_answer, source,
+			       NULL);
+	return r < 0 ? cli_error(tracing->conn, "trace", tracing->what, r) : EXIT_DONE;
+}
+
 /* Asks those that are to be asked now. Returns when the next one is; negative: none is. */
 static int64_t ask_due(struct tracing *tracing)
 {
@@ -209,15 +219,9 @@ static int64_t ask_due(struct tracing *tracing)
 
 	for (size_t i = 0; i < tracing->source_count && !tracing->code; i++) {
 		struct source *source = &tracing->sources[i];
-		int r = 0;
 
-		if (source->due >= 0 && source->due <= deadline_in(0)) {
-			source->due = -1;
-			r = xenmsg_begin_query(tracing->conn, source->question, XENMSG_WITHIN(-1),
-					       trace_on_answer, source, NULL);
-		}
-		if (r < 0)
-			tracing->code = cli_error(tracing->conn, "trace", tracing->what, r);
+		if (source->due >= 0 && source->due <= deadline_in(0))
+			tracing->code = ask(source);
 		if (source->due >= 0 && (next < 0 || source->due < next))
 			next = source->due;
 	}
@@ -245,6 +249,8 @@ static int trace(struct tracing *tracing)
 	code = tracing->code;
 	tracing->is_over = true;
 	xenmsg_close(tracing->conn);
+	for (size_t i = 0; i < tracing->source_count; i++)
+		json_object_put(tracing->sources[i].known);
 	interrupt_die();
 	return code;
 }
@@ -255,10 +261,12 @@ static bool add_source(struct tracing *tracing, const char *domain, size_t size)
 	struct source *source = &tracing->sources[tracing->source_count];
 	int written;
 
-	if (tracing->source_count == SOURCES_MAX)
+	if (tracing->source_count == SOURCES_MAX || size > DOMAIN_NAME_MAX)
 		return false;
 	tracing->source_count++;
-	*source = (struct source){.tracing = tracing, .is_remote = domain};
+	*source = (struct source){.tracing = tracing};
+	if (domain)
+		memcpy(source->domain, domain, size);
 	written = domain ? snprintf(source->question, QUESTION_SIZE, "trace of %.*s %s", (int)size, domain,
 				    tracing->what)
 			 : snprintf(source->question, QUESTION_SIZE, "trace %s", tracing->what);

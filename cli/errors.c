@@ -540,6 +540,30 @@ int cli_ask(struct cli *cli, const char *question, const char *subject, int time
 	return code;
 }
 
+static bool is_domain(struct json_object *entry, const char *domain)
+{
+	char number[24];
+
+	snprintf(number, sizeof(number), "%lld", (long long)number_at(entry, "domid"));
+	return !strcmp(number, domain) || !strcmp(text_of(entry, "name"), domain) ||
+	       !strcasecmp(text_of(entry, "uuid"), domain);
+}
+
+struct json_object *cli_find_domain(struct xenmsg *conn, const char *domain)
+{
+	struct json_object *peers = cli_query(conn, "peers", NULL, NULL), *found = NULL;
+
+	fields_foreach(peers, peer)
+		if (!found && is_domain(peer, domain))
+			found = json_object_get(peer);
+	json_object_put(peers);
+	if (found || !(found = cli_query(conn, "status", NULL, NULL)) || !strcmp(domain, "self") ||
+	    is_domain(found, domain))
+		return found;
+	json_object_put(found);
+	return NULL;
+}
+
 static void note_answer(void *userdata, const struct xenmsg_result *result)
 {
 	struct cli_asked *asked = userdata;

@@ -11,7 +11,7 @@
 #include "cli/json.h"
 #include "cli/terminal.h"
 
-#define TEXT_MAX  524288u /* as the daemon has it */
+#define TEXT_MAX  524288u /* of 100 entries of each kind it has a tenth */
 #define DEPTH_MAX 12	  /* a status has 6 levels */
 #define KEY_MAX	  40u
 /* The most memory that json-c makes of a few bytes of text. */
@@ -144,60 +144,23 @@ struct json_object *remote_status_parse(const char *text, size_t size, size_t mo
 	return far_status_parse(text, size, most, is_status, why);
 }
 
-/* Puts the pieces of the text together, in order. NULL: there are none, or no memory. */
-static char *join(struct json_object *answer, size_t *size)
+struct json_object *remote_status_read(const char *text, struct json_object *domain, size_t most,
+				       const char **why)
 {
-	char *text = NULL;
-
-	*size = 0;
-	fields_foreach(answer, entry) {
-		struct json_object *piece = at(entry, "text");
-		size_t more = (size_t)json_object_get_string_len(piece);
-		char *longer = *size + more <= TEXT_MAX ? realloc(text, *size + more + 1) : NULL;
-
-		if (!longer) {
-			free(text);
-			return NULL;
-		}
-		text = longer;
-		if (more)
-			memcpy(text + *size, json_object_get_string(piece), more);
-		*size += more;
-	}
-	return text;
-}
-
-/* Reads the text of an answer. */
-static struct json_object *read_told(struct json_object *answer, size_t most,
-				     bool (*is_such)(struct json_object *value), const char **why)
-{
-	struct json_object *told;
-	size_t size;
-	char *text = join(answer, &size);
-
-	*why = "its xenmsgd answers nothing";
-	told = text ? far_status_parse(text, size, most, is_such, why) : NULL;
-	free(text);
-	return told;
-}
-
-struct json_object *remote_status_read(struct json_object *answer, size_t most, const char **why)
-{
-	struct json_object *status = read_told(answer, most, is_status, why), *first = field(answer, "0");
+	struct json_object *status = remote_status_parse(text, strlen(text), most, why);
 
 	if (status) {
-		json_object_object_add(status, "domid", json_object_get(at(first, "domid")));
-		json_object_object_add(status, "name", json_object_get(at(first, "name")));
+		json_object_object_add(status, "domid", json_object_get(at(domain, "domid")));
+		json_object_object_add(status, "name", json_object_get(at(domain, "name")));
 	}
 	return status;
 }
 
-struct json_object *remote_steps_read(struct json_object *answer, const char **why)
+struct json_object *remote_steps_read(const char *text, struct json_object *domain, const char **why)
 {
-	struct json_object *steps = read_told(answer, FAR_STATUS_MOST, are_steps, why),
-			   *first = field(answer, "0");
+	struct json_object *steps = far_status_parse(text, strlen(text), FAR_STATUS_MOST, are_steps, why);
 
 	fields_foreach(steps, step)
-		json_object_object_add(step, "domid", json_object_get(at(first, "domid")));
+		json_object_object_add(step, "domid", json_object_get(at(domain, "domid")));
 	return steps;
 }

@@ -46,7 +46,7 @@ static int begin_status(struct xenmsg *conn, struct cli_asked *asked, const stru
 /* Takes an answer; `most` is the memory that its status may have. */
 static void take_status(void *most, struct cli_asked *asked)
 {
-	struct json_object *answer = asked->json ? json_tokener_parse(asked->json) : NULL, *status;
+	struct json_object *status;
 	const char *why;
 
 	if (asked->error < 0) {
@@ -54,8 +54,7 @@ static void take_status(void *most, struct cli_asked *asked)
 			  asked->reason ? asked->reason : xenmsg_error_text(asked->error));
 		return;
 	}
-	status = remote_status_read(answer, *(size_t *)most, &why);
-	json_object_put(answer);
+	status = remote_status_read(asked->json, asked->entry, *(size_t *)most, &why);
 	if (status)
 		json_object_object_add(asked->entry, "status", status);
 	else

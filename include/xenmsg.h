@@ -1092,7 +1092,8 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
  * Asks the daemon a question, by a call to "self:xenmsg", and waits for its answer.
  * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all"
  *       (every entry), "peers", "endpoints", "endpoints DOMAIN", "hosts", "peers HOST" or "endpoints
- *       HOST/DOMAIN". "policy FROM TO" asks which rule decides whether FROM (a domain, or DOMAIN/UID)
+ *       HOST/DOMAIN", in domain 0 "status of DOMAIN": what that domain's daemon says of itself, and nobody has
+ *       checked. "policy FROM TO" asks which rule decides whether FROM (a domain, or DOMAIN/UID)
  *       may reach TO, an endpoint here, as xenmsg policy check does. doc/protocol.md (3) has the others
  * options  a time-out, usually 30 s, in which the next piece of the answer must come
  * json  [out] text, free(3) it
@@ -1115,7 +1116,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_query(struct xenmsg *conn, const char *
 					       struct xenmsg_op **op);
 
 /*
- * Measures a round trip between the local daemon and that of a domain.
+ * Measures a round trip to the daemon of a domain.
+ * It is that of a call; the first one may have to make the link.
  * domain         domid, name, or "self"; on another host HOST/DOMAIN
  * options        a time-out, usually 30 s
  * round_trip_ns  [out] nanoseconds; may be NULL

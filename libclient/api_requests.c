@@ -310,8 +310,9 @@ int xenmsg_unwatch(struct xenmsg *conn, int number)
 /* --- what the daemon is asked ----------------------------------------------------------------- */
 
 /* Makes of a call's result that of a question. */
-static void api_requests_read_answer(struct xenmsg *conn, struct xenmsg_result *result)
+static void api_requests_read_answer(const struct call *call, struct xenmsg_result *result)
 {
+	struct xenmsg *conn = call->op.conn;
 	const char *text = result->reply ? xenmsg_message_data(result->reply) : NULL;
 	size_t size = result->reply ? xenmsg_message_size(result->reply) : 0;
 
@@ -343,23 +344,55 @@ static void api_requests_read_answer(struct xenmsg *conn, struct xenmsg_result *
 	result->reply = NULL;
 }
 
-static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
-		     xenmsg_done done, void *userdata, struct call **call)
+/* Calls the daemon of a domain, which has `size` bytes of name. */
+static int call_daemon(struct xenmsg *conn, const char *domain, size_t size, const char *what,
+		       const struct xenmsg_options *options, xenmsg_done done, void *userdata,
+		       struct call **call)
 {
 	const struct properties none = {.has_deadline = false};
+	char address[ADDRESS_MAX + 1];
 	struct op_options opts;
 	int r = options_read_first(conn, &opts, options, 0, PATIENCE_MS);
 
 	if (r == 0)
 		r = conn->dead;
+	if (r == 0 && snprintf(address, sizeof(address), "%.*s:" DAEMON_ENDPOINT, (int)size, domain) >=
+			      (int)sizeof(address))
+		r = -EINVAL;
 	if (r == 0)
-		r = conn_check(conn, calls_start(&conn->calls, "self:xenmsg", what, strlen(what), &none, done,
+		r = conn_check(conn, calls_start(&conn->calls, address, what, strlen(what), &none, done,
 						 userdata, call));
 	if (r < 0)
 		return r == -EAGAIN ? -ENOBUFS : r;
 	(*call)->read_answer = api_requests_read_answer;
 	call_begun(conn, *call, &opts, NULL);
 	return 0;
+}
+
+/* Returns what follows "WORD of ". NULL: it doesn't begin so. */
+static const char *begins_of(const char *what, const char *word)
+{
+	size_t size = strlen(word);
+
+	return !strncmp(what, word, size) && !strncmp(what + size, " of ", 4) ? what + size + 4 : NULL;
+}
+
+/* Asks the own daemon, or by "WORD of DOMAIN ..." that of another domain what it sees. */
+static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
+		     xenmsg_done done, void *userdata, struct call **call)
+{
+	static const char *const words[] = {"status", "trace"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		const char *domain = begins_of(what, words[i]);
+		size_t size = domain ? strcspn(domain, " ") : 0;
+		char question[FRAME_SMALL_MAX];
+
+		if (size && snprintf(question, sizeof(question), "%s%s", words[i], domain + size) <
+				    (int)sizeof(question))
+			return call_daemon(conn, domain, size, question, options, done, userdata, call);
+	}
+	return call_daemon(conn, "self", 4, what, options, done, userdata, call);
 }
 
 int xenmsg_begin_query(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
@@ -373,58 +406,79 @@ int xenmsg_begin_query(struct xenmsg *conn, const char *what, const struct xenms
 	return r;
 }
 
+/* Waits for a daemon's answer. Returns its error. */
+static int await_daemon(struct xenmsg *conn, struct call *call, struct outcome *outcome)
+{
+	bool interrupted = wait_for_answer(conn, &call->op);
+
+	call_tell(call);
+	conn_remind(conn);
+	if (outcome->result.error < 0)
+		conn_set_reason(conn, outcome->result.reason, strlen(outcome->result.reason));
+	return interrupted && outcome->result.error == -ETIMEDOUT ? -EINTR : outcome->result.error;
+}
+
 int xenmsg_query(struct xenmsg *conn, const char *what, const struct xenmsg_options *options, char **json)
 {
 	struct outcome outcome = {.known = false};
 	struct call *call;
-	bool interrupted;
 	int r = query_for(conn, what, options, outcome_note, &outcome, &call);
 
-	if (r < 0)
-		return r;
-	interrupted = wait_for_answer(conn, &call->op);
-	call_tell(call);
-	conn_remind(conn);
-	if (outcome.result.error == 0)
+	if (r == 0)
+		r = await_daemon(conn, call, &outcome);
+	if (r == 0)
 		*json = outcome.result.json;
-	else
-		conn_set_reason(conn, outcome.result.reason, strlen(outcome.result.reason));
-	return interrupted && outcome.result.error == -ETIMEDOUT ? -EINTR : outcome.result.error;
+	return r;
+}
+
+static void read_pong(const struct call *call, struct xenmsg_result *result)
+{
+	api_requests_read_answer(call, result);
+	free(result->json);
+	result->json = NULL;
+	if (result->error == 0)
+		result->round_trip_ns = call->took_ns;
 }
 
 static int ping_for(struct xenmsg *conn, const char *domain, const struct xenmsg_options *options,
-		    xenmsg_done done, void *userdata, struct request **request)
+		    xenmsg_done done, void *userdata, struct call **call)
 {
+	uint64_t began_ns = now_ns();
 	struct address parsed;
-	struct op_options opts;
-	int r = options_read_first(conn, &opts, options, 0, PATIENCE_MS);
+	int r = conn_clear(conn) < 0 ? -ECHILD : conn->dead;
 
-	if (r == 0)
-		r = conn->dead;
 	if (r == 0 && address_parse_domain(domain, strlen(domain), &parsed) < 0)
 		r = conn_say(conn, -EINVAL, -EINVAL,
 			     "that can't be a domain: a name, a number, or self, perhaps behind HOST/");
-	return r < 0 ? r
-		     : conn_ask(conn, FRAME_PROBE, domain, strlen(domain), &opts, done, userdata, request);
+	if (r == 0)
+		r = call_daemon(conn, domain, strlen(domain), "ping", options, done, userdata, call);
+	if (r < 0)
+		return r;
+	(*call)->began_ns = began_ns;
+	(*call)->read_answer = read_pong;
+	return 0;
 }
 
 int xenmsg_begin_ping(struct xenmsg *conn, const char *domain, const struct xenmsg_options *options,
 		      xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
-	struct request *request;
-	int r = !done ? -EINVAL : ping_for(conn, domain, options, done, userdata, &request);
+	struct call *call;
+	int r = done ? ping_for(conn, domain, options, done, userdata, &call) : -EINVAL;
 
-	return request_begun(conn, r, request, op);
+	if (r == 0 && op)
+		*op = &call->op;
+	return r;
 }
 
 int xenmsg_ping(struct xenmsg *conn, const char *domain, const struct xenmsg_options *options,
 		uint64_t *round_trip_ns)
 {
 	struct outcome outcome = {.known = false};
-	struct request *request;
-	int r = ping_for(conn, domain, options, outcome_note, &outcome, &request);
+	struct call *call;
+	int r = ping_for(conn, domain, options, outcome_note, &outcome, &call);
 
-	r = request_finish(conn, r, request, &outcome);
+	if (r == 0)
+		r = await_daemon(conn, call, &outcome);
 	if (r == 0 && round_trip_ns)
 		*round_trip_ns = outcome.result.round_trip_ns;
 	return r;

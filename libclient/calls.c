@@ -76,6 +76,8 @@ static void calls_complete(struct call *call, struct op_result result, struct xe
 		call->caller->sender->awaited--;
 	}
 	call->caller = NULL;
+	if (call->began_ns)
+		call->took_ns = now_ns() - call->began_ns;
 	call->op.settled = true;
 	call->result = result;
 	call->reply = reply;
@@ -148,7 +150,7 @@ void call_tell(struct call *call)
 
 	DL_DELETE(call->calls->completed, call);
 	if (call->done && call->read_answer)
-		call->read_answer(call->op.conn, &result);
+		call->read_answer(call, &result);
 	if (call->done)
 		call->done(call->userdata, &result);
 	else
@@ -452,19 +454,23 @@ static void pass_over(struct caller *caller)
 
 #define PARTS_MOST (256u << 20) /* bytes of a reply of this daemon's; it is larger than any */
 
+static bool is_own_daemons(const struct caller *caller)
+{
+	return address_part_is(caller->to.domain, "self") && !caller->to.host.data;
+}
+
 /* Returns how large a reply may be that comes in several messages: one of others as one message. */
 static uint64_t most_parts(const struct caller *caller)
 {
-	return address_part_is(caller->to.domain, "self") && !caller->to.host.data
-		       ? PARTS_MOST
-		       : caller->calls->outbox->transport->max_message;
+	return is_own_daemons(caller) ? PARTS_MOST : caller->calls->outbox->transport->max_message;
 }
 
-/* Lets the call have as much time again for each part that is more than has come before, and no longer: so
- * hand-overs, after which a reply begins anew, can't make it last for ever. */
+/* Lets a call to this daemon have as much time again for each part that is more than has come before, and no
+ * longer: so hand-overs, after which a reply begins anew, can't make it last for ever. */
 static void note_progress(struct call *call)
 {
-	if (call->expires < 0 || call->expired || call->parts->size <= call->furthest)
+	if (!is_own_daemons(call->caller) || call->expires < 0 || call->expired ||
+	    call->parts->size <= call->furthest)
 		return;
 	call->furthest = call->parts->size;
 	forget_time(call);

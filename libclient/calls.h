@@ -91,7 +91,8 @@ struct call {
 	size_t furthest; /* that has come of it, also before it was begun again */
 	int timeout_ms;	 /* within which it, or the next part, must come */
 	/* Makes of the result what the program gets; NULL: it is that. */
-	void (*read_answer)(struct xenmsg *conn, struct xenmsg_result *result);
+	void (*read_answer)(const struct call *call, struct xenmsg_result *result);
+	uint64_t began_ns, took_ns;	      /* of a ping */
 	struct call *prev, *next;	      /* in calls->completed, or sender->rooms */
 	struct call *timed_prev, *timed_next; /* in calls->timed, by `expires` */
 };

@@ -389,13 +389,17 @@ static const char *bound_by(struct xenmsg *conn, const struct request *request)
 	return binding ? binding->endpoint : incoming_find_asked(&conn->incoming, request->number);
 }
 
-/* Takes from the answer what the program gets of it. */
-static void conn_read_answer(const struct request *request, struct xenmsg_result *result)
+/* It has failed. */
+static void undo(struct xenmsg *conn, const struct request *request)
 {
-	if (request->type == FRAME_PROBE && fifo_size(&request->body) < 8)
-		result->error = -EPROTO;
-	else if (request->type == FRAME_PROBE)
-		result->round_trip_ns = get_u64(fifo_front(&request->body));
+	if (request->requests != &conn->requests)
+		mux_undo(conn->mux, request, conn->dead);
+	else if (request->type == FRAME_BIND || request->type == FRAME_SUBSCRIBE)
+		undo_bind(conn, request);
+	else if (request->type == FRAME_WATCH && request->finished)
+		requests_unwatch(&conn->requests, request->number);
+	else if (request->type == FRAME_WATCH)
+		conn_unwatch(conn, request->number);
 }
 
 void conn_tell_answer(struct xenmsg *conn, struct request *request)
@@ -407,16 +411,8 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 	    !(conn->pattern_hooks && conn->pattern_hooks->take_refusal(conn, request)) &&
 	    !(request->type == FRAME_WATCH && awaited_take_refusal(conn->awaited, request->number)))
 		reconnect_refused(&conn->reconnect, request, bound_by(conn, request));
-	if (request->error == 0)
-		conn_read_answer(request, &result);
-	else if (request->requests != &conn->requests)
-		mux_undo(conn->mux, request, conn->dead);
-	else if (request->type == FRAME_BIND || request->type == FRAME_SUBSCRIBE)
-		undo_bind(conn, request);
-	else if (request->type == FRAME_WATCH && request->finished)
-		requests_unwatch(&conn->requests, request->number);
-	else if (request->type == FRAME_WATCH)
-		conn_unwatch(conn, request->number);
+	if (request->error < 0)
+		undo(conn, request);
 	if (request->error < 0 && !conn->dead)
 		conn_set_reason(conn, fifo_front(&request->body),
 				request->finished ? fifo_size(&request->body) : 0);

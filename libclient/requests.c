@@ -366,12 +366,9 @@ static int requests_on_reply(struct requests *requests, const struct frame_heade
 	DL_SEARCH_SCALAR(requests->pending, request, number, header->channel);
 	if (!request)
 		return -EPROTO;
-	error = reply.error ? frame_error(reply.error, -EPROTO) : 0;
-	/* The daemon has handed over before the answer was there. */
-	if (error == -EAGAIN && request->type == FRAME_PROBE && !request->op.settled)
-		return send_question(request);
 	if (!request->op.settled && fifo_append(&request->body, reply.body.data, reply.body.size) < 0)
 		return -ENOMEM;
+	error = reply.error ? frame_error(reply.error, -EPROTO) : 0;
 	if (may_pass(request, error))
 		watch_later(request);
 	else

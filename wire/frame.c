@@ -67,7 +67,6 @@ const char *frame_type_name(uint8_t type)
 		[FRAME_WATCH] = "WATCH",
 		[FRAME_UNWATCH] = "UNWATCH",
 		[FRAME_EVENT] = "EVENT",
-		[FRAME_PROBE] = "PROBE",
 		[FRAME_REPLY] = "REPLY",
 		[FRAME_ACCEPT] = "ACCEPT",
 		[FRAME_INCOMING] = "INCOMING",
@@ -122,7 +121,7 @@ BOTH_WAYS(goodbye)
 static inline void code_open(struct coder *coder, struct frame_open *open)
 {
 	code_u8(coder, &open->kind);
-	code_later(coder, 1);
+	code_u8(coder, &open->flags);
 	code_u16(coder, &open->serial);
 	code_identity(coder, &open->identity);
 	code_text(coder, &open->name);

@@ -62,7 +62,6 @@ enum frame_type {
 	FRAME_WATCH = 34,
 	FRAME_UNWATCH = 35,
 	FRAME_EVENT = 36,
-	FRAME_PROBE = 38,
 	FRAME_REPLY = 39,
 	FRAME_ACCEPT = 40,
 	FRAME_INCOMING = 41,
@@ -231,26 +230,13 @@ struct frame_offer {
 };
 
 /* Of a link, by the settings of its sender: */
-#define HELLO_RELAYS  0x1u /* takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
+#define HELLO_RELAYS  0x1u /* takes relayed OPENs (protocol.md, 5.8) */
 #define HELLO_RESUMES 0x2u /* keeps a session whose vchan is lost (5.7) */
 #define HELLO_OBEYS   0x4u /* takes POLICY from domain 0 (5.12) */
 
 /* IDLE says one of these. */
 #define IDLE_ASKS 0u
 #define IDLE_NO	  1u
-
-/* A relayed PING or PONG, 12 bytes instead of 8, or a PING of a domain on another host, which has text behind
- * them. */
-#define FRAME_PING_RELAYED_SIZE 12u
-#define FRAME_PING_MAX		(FRAME_PING_RELAYED_SIZE + HOST_NAME_SIZE + DOMAIN_NAME_MAX + 1 + DOMAIN_NAME_MAX)
-struct frame_ping_relayed {
-	uint64_t token;
-	/* Of a PING: the domain that is meant, or if `domain` tells that, the one that asks; of a PONG: an
-	 * errno, 0: it has answered. */
-	uint32_t number;
-	struct frame_text domain; /* HOST/DOMAIN, or between hosts DOMAIN; empty: it isn't on another host */
-	struct frame_text name;	  /* of the domain that asks */
-};
 
 /* A part of what domain 0 tells of the host's policy, as text. */
 struct frame_policy {
@@ -266,8 +252,12 @@ struct frame_goodbye {
 	struct frame_text text;
 };
 
+/* The sender may administer its own daemon: domain 0's guests ask it of who asks them (protocol.md, 3). */
+#define OPEN_ADMINISTERS 1u
+
 struct frame_open {
 	uint8_t kind;
+	uint8_t flags; /* bits that aren't known mean nothing */
 	/* By this, its domid and its pid a channel is named in traces, the same at each daemon; 0: its daemon
 	 * doesn't say */
 	uint16_t serial;
@@ -416,8 +406,6 @@ enum ask_kind {
 	ASK_DOMAINS = 1,   /* which are there? */
 	ASK_ENDPOINTS = 2, /* which has a domain? */
 	ASK_HOSTS = 3,	   /* which hosts are there? of domain 0 of the asker's own */
-	ASK_STATUS = 4,	   /* how is its daemon? by domain 0, of a domain of its own host */
-	ASK_TRACE = 5,	   /* likewise: which steps has it seen since it was asked last? */
 };
 
 /* What is told of a host: of the own one about its gateway, of others about their daemon. */
@@ -450,9 +438,6 @@ struct frame_told {
 	const uint8_t *at, *end;
 };
 #define TOLD_MORE 0x1u /* another part follows */
-/* Instead of entries `count` bytes of a text follow, with no end of their own: of ASK_STATUS and
- * ASK_TRACE. */
-#define TOLD_TEXT 0x2u
 
 /* An entry: a domain's number and name, or an endpoint's kinds (as in BIND) and name. */
 struct frame_told_entry {
@@ -463,8 +448,7 @@ struct frame_told_entry {
 /* bytes of entries in a part, so that it fits into half of the smallest ring */
 #define TOLD_PART      336u
 #define TOLD_PART_SIZE (29u + DOMAIN_NAME_MAX + TOLD_PART)
-#define TOLD_MAX       16384u  /* bytes of entries in all */
-#define TOLD_TEXT_MAX  524288u /* bytes of a text in all */
+#define TOLD_MAX       16384u /* bytes of entries in all */
 /* Whether entries of so many bytes may not be all that there are: another one with a name of `longest` bytes
  * might not have had room. */
 static inline bool told_may_be_cut(size_t size, size_t longest)
@@ -597,8 +581,6 @@ int frame_told_decode(const uint8_t *payload, uint32_t length, struct frame_told
 uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *out);
 /* Reads the next entry. Returns whether there was one, and it was whole. */
 bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry);
-uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_t *out);
-int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping);
 /* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH, SOURCE, WITHDRAW, SELF, IDLE: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
 int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);

@@ -139,18 +139,6 @@ int frame_directory_next(struct frame_directory *directory, struct frame_directo
 	return 1;
 }
 
-static inline void code_ping_relayed(struct coder *coder, struct frame_ping_relayed *ping)
-{
-	code_u64(coder, &ping->token);
-	code_u32(coder, &ping->number);
-	code_text(coder, &ping->domain);
-	if (coder->writes)
-		put_more_text(coder, ping->name);
-	else
-		split_two(&ping->domain, &ping->name);
-}
-BOTH_WAYS(ping_relayed)
-
 static inline void code_ask(struct coder *coder, struct frame_ask *ask)
 {
 	code_u32(coder, &ask->number);
@@ -220,12 +208,6 @@ int frame_told_decode(const uint8_t *payload, uint32_t length, struct frame_told
 	if (coder.in.error || told->domid > DOMID_MAX || told->count > TOLD_PART ||
 	    (told->name.size && !domain_name_is_valid(told->name.data, told->name.size)))
 		return -EPROTO;
-	if (told->flags & TOLD_TEXT) {
-		if (told->count > (size_t)(told->end - told->at))
-			return -EPROTO;
-		told->end = told->at + told->count; /* likewise */
-		return 0;
-	}
 	for (left = *told; left.count;)
 		if (!frame_told_next(&left, &entry) ||
 		    (entry.name.size && !domain_name_is_valid(entry.name.data, entry.name.size)))

@@ -31,7 +31,6 @@ const (
 	frameWatch       = 34
 	frameUnwatch     = 35
 	frameEvent       = 36
-	frameProbe       = 38
 	frameReply       = 39
 	frameAccept      = 40
 	frameIncoming    = 41

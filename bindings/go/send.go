@@ -56,11 +56,22 @@ func (c *Conn) Publish(ctx context.Context, topic string, data []byte, options .
 // Query asks the daemon a question, as "status" or "endpoints DOMAIN", and returns JSON. doc/protocol.md has
 // the questions.
 func (c *Conn) Query(ctx context.Context, question string) ([]byte, error) {
-	reply, err := c.Call(ctx, "self:xenmsg", []byte(question))
+	for _, word := range []string{"status", "trace"} { // of another domain's daemon
+		if of := word + " of "; strings.HasPrefix(question, of) {
+			domain, what, _ := strings.Cut(question[len(of):], " ")
+			return c.ask(ctx, "query", domain, strings.TrimSpace(word+" "+what))
+		}
+	}
+	return c.ask(ctx, "query", "self", question)
+}
+
+// ask asks the daemon of a domain.
+func (c *Conn) ask(ctx context.Context, op, domain, question string) ([]byte, error) {
+	reply, err := c.Call(ctx, domain+":xenmsg", []byte(question))
 	var answered *Error
 	if errors.As(err, &answered) && answered.Errno == syscall.EREMOTEIO {
 		// The daemon's errors are those of this package, and definite.
-		return nil, &Error{Op: "query", Address: question, Errno: errnoOf(uint32(answered.Code)), Fate: NotDone, Reason: string(answered.Data)}
+		return nil, &Error{Op: op, Address: question, Errno: errnoOf(uint32(answered.Code)), Fate: NotDone, Reason: string(answered.Data)}
 	}
 	if err != nil {
 		return nil, err

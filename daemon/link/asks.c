@@ -102,7 +102,6 @@ void ask_free(struct ask *ask)
 	DL_DELETE(asks->list, ask);
 	task_cancel(&ask->task);
 	charge_end(&ask->charge);
-	ask_end_status(ask);
 	free(ask->text);
 	free(ask);
 }
@@ -173,37 +172,10 @@ static const char *why_no_hosts(int error)
 	}
 }
 
-/* For ASK_STATUS and ASK_TRACE: what is asked is a domain of this host. */
-static const char *why_no_status(int error)
-{
-	switch (error) {
-	case EACCES:
-		return "that domain tells domain 0 nothing of itself: host-sight = none is set in its xenmsgd.conf(5)";
-	case EHOSTDOWN:
-		return "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there";
-	case EHOSTUNREACH:
-		return "no link can be made to that domain; 'xenmsg status' says why";
-	case ETIMEDOUT:
-		return "xenmsgd in that domain runs and doesn't answer";
-	case EMSGSIZE:
-	case EPROTO:
-		return "what xenmsgd in that domain answers can't be its status";
-	case ENOBUFS:
-		return "this user, or domain 0 in that domain, asks more than it may";
-	default: /* the library's words */
-		return "";
-	}
-}
-
 const char *asks_why_not(enum ask_kind kind, int error)
 {
 	if (kind == ASK_HOSTS)
 		return why_no_hosts(error);
-	if (kind == ASK_TRACE && error == EACCES)
-		return "that domain doesn't let domain 0 see what its programs do: host-sight = full in its "
-		       "xenmsgd.conf(5) would";
-	if (kind == ASK_STATUS || kind == ASK_TRACE)
-		return why_no_status(error);
 	switch (error) {
 	case EINVAL:
 		return "that can't be a domain of another host";
@@ -321,7 +293,7 @@ static int send_ask(struct ask *ask)
 	return links_send(ask->asks->links, ask->to, FRAME_ASK, payload, frame_ask_encode(&frame, payload));
 }
 
-static void on_link_up(void *userdata, uint32_t id, int64_t result);
+static void on_link_up(void *userdata, uint32_t id, int result);
 
 int ask_lead_on(struct ask *ask)
 {
@@ -340,10 +312,10 @@ int ask_lead_on(struct ask *ask)
 }
 
 /* The link is up, or can't be. */
-static void on_link_up(void *userdata, uint32_t id, int64_t result)
+static void on_link_up(void *userdata, uint32_t id, int result)
 {
 	struct ask *ask = asks_find(userdata, id);
-	int r = result < 0 ? (int)result : 0;
+	int r = result;
 
 	if (ask && ask->state == ASK_DROPPED) {
 		ask_free(ask);
@@ -395,13 +367,7 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 	ask->known = question->known;
 	ask->from = question->from;
 	snprintf(ask->of_host, sizeof(ask->of_host), "%s", question->host);
-	if (ask_is_for_text(ask)) {
-		ask->to = peer_domain(question->domid);
-		snprintf(ask->name, sizeof(ask->name), "%u", question->domid);
-		if (question->trace)
-			snprintf(ask->domain_name, sizeof(ask->domain_name), "%s", question->trace);
-		r = ask_lead_on(ask);
-	} else if (asks_in_domain_0(asks)) {
+	if (asks_in_domain_0(asks)) {
 		r = ask_lead_out(ask, question->host, domain);
 	} else {
 		snprintf(ask->name, sizeof(ask->name), "%s%s%s", question->host, *domain ? "/" : "", domain);
@@ -488,11 +454,8 @@ static int keep_part(struct ask *ask, struct frame_told part)
 static bool is_part(struct ask *ask, const struct frame_told *told)
 {
 	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
-	bool is_text = ask_is_for_text(ask);
 
-	if (is_text != !!(told->flags & TOLD_TEXT))
-		return false;
-	if ((told->flags & TOLD_MORE && !size) || ask->size + size > (is_text ? TOLD_TEXT_MAX : TOLD_MAX) ||
+	if ((told->flags & TOLD_MORE && !size) || ask->size + size > TOLD_MAX ||
 	    (ask->size && ask->version != told->version))
 		return false;
 	ask->version = told->version;
@@ -510,8 +473,6 @@ static int ask_again(struct ask *ask)
 		return -EPROTO;
 	if (!ask->told && ask->size) /* which can't be taken back */
 		return -EAGAIN;
-	if (ask_is_for_text(ask))
-		ask_drop_text(ask);
 	ask->size = ask->count = 0;
 	ask->after = 0;
 	ask->after_name[0] = '\0';
@@ -539,7 +500,7 @@ static void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_
 	} else if (!ask->told) {
 		asks_pass_on(ask, told);
 	} else {
-		r = ask_is_for_text(ask) ? ask_keep_text(ask, told) : keep_part(ask, *told);
+		r = keep_part(ask, *told);
 		if (r < 0)
 			refuse_answer(ask, r);
 		else if (!(told->flags & TOLD_MORE))
@@ -636,10 +597,9 @@ void asks_hand_over(struct asks *asks)
 
 	asks->is_handed_over = true;
 	DL_FOREACH_SAFE(asks->list, ask, next) {
-		if (ask->state == ASK_DROPPED || (ask->state == ASK_TELLS && !ask->made))
+		if (ask->state == ASK_DROPPED || ask->state == ASK_TELLS)
 			continue;
 		ask_withdraw(ask);
-		ask_end_status(ask);
 		ask_fail(ask, -EAGAIN); /* whoever has asked asks the next daemon */
 	}
 }
@@ -710,7 +670,7 @@ void asks_free(struct asks *asks)
 	if (!asks)
 		return;
 	if (asks->links)
-		links_ping_cancel(asks->links, asks);
+		links_await_cancel(asks->links, asks);
 	while (asks->list)
 		ask_free(asks->list);
 	registry_leave(asks->with.registry, &asks->sink);

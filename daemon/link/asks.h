@@ -11,9 +11,6 @@
  *   program ─ its daemon ══ ASK ══▶ domain 0 ══ ASK ══▶ domain 0 there ══ ASK ══▶ the domain's daemon
  *                        ◀══ TOLD ══         ◀══ TOLD ══               ◀══ TOLD ══
  *
- * Domain 0's daemon asks those of its guests, over its link with each, how they are (ASK_STATUS): a guest's
- * tells it, and nobody else, what its administrator lets it see, and is not believed in what it says.
- *
  * Each daemon has one `struct ask` for a question, until it is answered:
  *
  *   WAITS ──the link is up──▶ SENT ──TOLD, the session ends, or too late──▶ answered
@@ -35,7 +32,6 @@
 
 struct access;
 struct account;
-struct evbuffer;
 struct asks;
 struct image;
 struct registry;
@@ -45,18 +41,6 @@ struct peers;
 struct switchboard;
 struct self;
 
-/* Makes this daemon's status for domain 0, or the steps that it has seen, in pieces. */
-struct asks_maker {
-	/* Begins to make what this sender may see, at the cost of the account. `trace`: what is traced; NULL:
-	 * the status. 0, -EACCES: nothing, or a negative errno. */
-	int (*begin)(void *userdata, const struct frame_identity *from, const char *trace,
-		     struct account *account, void **made);
-	/* Adds a piece. Returns 1: there is more to come, 0: that was all, or -ENOMEM. *units: what it
-	 * cost. */
-	int (*more)(void *userdata, void *made, struct evbuffer *text, uint64_t *units);
-	void (*end)(void *made);
-};
-
 /* The modules that it calls. They outlive it, but for `links`, which is set later. */
 struct asks_collaborators {
 	const struct self *self;
@@ -64,10 +48,9 @@ struct asks_collaborators {
 	struct access *access;	   /* decides who may be told of what */
 	struct registry *registry; /* whose changes are told */
 	struct hosts *hosts;
-	struct peers *peers;		/* the domains of this host */
-	uint32_t answer_ms;		/* so long an answer may take, */
-	uint32_t resume_for_ms;		/* and while the link is away, so much longer */
-	const struct asks_maker *maker; /* with the userdata of asks_new(); NULL: domain 0 is told nothing */
+	struct peers *peers;	/* the domains of this host */
+	uint32_t answer_ms;	/* so long an answer may take, */
+	uint32_t resume_for_ms; /* and while the link is away, so much longer */
 };
 
 /* Returns the first endpoint here, by name, behind `after` ("": the first of all), and its kinds. NULL: there
@@ -84,18 +67,16 @@ void asks_free(struct asks *asks);
 
 struct ask_question {
 	enum ask_kind kind;
-	/* another one; "" for ASK_HOSTS, which domain 0 doesn't ask, and for what it alone asks */
+	/* another one; "" for ASK_HOSTS, which domain 0 doesn't ask */
 	const char *host;
 	const char *domain; /* there; for ASK_ENDPOINTS */
-	uint32_t domid;	    /* of this host; for ASK_STATUS and ASK_TRACE, which domain 0 alone asks */
-	const char *trace;  /* for ASK_TRACE: what, at most DOMAIN_NAME_MAX bytes */
 	/* the version of the answer that is known: it is told when there is another one; 0: now */
 	uint64_t known;
 	struct frame_identity from; /* a program of this domain */
 	void *userdata;		    /* of the function that is told */
 };
 /* Called with the whole answer, which is there until it returns, or with told->error. Its entries have been
- * checked, and are in order; nothing of a text has. `userdata` is that of the question. */
+ * checked, and are in order. `userdata` is that of the question. */
 typedef void (*asks_told_fn)(void *userdata, void *asker, uint32_t request, enum ask_kind kind,
 			     const char *host, const struct frame_told *told);
 

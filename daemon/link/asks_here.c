@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <event2/buffer.h>
 #include <event2/event.h>
 
 #include "base/cost.h"
@@ -27,140 +26,6 @@
 #define POLICY_UNITS  100u  /* to ask policy once */
 #define WALK_UNITS    2048u /* units of a turn */
 #define PARTS_AT_ONCE 8u
-#define ROOM_AT_ONCE  16384u /* by which the text grows where it is kept */
-
-/* --- a guest's status, for domain 0 ------------------------------------------------------------- */
-
-/* How a guest's daemon is, for domain 0: a text that is made in pieces, each sent before the next one is
- * made; and there what has come of it, which is only kept: the asker reads it. */
-
-/* Begins, in a guest, to answer domain 0. 0, -EACCES, -ENOMEM. */
-static int ask_begin_status(struct ask *ask)
-{
-	struct asks *asks = ask->asks;
-	int r;
-
-	if (!asks->with.maker)
-		return -EACCES;
-	ask->pieces = evbuffer_new();
-	if (!ask->pieces)
-		return -ENOMEM;
-	r = asks->with.maker->begin(asks->userdata, &ask->from,
-				    ask->kind == ASK_TRACE ? ask->domain_name : NULL, ask->charge.account,
-				    &ask->made);
-	if (r < 0)
-		return r;
-	ask->state = ASK_TELLS;
-	task_due(&ask->task);
-	return 0;
-}
-
-void ask_end_status(struct ask *ask)
-{
-	if (ask->made)
-		ask->asks->with.maker->end(ask->made);
-	if (ask->pieces)
-		evbuffer_free(ask->pieces);
-	ask->made = NULL;
-	ask->pieces = NULL;
-}
-
-/* Makes a piece, if what is there doesn't fill a part and isn't the end. */
-static int make_more(struct ask *ask)
-{
-	struct asks *asks = ask->asks;
-	uint64_t units = 0;
-	int r;
-
-	if (ask->is_made || evbuffer_get_length(ask->pieces) > TOLD_PART)
-		return 0;
-	r = asks->with.maker->more(asks->userdata, ask->made, ask->pieces, &units);
-	switch_spend(asks->with.board, ask->charge.account, units);
-	ask->is_made = r == 0;
-	return r < 0 ? r : 0;
-}
-
-/* Sends the next part. Returns 1: there is more, 0: it was the last one, or a negative errno: it wasn't
- * sent. */
-static int send_text_part(struct ask *ask)
-{
-	uint8_t part[TOLD_PART];
-	ssize_t size = evbuffer_copyout(ask->pieces, part, sizeof(part));
-	bool last = ask->is_made && evbuffer_get_length(ask->pieces) <= sizeof(part);
-	struct frame_told told = {
-		.flags = TOLD_TEXT | (last ? 0 : TOLD_MORE),
-		.count = (uint32_t)size,
-		.at = part,
-		.end = part + size,
-		.domid = ask->asks->with.self->domid,
-	};
-	int r = size < 0 ? -ENOMEM : ask_send_told(ask, &told);
-
-	switch_spend(ask->asks->with.board, ask->charge.account, COST_CONTROL + COST_BYTES(TOLD_PART_SIZE));
-	if (r < 0)
-		return r;
-	evbuffer_drain(ask->pieces, (size_t)size);
-	return !last;
-}
-
-/* Makes and sends a piece of the answer. */
-static void ask_tell_status(struct ask *ask)
-{
-	int r = make_more(ask);
-
-	if (r < 0) {
-		ask_end_status(ask);
-		ask_fail(ask, r);
-		return;
-	}
-	r = 1;
-	for (unsigned i = 0; i < PARTS_AT_ONCE && r > 0; i++) {
-		if (!ask->is_made && evbuffer_get_length(ask->pieces) <= TOLD_PART)
-			break; /* until more is made, in another turn */
-		r = send_text_part(ask);
-	}
-	if (r == -ENOBUFS || r == -ENOMEM)
-		timer_start(ask->asks->timer, GATHER_MS); /* it doesn't read, and is told later */
-	else if (r <= 0)
-		ask_free(ask);
-	else
-		task_due(&ask->task);
-}
-
-/* Returns how much of a text's memory is charged, in rooms. */
-static uint32_t rooms_of(const struct ask *ask)
-{
-	return (ask->size + ROOM_AT_ONCE - 1) / ROOM_AT_ONCE;
-}
-
-void ask_drop_text(struct ask *ask)
-{
-	charge_release(&ask->charge, QUOTA_BYTES, rooms_of(ask) * ROOM_AT_ONCE);
-	free(ask->text);
-	ask->text = NULL;
-}
-
-int ask_keep_text(struct ask *ask, const struct frame_told *part)
-{
-	uint32_t rooms = rooms_of(ask);
-	uint8_t *text = ask->text;
-	int r;
-
-	if (ask->size + part->count > rooms * ROOM_AT_ONCE) {
-		r = charge_add(&ask->charge, QUOTA_BYTES, ROOM_AT_ONCE);
-		if (r < 0)
-			return r;
-		text = realloc(ask->text, (size_t)(rooms + 1) * ROOM_AT_ONCE);
-		if (!text)
-			return -ENOMEM;
-		ask->text = text;
-	}
-	if (part->count)
-		memcpy(text + ask->size, part->at, part->count);
-	ask->size += part->count;
-	ask->count += part->count;
-	return 0;
-}
 
 /* --- walking ------------------------------------------------------------------------------------ */
 
@@ -354,8 +219,6 @@ void ask_tell_program(struct ask *ask, struct frame_told *told)
 {
 	struct ask answered = *ask;
 
-	if (ask_is_for_text(ask))
-		told->domid = ask->to.number;
 	if (!told->error) {
 		told->count = ask->count;
 		told->at = ask->text;
@@ -438,9 +301,7 @@ void ask_take_turn(struct task *task)
 {
 	struct ask *ask = (struct ask *)((char *)task - offsetof(struct ask, task));
 
-	if (ask->state == ASK_TELLS && ask->made)
-		ask_tell_status(ask);
-	else if (ask->state == ASK_WALKS)
+	if (ask->state == ASK_WALKS)
 		walk(ask);
 	else if (ask->state == ASK_TELLS)
 		asks_here_tell(ask);
@@ -475,7 +336,7 @@ static int take_from_host(struct ask *ask, const struct frame_open *about)
 		return -EPROTO;
 	snprintf(ask->host, sizeof(ask->host), "%s", hosts_name(asks->with.hosts, ask->key.peer.number));
 	copy_name(ask->domain_name, sizeof(ask->domain_name), about->domain_name);
-	if (ask->kind == ASK_HOSTS || ask_is_for_text(ask))
+	if (ask->kind == ASK_HOSTS)
 		return -EINVAL;
 	if (ask->kind == ASK_DOMAINS) {
 		ask_answer_here(ask);
@@ -517,8 +378,6 @@ static int take_from_domain(struct ask *ask, const struct frame_open *about)
 	ask->from.domid = ask->key.peer.number;
 	if (ask->kind == ASK_HOSTS)
 		return take_about_hosts(ask);
-	if (ask_is_for_text(ask))
-		return -EACCES; /* domain 0 asks, and isn't asked */
 	if (!parts.host.data) { /* a host's name stands alone */
 		parts.host = parts.domain;
 		parts.domain = (struct address_part){NULL, 0};
@@ -542,30 +401,13 @@ static bool is_about_us(const struct ask *ask, const struct frame_open *about)
 	       domid == ask->asks->with.self->domid;
 }
 
-/* Takes, in another domain, what domain 0 asks itself. Who that is the hypervisor says: its domid is that of
- * the link. */
-static int take_status(struct ask *ask, const struct frame_open *about)
-{
-	if (!is_about_us(ask, about))
-		return -EPROTO;
-	ask->from.domid = 0;
-	ask->known = 0; /* changes aren't told */
-	if (ask->kind == ASK_TRACE && (!about->domain_name.size || about->domain_name.size > DOMAIN_NAME_MAX))
-		return -EPROTO;
-	if (ask->kind == ASK_TRACE)
-		memcpy(ask->domain_name, about->domain_name.data, about->domain_name.size);
-	return ask_begin_status(ask);
-}
-
-/* Takes, in another domain, what domain 0 asks, or passes on from another host. */
+/* Takes, in another domain, what domain 0 passes on from another host. */
 static int take_from_domain_0(struct ask *ask, const struct frame_open *about)
 {
 	struct asks *asks = ask->asks;
 
 	if (!peer_is_domain(ask->key.peer, 0))
 		return -EACCES;
-	if (ask_is_for_text(ask))
-		return take_status(ask, about);
 	if (!asks->enabled)
 		return -EACCES;
 	if (ask->kind != ASK_ENDPOINTS || !is_about_us(ask, about) ||
@@ -614,7 +456,7 @@ void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_as
 	ask->kind = (enum ask_kind)about->kind;
 	ask->known = frame->known;
 	ask->from = about->identity;
-	if (about->kind < ASK_DOMAINS || about->kind > ASK_TRACE)
+	if (about->kind < ASK_DOMAINS || about->kind > ASK_HOSTS)
 		r = -EINVAL;
 	else if (!asks_in_domain_0(asks))
 		r = take_from_domain_0(ask, about);

@@ -67,10 +67,6 @@ struct ask {
 	uint64_t version;
 	int64_t after;				/* where the walk is: the last domain, */
 	char after_name[ENDPOINT_NAME_MAX + 1]; /* or endpoint; and the last entry that came */
-	/* Of one for a text, where it is answered: */
-	void *made;		 /* what asks_maker.begin() gave */
-	struct evbuffer *pieces; /* of it, not yet sent */
-	bool is_made;		 /* nothing will be added to them */
 	struct ask *prev, *next;
 	UT_hash_handle hh, by_key;
 };
@@ -86,12 +82,6 @@ struct asks {
 	uint32_t last_id;
 	struct event *timer, *overdue;
 };
-
-/* Whether it is domain 0's about a guest's daemon, answered by a text. */
-static inline bool ask_is_for_text(const struct ask *ask)
-{
-	return ask->kind == ASK_STATUS || ask->kind == ASK_TRACE;
-}
 
 static inline bool asks_in_domain_0(const struct asks *asks)
 {
@@ -116,11 +106,6 @@ void ask_take_turn(struct task *task);
 void ask_tell_program(struct ask *ask, struct frame_told *told);
 /* Tells a part of what was asked for. -ENOBUFS, -ENOTCONN, ... */
 int ask_send_told(struct ask *ask, struct frame_told *told);
-void ask_end_status(struct ask *ask);
-/* Forgets what has come of a text, and lets it cost nothing. */
-void ask_drop_text(struct ask *ask);
-/* Adds a part of such an answer to what has come, at the cost of the asker. */
-int ask_keep_text(struct ask *ask, const struct frame_told *part);
 void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_ask *frame);
 
 #endif

@@ -139,10 +139,9 @@ static void link_finish_session(struct link *link, int error, const char *why, b
 		event_del(link->again.timer);
 	link_stop_being_polled(link);
 	link_end_channels(link, error, only_said);
-	if (only_said)
-		pings_fail_sent(&link->pings, -error);
-	else
-		pings_fail(&link->pings, -error);
+	link->pings.sent_ns = 0;
+	if (!only_said)
+		pings_tell(&link->pings, -error);
 	if (was_up)
 		link_tell(link, REGISTRY_LINK_LOST);
 	if (was_away)
@@ -207,12 +206,6 @@ void link_note_program(struct link *link, uint32_t flags, struct frame_text host
 		hosts_learn_own_name(link->links->options.hosts, host);
 }
 
-void link_refuse_pings(struct link *link)
-{
-	if (!(link->flags & HELLO_RELAYS))
-		pings_refuse_relayed(&link->pings);
-}
-
 void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 {
 	/* Links that nobody needs for a while end, and come back. */
@@ -230,8 +223,7 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 	link_set_state(link, LINK_UP);
 	log_limited(LOG_LINK, link_source(link), is_routine ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
 		    "%s: link is up, xenmsgd %s", link->title, link->version);
-	link_refuse_pings(link);
-	pings_send(&link->pings, link->hop);
+	pings_tell(&link->pings, 0);
 	link_tell(link, REGISTRY_LINK_UP);
 }
 

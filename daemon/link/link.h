@@ -95,8 +95,9 @@ struct links_callbacks {
 	int (*source)(void *userdata, struct channel *channel, uint32_t to);
 	/* The session with the peer has ended with this (positive) errno. May be NULL. */
 	void (*ended)(void *userdata, struct peer_id peer, int error);
-	/* The peer's daemon wants another one to be pinged. NULL: none is. */
-	void (*ping)(void *userdata, struct peer_id peer, const struct frame_ping_relayed *ping);
+	/* Domain 0's daemon is to be asked whether it leads to this domain: links_take_word() if it doesn't.
+	 * May be NULL. */
+	void (*word)(void *userdata, uint32_t domid);
 };
 
 /* Peers, hosts and what is known must outlive the links. */
@@ -219,20 +220,14 @@ uint32_t links_least_ring(const struct links *links, uint32_t domid);
  */
 bool links_poll(struct links *links);
 
-/* Asks the peer's daemon for an answer. `done` is called once, perhaps before this returns: round trip in ns,
- * or a negative errno, -ETIMEDOUT if it lives and doesn't answer. Returns 0 or a negative errno.
- * links_ping_cancel() forgets all pings with this userdata. */
-int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
-	       void *userdata, uint32_t request);
-/* Asks the peer's daemon to ask another one, as pings_add_relayed() has it, likewise; also -EOPNOTSUPP: it
- * doesn't relay. */
-int links_ping_relayed(struct links *links, struct peer_id peer, const struct frame_ping_relayed *what,
-		       struct account *account, ping_fn done, void *userdata, uint32_t request);
-/* Waits until the session with the peer's daemon is up: 0, or can't be, likewise; it may be called at
- * once. */
-int links_await(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+/* Waits until the session with the peer's daemon is up: `done` is called once, perhaps before this returns,
+ * with 0, or with a negative errno if it can't be. links_await_cancel() forgets all that have this userdata.
+ * Returns 0 or a negative errno. */
+int links_await(struct links *links, struct peer_id peer, struct account *account, await_fn done,
 		void *userdata, uint32_t request);
-void links_ping_cancel(struct links *links, const void *userdata);
+void links_await_cancel(struct links *links, const void *userdata);
+/* Domain 0 doesn't lead to this domain (links_callbacks.word). */
+void links_take_word(struct links *links, uint32_t domid);
 
 /* One link in the daemon's status. */
 struct link_info {

@@ -248,8 +248,7 @@ static void link_away_go_on(struct link *link, const struct frame_resume *resume
 	/* Something must be heard in each epoch: no ping has this token, so the answer says nothing. */
 	hop_answer(link->hop, FRAME_PING, 0, payload, frame_u64_encode(0, payload));
 	link_tell(link, REGISTRY_LINK_UP);
-	link_refuse_pings(link);
-	link_send_pings(link);
+	link_tell_awaiting(link);
 	link_take_next(link);
 }
 

@@ -50,48 +50,6 @@ static int take_policy(struct link *link, const struct frame_header *header, con
 	return link->links->callbacks.policy(link->links->userdata, payload, header->length);
 }
 
-/* Whether it is a ping for somebody else: otherwise what is behind the token means nothing. */
-static bool is_relayed_ping(const struct link *link, uint32_t length)
-{
-	const struct links *links = link->links;
-
-	if (length < FRAME_PING_RELAYED_SIZE || !links->callbacks.ping)
-		return false;
-	return length > FRAME_PING_RELAYED_SIZE ? links->options.hosts != NULL
-						: links->options.relays && !link_is_remote(link);
-}
-
-static int take_relayed_ping(struct link *link, const struct frame_header *header, const uint8_t *payload)
-{
-	struct frame_ping_relayed ping;
-	int r = frame_ping_relayed_decode(payload, header->length, &ping);
-
-	if (link->state != LINK_UP)
-		return -EINVAL;
-	link->used_ms = clock_ms();
-	if (r == 0)
-		link->links->callbacks.ping(link->links->userdata, link->peer, &ping);
-	return r;
-}
-
-/* Takes the answer to a ping that the peer has relayed. False: it answers none. */
-static bool take_relayed_pong(struct link *link, const struct frame_header *header, const uint8_t *payload)
-{
-	struct frame_ping_relayed pong;
-	uint64_t rtt_ns;
-	uint32_t domid = link->peer.number;
-	struct link *other;
-
-	if (frame_ping_relayed_decode(payload, header->length, &pong) < 0)
-		return false;
-	rtt_ns = pings_take_relayed(&link->pings, link->hop, pong.token,
-				    pong.number ? frame_error(pong.number, -EPROTO) : 0, &domid);
-	other = rtt_ns ? link_find_domain(link->links, domid) : NULL;
-	if (other)
-		other->rtt_ns = rtt_ns;
-	return domid != link->peer.number;
-}
-
 /* Takes a frame about what is on other hosts. */
 static int take_ask(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
@@ -141,8 +99,6 @@ int link_on_control(void *owner, const struct frame_header *header, const uint8_
 		return link_take_offer(link, payload, header->length);
 	if (header->type == FRAME_DECLINE)
 		return link_take_decline(link, payload, header->length);
-	if (header->type == FRAME_PING && is_relayed_ping(link, header->length))
-		return take_relayed_ping(link, header, payload);
 	if (header->type == FRAME_SOURCE)
 		return take_source(link, header, payload);
 	if (header->type == FRAME_IDLE)
@@ -167,8 +123,6 @@ int link_on_control(void *owner, const struct frame_header *header, const uint8_
 		}
 		return r;
 	case FRAME_PONG:
-		if (take_relayed_pong(link, header, payload))
-			return 0;
 		rtt_ns = pings_take_pong(&link->pings, number);
 		if (rtt_ns) {
 			link->rtt_ns = rtt_ns;
@@ -196,24 +150,6 @@ static bool is_ping_due(const struct link *link)
 
 	return link_is_lower(link) || !link->rtt_ns ||
 	       clock_ms_since(link->heard_ms) >= options->heartbeat_ms;
-}
-
-/* A peer that lives and answers no ping doesn't let those who wait for it, who may be others, wait for ever.
- * One that is away may answer when it is back. */
-static void expire_pings(struct link *link)
-{
-	const struct links_options *options = &link->links->options;
-	/* The answer may lie there unread: then it has until the next time. */
-	uint64_t more_ms = link->state != LINK_UP     ? options->resume_for_ms
-			   : hop_has_input(link->hop) ? options->heartbeat_ms
-						      : 0,
-		 ns = (options->dead_after_ms + more_ms) * UINT64_C(1000000), now = clock_ns();
-
-	/* Nor could it come before the link was up (again). */
-	if (link->state == LINK_UP && clock_ms_since(link->carried_ms) < options->dead_after_ms)
-		return;
-	if (now > ns)
-		pings_expire(&link->pings, now - ns);
 }
 
 static bool carries_directory(const struct link *link)
@@ -285,7 +221,7 @@ int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)
 		return hop_answer(link->hop, FRAME_IDLE, 0, no, frame_u32_encode(IDLE_NO, no));
 	} else if (hop_is_silent(link->hop)) {
 		hop_speak(link->hop);
-		link_send_pings(link);
+		link_tell_awaiting(link);
 	}
 	return 0;
 }
@@ -296,7 +232,6 @@ static void beat(struct link *link)
 	const struct links_options *options = &links->options;
 	struct peer_id peer = link->peer;
 
-	expire_pings(link);
 	if (link->state == LINK_AWAY)
 		link_look_at_attempt(link);
 	else if (link->state == LINK_GREETING)
@@ -317,7 +252,7 @@ static void beat(struct link *link)
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
 	if (clock_ms_since(link->heard_ms) >= options->dead_after_ms && !hop_has_input(link->hop) &&
-	    (link->pings.own_is_out || hop_is_silent(link->hop))) {
+	    (link->pings.sent_ns || hop_is_silent(link->hop))) {
 		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
 			 options->dead_after_ms / 1000);
 		return;
@@ -328,8 +263,9 @@ static void beat(struct link *link)
 	}
 	if (is_idle(link) && close_idle(link))
 		return;
-	if (is_ping_due(link) && pings_add(&link->pings, NULL, NULL, 0) == 0)
+	if (is_ping_due(link))
 		pings_send(&link->pings, link->hop);
+	pings_tell(&link->pings, 0);
 }
 
 /* Returns whether what is remembered of a lost link is old enough to be dropped. */

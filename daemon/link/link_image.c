@@ -59,7 +59,7 @@ static void wait_for_next(struct link *link)
 /* Returns whether the link can be kept. */
 static bool link_image_leave(struct link *link)
 {
-	pings_fail(&link->pings, -EAGAIN);
+	link->pings.sent_ns = 0;
 	if (link->state == LINK_CONNECTING || link->state == LINK_GREETING || link->claims) {
 		wait_for_next(link);
 		return true;

@@ -236,8 +236,6 @@ void link_drop_next(struct link *link);
 uint32_t link_make_hello(struct link *link, uint8_t *payload);
 /* Notes what the program at the other end can, by its HELLO, and, of domain 0, this host's name. */
 void link_note_program(struct link *link, uint32_t flags, struct frame_text host);
-/* Refuses pings that it can't pass on. The link is up. */
-void link_refuse_pings(struct link *link);
 /* Notes what the peer's HELLO says, and which session begins with it. */
 void link_note_hello(struct link *link, const struct frame_hello_link *hello);
 /* Writes why a GOODBYE was said, as plain text. */
@@ -311,13 +309,14 @@ bool link_note_gone(struct link *link, enum carrier_state state);
 /* Whether something waits for a link with the peer, or uses it. */
 static inline bool link_is_wanted(const struct link *link)
 {
-	return hop_channel_count(link->hop) || pings_are_there(&link->pings);
+	return hop_channel_count(link->hop) || link->pings.awaiting;
 }
-/* Sends the pings that wait, unless the peer was asked whether it is idle: they can go over the next link. */
-static inline void link_send_pings(struct link *link)
+/* Tells those who await it that the session is up, unless the peer was asked whether it is idle: they can use
+ * the next link. */
+static inline void link_tell_awaiting(struct link *link)
 {
 	if (!hop_is_silent(link->hop))
-		pings_send(&link->pings, link->hop);
+		pings_tell(&link->pings, 0);
 }
 /* After a turn in which everything was read. */
 void link_look_whether_gone(struct link *link);

@@ -203,8 +203,8 @@ bool links_zero_knows(struct links *links, struct peer_id peer)
 /* --- domain 0's word ------------------------------------------------------------------------------ */
 
 /* A domain that is saved has gone from XenStore, where whoever asks reads it, before domain 0 has heard of
- * that and told it. So domain 0 is asked to ping it. If it leads nobody there, or has no session with it, it
- * says so at once; else what it tells comes within this. */
+ * that and told it. So a channel there is opened through domain 0. If it leads nobody there, or has no
+ * session with it, it says so at once; else what it tells comes within this. */
 #define WORD_MS 500
 #define WORDS_MAX                                                                                            \
 	10 /* so often it is asked: once more after it was away, since its daemon or this hands over */
@@ -233,11 +233,11 @@ static uint32_t resumes_of_zero(const struct links *links)
 	return zero ? zero->resumes : 0;
 }
 
-static void on_word(void *userdata, uint32_t domid, int64_t result)
+void links_take_word(struct links *links, uint32_t domid)
 {
-	struct link *link = link_find_domain(userdata, domid);
+	struct link *link = link_find_domain(links, domid);
 
-	if (!link || !link->waits_for_word || (result != -EHOSTDOWN && result != -EACCES))
+	if (!link || !link->waits_for_word)
 		return;
 	link->has_word = true;
 	timer_set(link->again.timer, 0);
@@ -246,13 +246,14 @@ static void on_word(void *userdata, uint32_t domid, int64_t result)
 /* Begins to wait. */
 static bool ask_for_word(struct link *link)
 {
-	const struct frame_ping_relayed what = {.number = link->peer.number};
+	const struct links *links = link->links;
 
 	if (link->words++ == WORDS_MAX || deadline_set(&link->again, WORD_MS) < 0)
 		return false;
 	link->word_resumes = resumes_of_zero(link->links);
 	/* If it can't be asked, it may still tell. */
-	links_ping_relayed(link->links, peer_domain(0), &what, NULL, on_word, link->links, what.number);
+	if (links->callbacks.word)
+		links->callbacks.word(links->userdata, link->peer.number);
 	return true;
 }
 

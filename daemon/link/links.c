@@ -286,57 +286,22 @@ int links_send(struct links *links, struct peer_id peer, uint8_t type, const voi
 	return hop_send(link->hop, type, 0, 0, payload, length);
 }
 
-static int wait_at(struct links *links, struct peer_id peer, struct account *account,
-		   int (*add)(struct pings *pings, ping_fn done, void *userdata, uint32_t request),
-		   ping_fn done, void *userdata, uint32_t request)
-{
-	struct link *link;
-	int r = 0;
-
-	if (!links_want(links, peer, account, &r))
-		return r;
-	link = link_find(links, peer);
-	r = add(&link->pings, done, userdata, request);
-	if (r == 0 && link->state == LINK_UP)
-		link_send_pings(link);
-	return r;
-}
-
-int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
-	       void *userdata, uint32_t request)
-{
-	if (links->is_held) /* the next daemon is to be asked, which doesn't know of this */
-		return -EAGAIN;
-	return wait_at(links, peer, account, pings_add, done, userdata, request);
-}
-
-int links_await(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+int links_await(struct links *links, struct peer_id peer, struct account *account, await_fn done,
 		void *userdata, uint32_t request)
 {
-	return wait_at(links, peer, account, pings_await, done, userdata, request);
-}
-
-int links_ping_relayed(struct links *links, struct peer_id peer, const struct frame_ping_relayed *what,
-		       struct account *account, ping_fn done, void *userdata, uint32_t request)
-{
 	struct link *link;
 	int r = 0;
 
-	if (links->is_held)
-		return -EAGAIN;
 	if (!links_want(links, peer, account, &r))
 		return r;
 	link = link_find(links, peer);
-	r = what->domain.size ? 0 : links_relays(links, peer);
-	if (r < 0)
-		return r;
-	r = pings_add_relayed(&link->pings, what, done, userdata, request);
+	r = pings_await(&link->pings, done, userdata, request);
 	if (r == 0 && link->state == LINK_UP)
-		link_send_pings(link);
+		link_tell_awaiting(link);
 	return r;
 }
 
-void links_ping_cancel(struct links *links, const void *userdata)
+void links_await_cancel(struct links *links, const void *userdata)
 {
 	struct link *link, *next;
 
@@ -408,24 +373,6 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 	link_free(link);
 }
 
-/* Lets domain 0 ping the peer's daemon for us. */
-static void relay_pings(struct link *link)
-{
-	struct links *links = link->links;
-	const struct peer_id zeros = peer_domain(0);
-	struct link *zero = NULL;
-	int r = -EHOSTUNREACH;
-
-	if (links->options.relays && !peer_is_domain(link->peer, 0) && links_want(links, zeros, NULL, &r) &&
-	    links_relays(links, zeros) >= 0)
-		zero = link_find(links, zeros);
-	if (!zero)
-		return;
-	pings_relay(&link->pings, link->peer.number, &zero->pings);
-	if (zero->state == LINK_UP)
-		link_send_pings(zero);
-}
-
 /* No daemon is there: what waits goes on with the session that the domain may come back to. False: there is
  * none. */
 static bool wait_with_session(struct link *link, int error, const char *reason)
@@ -452,8 +399,6 @@ static void give_away(struct link *link, const char *reason)
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
 	if (links->callbacks.unlinkable)
 		links->callbacks.unlinkable(links->userdata, link->peer, link->hop);
-	if (pings_are_there(&link->pings))
-		relay_pings(link);
 }
 
 /* The link, which is CONNECTING, can't be had. Returns why in the end: a negative errno. */

@@ -26,8 +26,6 @@
 #define LED_AT_ONCE   8u /* channels in one turn: each costs about as much as an OPEN */
 #define ENDED_AT_ONCE 64u
 #define ADDRESS_SIZE  80u /* of a domid, a colon and an endpoint */
-/* bytes for each ping that is relayed: as for a channel, so that no more of them end at once */
-#define PING_CHARGE CHANNEL_INITIAL_LIMIT
 
 /* --- why there is no way ------------------------------------------------------------------------ */
 
@@ -104,121 +102,6 @@ static int relay_lead_result(struct relay *relay, uint32_t domid, int r)
 			   "so domain 0 relays; where that fails, the log of its xenmsgd says why",
 			   ", or set map = yes under [links] in one of the two");
 	return 0;
-}
-
-/* --- pings -------------------------------------------------------------------------------------- */
-
-/* Pings that domain 0 relays. */
-
-struct relayed_ping {
-	struct relay *relay;
-	struct peer_id source;
-	uint64_t token; /* by which the source knows it */
-	struct charge charge;
-	struct relayed_ping *prev, *next;
-};
-
-int relay_ping(struct relay *relay, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-	       uint32_t request)
-{
-	const struct frame_ping_relayed what = {.number = domid};
-	int r = -EHOSTUNREACH;
-
-	if (relay->enabled && relay_is_for_domain_0(relay, domid))
-		r = links_ping_relayed(relay->links, peer_domain(0), &what, account, done, userdata, request);
-	return relay_lead_result(relay, domid, r);
-}
-
-static void answer_ping(struct relay *relay, struct peer_id source, uint64_t token, int result)
-{
-	const struct frame_ping_relayed pong = {.token = token, .number = (uint32_t)-result};
-	uint8_t payload[FRAME_PING_RELAYED_SIZE];
-
-	/* If it fails, its session has ended, and with it the source's ping; or it takes nothing. */
-	(void)links_send(relay->links, source, FRAME_PONG, payload,
-			 frame_ping_relayed_encode(&pong, payload));
-}
-
-static void free_ping(struct relayed_ping *ping)
-{
-	DL_DELETE(ping->relay->pings, ping);
-	charge_end(&ping->charge);
-	free(ping);
-}
-
-static void on_relayed_pong(void *userdata, uint32_t request, int64_t result)
-{
-	struct relayed_ping *ping = userdata;
-
-	switch_spend(ping->relay->with.board, ping->charge.account, COST_CONTROL);
-	answer_ping(ping->relay, ping->source, ping->token, result < 0 ? (int)result : 0);
-	free_ping(ping);
-}
-
-/* Pings what another domain of this host means. */
-static int relay_ping_for(struct relay *relay, uint32_t source, uint32_t domid, struct account *account,
-			  struct relayed_ping *ping)
-{
-	int r;
-
-	if (domid == 0 || domid == source || !domid_is_valid(domid))
-		return -EINVAL;
-	r = access_still_relayed(relay->with.access, (struct access_sender){.domid = source}, domid, NULL);
-	return r < 0 ? r : links_ping(relay->links, peer_domain(domid), account, on_relayed_pong, ping, 0);
-}
-
-static int relay_pass_ping(struct relay *relay, struct peer_id source, const struct frame_ping_relayed *asked,
-			   struct account *account)
-{
-	struct relayed_ping *ping = calloc(1, sizeof(*ping));
-	int r;
-
-	if (!ping)
-		return -ENOBUFS;
-	ping->relay = relay;
-	ping->source = source;
-	ping->token = asked->token;
-	DL_APPEND(relay->pings, ping);
-	charge_init(&ping->charge, account);
-	r = charge_add(&ping->charge, QUOTA_BYTES, PING_CHARGE);
-	if (r == 0 && asked->domain.size)
-		r = relay_ping_remote(relay, source, asked, account, on_relayed_pong, ping);
-	else if (r == 0)
-		r = relay_ping_for(relay, source.number, asked->number, account, ping);
-	if (r < 0)
-		free_ping(ping);
-	return r == -ENOMEM ? -ENOBUFS : r == -ENOLINK ? -EHOSTUNREACH : r;
-}
-
-void relay_take_ping(struct relay *relay, struct peer_id source, const struct frame_ping_relayed *ping)
-{
-	struct quota *quota = relay->with.board->quota;
-	struct account *account = quota ? peer_account(quota, source) : NULL;
-	int r = relay_pass_ping(relay, source, ping, account);
-
-	switch_spend(relay->with.board, account, COST_OPEN);
-	if (r < 0)
-		answer_ping(relay, source, ping->token, r);
-	account_unref(account);
-}
-
-/* The source has another number. */
-static void relay_pings_renumber(struct relay *relay, uint32_t from, uint32_t to)
-{
-	struct relayed_ping *ping;
-
-	DL_FOREACH(relay->pings, ping)
-		if (peer_is_domain(ping->source, from))
-			ping->source.number = to;
-}
-
-/* The source has another number. */
-static void relay_pings_free(struct relay *relay)
-{
-	while (relay->pings) {
-		links_ping_cancel(relay->links, relay->pings);
-		free_ping(relay->pings);
-	}
 }
 
 /* Splits the address of a relayed OPEN. -EINVAL: it isn't a domid and an endpoint. */
@@ -299,7 +182,7 @@ static void relay_end_some(struct waiting_room *room)
 }
 
 /* Learns that the daemon that is to take the channels is there, or why not. */
-static void relay_on_link_up(void *userdata, uint32_t id, int64_t result)
+static void relay_on_link_up(void *userdata, uint32_t id, int result)
 {
 	const struct relay *relay = userdata;
 	struct waiting_room *room;
@@ -309,7 +192,7 @@ static void relay_on_link_up(void *userdata, uint32_t id, int64_t result)
 	if (!room)
 		return;
 	room->asked = false;
-	room->error = result < 0 ? (int)result : 0;
+	room->error = result;
 	task_due(&room->leading);
 }
 
@@ -500,15 +383,19 @@ bool relay_zero_knows(const struct relay *relay, struct peer_id peer)
 	       links_relays(relay->links, peer_domain(0)) == 1 && links_zero_knows(relay->links, peer);
 }
 
-int relay_lead(struct relay *relay, struct channel *channel, uint32_t domid, const char *endpoint)
+int relay_try(struct relay *relay, struct channel *channel, uint32_t domid, const char *endpoint)
 {
 	char address[ADDRESS_SIZE];
-	int r = -EHOSTUNREACH;
 
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
-	if (relay->enabled && relay_is_for_domain_0(relay, domid))
-		r = relay_send(relay, channel, peer_domain(0), address);
-	return relay_lead_result(relay, domid, r);
+	return relay->enabled && relay_is_for_domain_0(relay, domid)
+		       ? relay_send(relay, channel, peer_domain(0), address)
+		       : -EHOSTUNREACH;
+}
+
+int relay_lead(struct relay *relay, struct channel *channel, uint32_t domid, const char *endpoint)
+{
+	return relay_lead_result(relay, domid, relay_try(relay, channel, domid, endpoint));
 }
 
 void relay_lead_waiting(struct relay *relay, struct peer_id peer, struct hop *hop)
@@ -517,8 +404,7 @@ void relay_lead_waiting(struct relay *relay, struct peer_id peer, struct hop *ho
 	struct channel *channel;
 	uint32_t number = 0;
 
-	(void)relay_lead_result(relay, domid,
-				ask_for_domain_0(relay, domid)); /* also where only pings wait */
+	(void)relay_lead_result(relay, domid, ask_for_domain_0(relay, domid));
 	while ((channel = relay_next_waiting(hop, &number))) {
 		char endpoint[ENDPOINT_NAME_MAX + 1];
 		int r = -ECONNRESET;
@@ -546,6 +432,22 @@ static void note_forbidden(struct channel *channel, int r)
 		channel->opener.reset_by = RESET_BY_RELAY;
 }
 
+const char *relay_ruled(const char *address)
+{
+	struct address_parts parts = address_split(address, strlen(address));
+
+	return address_part_is(parts.endpoint, DAEMON_ENDPOINT) ? NULL : address;
+}
+
+int relay_allow(struct relay *relay, const struct channel *channel, uint32_t domid, const char *address)
+{
+	struct access_sender sender = access_sender_of(channel);
+
+	switch_spend(relay->with.board, channel->charge.account, access_cost(relay->with.access));
+	return relay_ruled(address) ? access_relay(relay->with.access, sender, domid, address)
+				    : access_still_relayed(relay->with.access, sender, domid, NULL);
+}
+
 /* Forwards, in domain 0, what a guest opens to another one. */
 static int forward(struct relay *relay, struct channel *channel, uint32_t wanted, const char *endpoint)
 {
@@ -557,8 +459,7 @@ static int forward(struct relay *relay, struct channel *channel, uint32_t wanted
 	if (domid == 0 || domid == channel->identity.domid)
 		return -EINVAL;
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
-	switch_spend(relay->with.board, channel->charge.account, access_cost(relay->with.access));
-	r = access_relay(relay->with.access, access_sender_of(channel), domid, address);
+	r = relay_allow(relay, channel, domid, address);
 	if (r < 0) {
 		note_forbidden(channel, r);
 		return r;
@@ -676,7 +577,6 @@ void relay_renumber(struct relay *relay, uint32_t from, uint32_t to)
 {
 	struct waiting_room *room, *next;
 
-	relay_pings_renumber(relay, from, to);
 	if (!relay_in_domain_0(relay))
 		return;
 	HASH_ITER(hh, relay->waiting_rooms, room, next)
@@ -747,8 +647,7 @@ void relay_free(struct relay *relay)
 	if (!relay)
 		return;
 	if (relay->links)
-		links_ping_cancel(relay->links, relay);
-	relay_pings_free(relay);
+		links_await_cancel(relay->links, relay);
 	HASH_ITER(hh, relay->waiting_rooms, room, next)
 		free_waiting_room(room);
 	free(relay);
@@ -763,7 +662,7 @@ void relay_hand_over(struct relay *relay)
 {
 	struct waiting_room *room, *next;
 
-	links_ping_cancel(relay->links, relay);
+	links_await_cancel(relay->links, relay);
 	HASH_ITER(hh, relay->waiting_rooms, room, next) {
 		hop_set_image_number(&room->hop, room->peer.kind != PEER_UNATTRIBUTED ? 0 : HOP_NOT_IN_IMAGE);
 		room->asked = false;

@@ -24,7 +24,6 @@
 #include <stdint.h>
 
 #include "base/peer_id.h"
-#include "daemon/link/pings.h"
 #include "wire/frame.h"
 
 struct access;
@@ -65,8 +64,10 @@ void relay_free(struct relay *relay);
  * negative errno: -EHOSTUNREACH domain 0 can't relay, and the link's last error says why; others as of
  * channel_accept(). */
 int relay_lead(struct relay *relay, struct channel *channel, uint32_t domid, const char *endpoint);
+/* As relay_lead(), but what programs are told of the way there stays as it is. */
+int relay_try(struct relay *relay, struct channel *channel, uint32_t domid, const char *endpoint);
 /* Whether it is a domain to which only domain 0 knows the way, which was saved, perhaps: there relay_lead()
- * and relay_ping() lead. */
+ * leads. */
 bool relay_zero_knows(const struct relay *relay, struct peer_id peer);
 /* Leads a channel that was opened here to an address on another host. 0, or a negative errno: -EHOSTDOWN its
  * daemon isn't there, -EHOSTUNREACH it can't be reached from this host, -EACCES; others as of
@@ -76,15 +77,6 @@ int relay_lead_out(struct relay *relay, struct channel *channel, const struct ad
  * domain. */
 void relay_lead_waiting(struct relay *relay, struct peer_id peer, struct hop *hop);
 
-/* Pings the daemon of a domain with which there is no link, as links_ping() does; links_ping_cancel() forgets
- * it. */
-int relay_ping(struct relay *relay, uint32_t domid, struct account *account, ping_fn done, void *userdata,
-	       uint32_t request);
-
-/* Pings, for a program here, the daemon of a domain on another host, likewise. */
-int relay_ping_out(struct relay *relay, const struct frame_identity *from, const struct address *address,
-		   struct account *account, ping_fn done, void *userdata, uint32_t request);
-
 /* Whether the OPEN is a relayed one. */
 bool relay_has_opened(const struct frame_open *open);
 /* Takes a channel that this peer's daemon has opened by a relayed OPEN. If it is a domain, its identity has
@@ -92,9 +84,7 @@ bool relay_has_opened(const struct frame_open *open);
 void relay_open(struct relay *relay, struct peer_id peer, struct channel *channel,
 		const struct frame_open *open);
 
-/* Relays, in domain 0, a ping that `source` asks for. */
-void relay_take_ping(struct relay *relay, struct peer_id source, const struct frame_ping_relayed *ping);
-/* The domain `from` has the number `to` now: answers what it has asked there. */
+/* The domain `from` has the number `to` now. */
 void relay_renumber(struct relay *relay, uint32_t from, uint32_t to);
 
 /* The domain to which domain 0 forwards the channel was restored and has the number `to` now. 0; -EACCES: by

@@ -118,8 +118,7 @@ static int relay_take_from_host(struct relay *relay, uint32_t number, struct cha
 		return 0;
 	}
 	snprintf(text, sizeof(text), "%u:%s", to.number, address.endpoint);
-	switch_spend(relay->with.board, channel->charge.account, access_cost(relay->with.access));
-	r = access_relay(relay->with.access, access_sender_of(channel), to.number, text);
+	r = relay_allow(relay, channel, to.number, text);
 	if (r == 0)
 		r = relay->enabled ? relay_send(relay, channel, to, text) : -EHOSTUNREACH;
 	return r;
@@ -187,88 +186,6 @@ void relay_open_remote(struct relay *relay, struct peer_id peer, struct channel 
 		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
 }
 
-/* --- pings ------------------------------------------------------------------------------------ */
-
-/* Pings from domain 0 a domain of another host, which is told who asks, as it is by an OPEN. */
-static int ping_out(struct relay *relay, const struct frame_identity *from, const struct address *address,
-		    struct account *account, ping_fn done, void *userdata, uint32_t request)
-{
-	const struct frame_ping_relayed what = {
-		.number = from->domid,
-		.domain = frame_text_of(address->domain),
-		.name = frame_text_of(registry_name(relay->with.registry, from->domid)),
-	};
-	char text[ADDRESS_MAX + 1];
-	uint32_t number;
-	int r;
-
-	snprintf(text, sizeof(text), "%s/%s", address->host, address->domain);
-	r = relay_find_host(relay, from, address->host, text, &number);
-	return r < 0 ? r
-		     : links_ping_relayed(relay->links, peer_host(number), &what, account, done, userdata,
-					  request);
-}
-
-int relay_ping_out(struct relay *relay, const struct frame_identity *from, const struct address *address,
-		   struct account *account, ping_fn done, void *userdata, uint32_t request)
-{
-	char text[HOST_NAME_SIZE + DOMAIN_NAME_MAX + 1];
-	struct frame_ping_relayed what;
-	int r = -EHOSTUNREACH;
-
-	if (relay_in_domain_0(relay)) {
-		r = ping_out(relay, from, address, account, done, userdata, request);
-	} else if (relay->enabled) {
-		snprintf(text, sizeof(text), "%s/%s", address->host, address->domain);
-		what = (struct frame_ping_relayed){.domain = frame_text_of(text)};
-		r = links_ping_relayed(relay->links, peer_domain(0), &what, account, done, userdata, request);
-	}
-	return r == -EOPNOTSUPP || r == -ENOLINK ? -EHOSTUNREACH : r;
-}
-
-/* Pings a domain here for one of another host. That it is there is told by the answer to an OPEN, too, so
- * only [relay] is asked. */
-static int ping_here(struct relay *relay, uint32_t host, const struct frame_ping_relayed *asked,
-		     const struct address *address, struct account *account, ping_fn done, void *userdata)
-{
-	char name[DOMAIN_NAME_MAX + 1] = "";
-	struct peer_id to;
-	int r;
-
-	if (address->host[0] || !strcmp(address->domain, "self") || !domid_is_valid(asked->number))
-		return -EINVAL;
-	if (domain_name_is_valid(asked->name.data, asked->name.size))
-		memcpy(name, asked->name.data, asked->name.size);
-	r = links_resolve(relay->links, address->domain, &to);
-	if (r == 0 && peer_is_domain(to, 0)) {
-		done(userdata, 0, 0);
-		return 0;
-	}
-	if (r == 0)
-		r = access_still_relayed(relay->with.access,
-					 (struct access_sender){.host = hosts_name(relay->with.hosts, host),
-								.name = *name ? name : NULL,
-								.domid = asked->number},
-					 to.number, NULL);
-	if (r == 0 && !relay->enabled)
-		r = -EHOSTUNREACH;
-	return r < 0 ? r : links_ping(relay->links, to, account, done, userdata, 0);
-}
-
-int relay_ping_remote(struct relay *relay, struct peer_id source, const struct frame_ping_relayed *asked,
-		      struct account *account, ping_fn done, void *userdata)
-{
-	const struct frame_identity from = {.domid = source.number};
-	struct address address;
-	int r = address_parse_domain(asked->domain.data, asked->domain.size, &address);
-
-	if (r == 0 && peer_is_host(source))
-		return ping_here(relay, source.number, asked, &address, account, done, userdata);
-	if (r == 0 && (!address.host[0] || !strcmp(address.host, hosts_own_name(relay->with.hosts))))
-		r = -EINVAL;
-	return r < 0 ? r : ping_out(relay, &from, &address, account, done, userdata, 0);
-}
-
 /* --- policy has changed ----------------------------------------------------------------------- */
 
 int relay_still_allowed(struct relay *relay, const struct channel *channel)
@@ -277,5 +194,5 @@ int relay_still_allowed(struct relay *relay, const struct channel *channel)
 		return access_still_out(relay->with.access, &channel->identity,
 					hosts_name(relay->with.hosts, channel_to_host(channel)));
 	return access_still_relayed(relay->with.access, access_sender_of(channel), relay_destination(channel),
-				    channel->endpoint);
+				    relay_ruled(channel->endpoint));
 }

@@ -35,7 +35,6 @@ struct relay {
 	void *userdata;
 	struct waiting_room *waiting_rooms, *waiting_rooms_by_id;
 	uint32_t last_waiting_room;
-	struct relayed_ping *pings;
 };
 
 static inline bool relay_in_domain_0(const struct relay *relay)
@@ -48,6 +47,12 @@ static inline bool relay_in_domain_0(const struct relay *relay)
 int relay_send(struct relay *relay, struct channel *channel, struct peer_id peer, const char *address);
 /* Has this one's account pay for the channel, not that of domain 0, by way of which it came. -ENOMEM. */
 int relay_charge(struct relay *relay, struct channel *channel, struct peer_id peer);
+/* Returns the address of which rules speak. NULL: it is that of a daemon, which says itself who may ask it
+ * what, so that it takes only a rule by which the domain can be reached at all. */
+const char *relay_ruled(const char *address);
+/* Asks, in domain 0, policy about a channel that begins: whether it may go to this address in the domain. 0,
+ * -EACCES, or another negative errno. */
+int relay_allow(struct relay *relay, const struct channel *channel, uint32_t domid, const char *address);
 /* Gets the domain that a channel within this host leads to. */
 uint32_t relay_destination(const struct channel *channel);
 
@@ -57,9 +62,4 @@ bool relay_is_remote(const struct frame_open *open);
 /* Takes such a channel. */
 void relay_open_remote(struct relay *relay, struct peer_id peer, struct channel *channel,
 		       const struct frame_open *open);
-/* Pings, in domain 0, a domain of another host for the domain `source` of this one, or one of this host for
- * the host `source`. Calls `done`, at once perhaps, or returns a negative errno. */
-int relay_ping_remote(struct relay *relay, struct peer_id source, const struct frame_ping_relayed *asked,
-		      struct account *account, ping_fn done, void *userdata);
-
 #endif

@@ -68,8 +68,6 @@ static unsigned cost_of_request(uint8_t type)
 	case FRAME_UNBIND:
 	case FRAME_DRAIN:
 		return COST_BIND;
-	case FRAME_PROBE:
-		return COST_PROBE;
 	default:
 		return COST_WATCH;
 	}
@@ -87,7 +85,6 @@ static int session_on_control(void *owner, const struct frame_header *header, co
 	case FRAME_DRAIN:
 	case FRAME_WATCH:
 	case FRAME_UNWATCH:
-	case FRAME_PROBE:
 	case FRAME_SUBSCRIBE:
 	case FRAME_UNSUBSCRIBE:
 		if (hop_is_finishing(session->hop))

@@ -266,6 +266,7 @@ static int start_request_context(struct daemon *daemon)
 		.relay = daemon->relay,
 		.watches = daemon->watches,
 		.administrators = daemon->config.administrators,
+		.sight = daemon->config.host_sight,
 		.reload = wiring_reload,
 		.renew = renewal_ask,
 		.renew_forget = renewal_forget,
@@ -397,6 +398,7 @@ void wiring_end(struct daemon *daemon)
 	notify_free(daemon->notify);
 	local_free(daemon->local); /* its sessions cancel what they have asked for */
 	questions_free(daemon->questions);
+	daemon->questions = NULL;
 	tracers_free(daemon->tracers);
 	router_free(daemon->router);
 	topics_free(daemon->topics);

@@ -14,7 +14,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/switch/channel.h"
 #include "daemon/xen/vchan.h"
-#include "daemon/serve/report.h"
+#include "daemon/serve/questions.h"
 #include "daemon/serve/router.h"
 #include "daemon/local/streams.h"
 #include "daemon/topic/topics.h"
@@ -66,82 +66,8 @@ static const char *wiring_links_next_endpoint(void *userdata, const char *after,
 	return endpoint ? endpoint->name : NULL;
 }
 
-/* What domain 0 is told: a report, or steps, which are there already. */
-struct told_text {
-	struct report *report;
-	struct evbuffer *steps;
-};
-
-static int wiring_begin_status(struct daemon *daemon, const struct frame_identity *from,
-			       struct told_text *text)
-{
-	const struct report_question question = {
-		.kind = REPORT_STATUS,
-		.domid = -1,
-		.viewer = {.uid = from->uid,
-			   .is_host = true,
-			   .sees_all = daemon->config.host_sight == CONFIG_SIGHT_FULL},
-	};
-
-	if (daemon->config.host_sight == CONFIG_SIGHT_NONE)
-		return -EACCES;
-	text->report = report_new(&question);
-	return text->report ? 0 : -ENOMEM;
-}
-
-static int wiring_begin_steps(struct daemon *daemon, const struct frame_identity *from, const char *trace,
-			      struct account *account, struct told_text *text)
-{
-	if (daemon->config.host_sight != CONFIG_SIGHT_FULL)
-		return -EACCES;
-	text->steps = evbuffer_new();
-	return text->steps
-		       ? requests_trace_remote(&daemon->request_context, from, trace, account, text->steps)
-		       : -ENOMEM;
-}
-
-static void wiring_end_text(void *made)
-{
-	struct told_text *text = made;
-
-	report_free(text->report);
-	if (text->steps)
-		evbuffer_free(text->steps);
-	free(text);
-}
-
-/* Begins to say, in a guest, how this daemon is, or what it has seen. */
-static int wiring_begin_text(void *userdata, const struct frame_identity *from, const char *trace,
-			     struct account *account, void **made)
-{
-	struct told_text *text = calloc(1, sizeof(*text));
-	int r;
-
-	if (!text)
-		return -ENOMEM;
-	r = trace ? wiring_begin_steps(userdata, from, trace, account, text)
-		  : wiring_begin_status(userdata, from, text);
-	if (r < 0)
-		wiring_end_text(text);
-	else
-		*made = text;
-	return r;
-}
-
-static int make_more_text(void *userdata, void *made, struct evbuffer *text, uint64_t *units)
-{
-	struct told_text *told = made;
-	struct daemon *daemon = userdata;
-
-	if (told->report)
-		return report_more(told->report, &daemon->sources, text, units);
-	*units = evbuffer_get_length(told->steps);
-	return evbuffer_add_buffer(text, told->steps) ? -ENOMEM : 0;
-}
-
 int wiring_start_asks(struct daemon *daemon)
 {
-	static const struct asks_maker maker = {wiring_begin_text, make_more_text, wiring_end_text};
 	const struct asks_collaborators collaborators = {
 		.self = &daemon->self,
 		.board = &daemon->board,
@@ -151,7 +77,6 @@ int wiring_start_asks(struct daemon *daemon)
 		.peers = daemon->peers,
 		.answer_ms = daemon->config.dead_after_ms,
 		.resume_for_ms = daemon->config.resume_for_ms,
-		.maker = &maker,
 	};
 
 	int r = daemon->asks ? 0
@@ -228,11 +153,12 @@ static int source_moved(void *userdata, struct channel *channel, uint32_t to)
 	return router_source_moved(daemon->router, channel, to);
 }
 
-static void ping_through_us(void *userdata, struct peer_id peer, const struct frame_ping_relayed *ping)
+static void ask_for_word(void *userdata, uint32_t domid)
 {
 	struct daemon *daemon = userdata;
 
-	relay_take_ping(daemon->relay, peer, ping);
+	if (daemon->questions) /* which begins later */
+		questions_seek(daemon->questions, domid);
 }
 
 static bool wiring_links_wait(void *userdata)
@@ -252,7 +178,7 @@ int wiring_start_links(struct daemon *daemon)
 		.asked = peer_asked,
 		.source = source_moved,
 		.ended = session_ended,
-		.ping = daemon->self.domid == 0 ? ping_through_us : NULL,
+		.word = ask_for_word,
 	};
 	const struct config *config = &daemon->config;
 	const struct links_options options = {

@@ -160,7 +160,7 @@ static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
 
 	if ((!zero && peers->told_waits < TOLD_WAITS) || answers) {
 		peers->told_waits++;
-		/* It may have died, and its hello stands there: then others are to be answered in time. */
+		/* It may have died, and its hello stands there: then others must be answered in time. */
 		deadline_set(&peers->told_deadline, wait_ms(peers) / (answers ? 2 : 1));
 	} else {
 		told_check(peers);

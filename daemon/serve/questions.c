@@ -69,7 +69,6 @@ struct asker {
 	unsigned count;
 	size_t parsed;	    /* bytes of end->queue that these have */
 	size_t inherited;   /* bytes there that a daemon before this had got already */
-	bool is_beyond;	    /* its user has one more channel than it may, for this */
 	bool is_at_its_end; /* FIN has come */
 };
 
@@ -171,9 +170,16 @@ static void end_asker(struct asker *asker, int error)
 	inner_reset(end, error);
 }
 
+const struct channel *question_channel(const struct question *question)
+{
+	return question->asker->end->channel;
+}
+
 struct session *question_session(const struct question *question)
 {
-	return hop_owner(question->asker->end->channel->opener.hop);
+	const struct hop *from = question_channel(question)->opener.hop;
+
+	return from && hop_is_session(from) ? hop_owner(from) : NULL;
 }
 
 struct account *question_account(const struct question *question)
@@ -487,7 +493,7 @@ static bool is_over(const struct asker *asker)
 	return asker->is_at_its_end && !asker->first && !channel_has_backlog(asker->end);
 }
 
-/* Whether the program has gone, of which a RESET is about to tell. */
+/* Whether the program, or the link with its daemon, has gone, of which a RESET is about to tell. */
 static bool has_gone(const struct asker *asker)
 {
 	const struct hop *hop = asker->end->channel->opener.hop;
@@ -559,6 +565,22 @@ static void withdraw(struct asker *asker, uint32_t number)
 	task_due(&asker->task);
 }
 
+/* Takes what comes of a channel that was opened here: all that is sought is whether it can lead anywhere. */
+static void take_found(struct questions *questions, struct channel_end *end,
+		       const struct channel_frame *frame)
+{
+	struct frame_reset reset = {.error = 0};
+	bool is_reset = frame->header.type == FRAME_RESET;
+
+	if (!is_reset && frame->header.type != FRAME_OPENED)
+		return;
+	if (is_reset && frame_reset_decode(frame->payload, frame->header.length, &reset) == 0 &&
+	    (reset.error == EHOSTDOWN || reset.error == EACCES))
+		questions->callbacks.found_none(questions->userdata, (uint32_t)(uintptr_t)end->participant);
+	end->participant = NULL;
+	inner_reset(end, is_reset ? (int)reset.error : ECANCELED);
+}
+
 static void questions_take_frame(struct channel_end *end, const struct channel_frame *frame)
 {
 	struct asker *asker = end->participant;
@@ -602,13 +624,16 @@ static bool questions_take(struct questions *questions)
 	size_t length;
 
 	if (inner_next_frame(questions->hop, &end, &frame)) {
-		questions_take_frame(end, &frame);
+		if (end->is_opener)
+			take_found(questions, end, &frame);
+		else
+			questions_take_frame(end, &frame);
 		return true;
 	}
 	end = inner_next_data(questions->hop);
 	if (!end)
 		return false;
-	asker = end->participant;
+	asker = end->is_opener ? NULL : end->participant;
 	length = channel_queued(end);
 	inner_wait_for_data(end);
 	if (asker) {
@@ -636,7 +661,7 @@ static const struct hop_callbacks questions_hop_callbacks = {.turn = questions_o
 
 /* --- askers ---------------------------------------------------------------------------------------- */
 
-static int add_asker(struct questions *questions, struct channel_end *end, bool is_beyond)
+static int add_asker(struct questions *questions, struct channel_end *end)
 {
 	struct asker *asker = calloc(1, sizeof(*asker));
 
@@ -645,7 +670,6 @@ static int add_asker(struct questions *questions, struct channel_end *end, bool 
 	asker->questions = questions;
 	asker->end = end;
 	asker->account = account_ref(end->channel->charge.account);
-	asker->is_beyond = is_beyond;
 	task_init(&asker->task, &questions->board->turns, line_of(asker), asker_on_turn);
 	DL_APPEND(questions->askers, asker);
 	questions->asker_count++;
@@ -654,38 +678,28 @@ static int add_asker(struct questions *questions, struct channel_end *end, bool 
 	return 0;
 }
 
-/* Whether the user has one beyond its maximum already. */
-static bool has_one_beyond(const struct questions *questions, const struct account *account)
-{
-	const struct asker *asker;
-
-	DL_FOREACH(questions->askers, asker)
-		if (asker->is_beyond && asker->account && account_is(asker->account, account))
-			return true;
-	return false;
-}
-
 int questions_accept(struct questions *questions, struct channel *channel)
 {
-	const struct hop *from = channel->opener.hop;
-	bool is_beyond = false;
 	int r;
 
 	if (channel->kind != CHANNEL_CALL)
 		return -EPROTOTYPE;
-	if (channel_from_host(channel) || !from || !hop_is_session(from))
-		return -EACCES;
 	r = channel_accept(channel, questions->hop, DAEMON_ENDPOINT);
-	if (r == -ENOBUFS)
-		switch_spend(questions->board, channel->charge.account, questions->asker_count);
-	if (r == -ENOBUFS && !has_one_beyond(questions, channel->charge.account)) {
-		is_beyond = true;
-		channel_exceed(channel);
-		r = channel_accept(channel, questions->hop, DAEMON_ENDPOINT);
-	}
-	if (r == 0 && add_asker(questions, &channel->acceptor, is_beyond) < 0)
+	if (r == 0 && add_asker(questions, &channel->acceptor) < 0)
 		inner_reset(&channel->acceptor, ENOBUFS);
 	return r;
+}
+
+void questions_seek(struct questions *questions, uint32_t domid)
+{
+	const struct frame_identity identity = {.domid = questions->sources->self->domid};
+	struct channel *channel;
+
+	if (inner_open(questions->hop, CHANNEL_CALL, &identity, &channel) < 0)
+		return;
+	channel->opener.participant = (void *)(uintptr_t)domid; /* which is never domain 0's */
+	questions->callbacks.seek(questions->userdata, channel, domid);
+	inner_due(questions->hop); /* if it was refused, a RESET tells */
 }
 
 struct questions *questions_new(struct switchboard *board, const struct status_sources *sources,
@@ -789,18 +803,6 @@ void questions_read_image(struct questions *questions, struct image *image, stru
 		image_fail(image, -ENOMEM);
 }
 
-/* Whether its user has as much as it may, so that this may be the channel beyond that. */
-static bool is_full(const struct account *account)
-{
-	return account && (!account_usage(account, QUOTA_CHANNELS).available ||
-			   !account_usage(account, QUOTA_BYTES).available);
-}
-
-static bool is_of_questions(const struct channel *channel)
-{
-	return channel->kind == CHANNEL_CALL && (!channel->opener.hop || hop_is_session(channel->opener.hop));
-}
-
 int questions_go_on(struct questions *questions, bool is_last)
 {
 	struct channel_end *end;
@@ -811,9 +813,8 @@ int questions_go_on(struct questions *questions, bool is_last)
 	while ((end = hop_next_channel(questions->hop, &number))) {
 		if (end->participant || end->in == IN_RESET)
 			continue;
-		r = is_of_questions(end->channel)
-			    ? add_asker(questions, end, is_full(end->channel->charge.account))
-			    : -EPROTO;
+		r = end->is_opener || end->channel->kind != CHANNEL_CALL ? -EPROTO
+									 : add_asker(questions, end);
 		if (r == -ENOMEM && !is_last)
 			return r;
 		if (r < 0) {

@@ -53,6 +53,10 @@ struct questions_callbacks {
 	void (*forget)(void *userdata, struct question *question);
 	/* The asker (question_asker()) has gone. */
 	void (*gone)(void *userdata, const void *asker);
+	/* Leads a channel to the daemon of this domain by way of domain 0, or refuses it. */
+	void (*seek)(void *userdata, struct channel *channel, uint32_t domid);
+	/* Domain 0 leads nothing there. */
+	void (*found_none)(void *userdata, uint32_t domid);
 };
 
 /* Returns NULL when memory is short. `sources` are what reports describe; they outlive the questions. */
@@ -60,14 +64,16 @@ struct questions *questions_new(struct switchboard *board, const struct status_s
 				const struct questions_callbacks *callbacks, void *userdata);
 /* Those that wait are never answered. NULL is allowed. */
 void questions_free(struct questions *questions);
-/* Leads a channel here: of a program of this domain. 0; -EACCES: of somebody else; -EPROTOTYPE: not a channel
- * of calls; -ENOBUFS, -ENOMEM. A user that has as many channels as it may have gets one more for this. */
+/* Leads a channel here, of whomever. 0; -EPROTOTYPE: not a channel of calls; -ENOBUFS, -ENOMEM. */
 int questions_accept(struct questions *questions, struct channel *channel);
+/* Seeks a way to the daemon of this domain, through domain 0: `found_none` if there is none. */
+void questions_seek(struct questions *questions, uint32_t domid);
 
 /* --- of one question, until it is answered -------------------------------------------------------- */
 
-/* Returns the program that asks. */
+/* Returns the program of this domain that asks; NULL: it is one of another domain, as the channel says. */
 struct session *question_session(const struct question *question);
+const struct channel *question_channel(const struct question *question);
 struct account *question_account(const struct question *question);
 /* Returns whose it is: the same for all questions of one channel. */
 const void *question_asker(const struct question *question);

@@ -48,7 +48,6 @@ struct report *report_new(const struct report_question *question)
 		[REPORT_FAR_DOMAINS] = status_remote_domains_lists,
 		[REPORT_FAR_ENDPOINTS] = status_remote_endpoints_lists,
 		[REPORT_FAR_HOSTS] = status_remote_hosts_lists,
-		[REPORT_FAR_STATUS] = status_remote_status_lists,
 	};
 	struct report *report = calloc(1, sizeof(*report));
 

@@ -38,8 +38,7 @@ enum report_kind {
 	REPORT_DENIED,
 	REPORT_FAR_DOMAINS, /* of another host, as it has told */
 	REPORT_FAR_ENDPOINTS,
-	REPORT_FAR_HOSTS,  /* the hosts, as domain 0 has told */
-	REPORT_FAR_STATUS, /* of another domain's daemon, in its words */
+	REPORT_FAR_HOSTS, /* the hosts, as domain 0 has told */
 };
 
 struct report_question {

@@ -18,6 +18,7 @@
 #include "daemon/local/local.h"
 #include "daemon/peers/peers.h"
 #include "daemon/serve/router.h"
+#include "daemon/serve/viewer.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
 #include "daemon/topic/topics.h"
@@ -121,53 +122,6 @@ bool requests_is_remote(const struct request_context *context, const struct addr
 	return about->host.data && !address_part_is(about->host, hosts_own_name(context->hosts));
 }
 
-static void on_ping_result(void *userdata, uint32_t request, int64_t result)
-{
-	struct session *session = userdata;
-	uint8_t rtt[8];
-
-	if (result < 0)
-		session_reply_error(session, request, (int)-result, requests_why_not((int)-result));
-	else
-		session_reply(session, request, 0, rtt, frame_u64_encode((uint64_t)result, rtt));
-}
-
-static void ping_domain(struct request_context *context, struct session *session, uint32_t request,
-			struct frame_text text)
-{
-	struct account *account = hop_account(session_hop(session));
-	struct frame_identity from = requests_identity(context, session);
-	struct address address;
-	struct peer_id peer = peer_domain(0);
-	int r = address_parse_domain(text.data, text.size, &address);
-	bool is_remote =
-		r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0;
-
-	if (r == 0 && !is_remote)
-		r = router_resolve_way(context->router, address.domain, &peer);
-	if (r == 0 && !is_remote && peer_is_domain(peer, context->self->domid)) {
-		on_ping_result(session, request, 0);
-		return;
-	}
-	if (r == -EHOSTDOWN) {
-		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
-		return;
-	}
-	if (r == 0 && session_unanswered(session) > REQUESTS_MAX)
-		r = -ENOBUFS;
-	if (r == 0 && is_remote)
-		r = relay_ping_out(context->relay, &from, &address, account, on_ping_result, session,
-				   request);
-	else if (r == 0 && relay_zero_knows(context->relay, peer))
-		r = -ENOLINK;
-	else if (r == 0)
-		r = links_ping(context->links, peer, account, on_ping_result, session, request);
-	if (r == -ENOLINK)
-		r = relay_ping(context->relay, peer.number, account, on_ping_result, session, request);
-	if (r < 0)
-		session_reply_error(session, request, -r, requests_why_not(-r));
-}
-
 /* Adds a watch, of another host if the pattern has one before a slash. */
 static void watch(struct request_context *context, struct session *session, uint32_t request,
 		  struct frame_text pattern)
@@ -239,12 +193,9 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		return 0;
 	case FRAME_SUBSCRIBE:
 		return subscribe(context, session, header, payload);
-	case FRAME_UNSUBSCRIBE:
+	default: /* FRAME_UNSUBSCRIBE */
 		r = topics_unsubscribe(context->topics, session, text);
 		session_reply_error(session, header->channel, -r, r ? "no such subscription" : "");
-		return 0;
-	default: /* FRAME_PROBE */
-		ping_domain(context, session, header->channel, text);
 		return 0;
 	}
 }
@@ -259,12 +210,20 @@ static bool go_on_unbinding(void *userdata, struct session *session, struct sess
 	return false;
 }
 
+/* Another domain's daemon can't know who administers this one. */
+static bool is_for_daemon(struct frame_text address)
+{
+	return address_part_is(address_split(address.data, address.size).endpoint, DAEMON_ENDPOINT);
+}
+
 static int open_from_program(void *userdata, struct session *session, struct channel *channel,
 			     const struct frame_open *open)
 {
 	struct request_context *context = userdata;
 
 	channel->identity = requests_identity(context, session);
+	if (is_for_daemon(open->name))
+		channel->administers = viewer_of(session, context->administrators).sees_all;
 	router_open_address(context->router, channel, open->name);
 	/* For listings, which do without it if there is no memory. What isn't led anywhere may be no
 	 * address. */
@@ -309,7 +268,6 @@ static void session_gone(void *userdata, struct session *session)
 	streams_forget_session(context->streams, session);
 	topics_forget_session(context->topics, session);
 	watches_remove_session(context->watches, session);
-	links_ping_cancel(context->links, session);
 	local_remove(context->local, session);
 }
 

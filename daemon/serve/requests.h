@@ -11,13 +11,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/config.h"
 #include "daemon/local/session.h"
 #include "wire/frame.h"
 
 struct access;
 struct account;
 struct asks;
-struct evbuffer;
 struct registry;
 struct hosts;
 struct links;
@@ -49,7 +49,8 @@ struct request_context {
 	struct topics *topics;
 	struct relay *relay;
 	struct watches *watches;
-	gid_t administrators; /* or USERS_NO_GID */
+	gid_t administrators;	 /* or USERS_NO_GID */
+	enum config_sight sight; /* what domain 0 may see */
 	/* Reads files again that may change while the daemon runs. Returns 0 or a negative errno, and then
 	 * *why says what is wrong (NULL: nothing more is known). */
 	int (*reload)(void *userdata, const char **why);
@@ -66,9 +67,5 @@ struct request_context {
 extern const struct session_callbacks requests_session_callbacks;
 /* What answers questions; the userdata is a struct request_context, too. */
 extern const struct questions_callbacks requests_questions_callbacks;
-/* Writes, for domain 0, as an array the steps that were seen since this sender asked last about `what`. 0 or
- * a negative errno. */
-int requests_trace_remote(struct request_context *context, const struct frame_identity *from,
-			  const char *what, struct account *account, struct evbuffer *steps);
 
 #endif

@@ -8,8 +8,11 @@
 
 #include "daemon/policy/access.h"
 #include "base/self.h"
+#include "daemon/switch/channel.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
+#include "daemon/link/link.h"
+#include "daemon/link/relay.h"
 #include "daemon/peers/peers.h"
 #include "daemon/serve/questions.h"
 #include "daemon/serve/report.h"
@@ -31,12 +34,25 @@ static void reply_json(struct question *question, struct json json)
 	json_free(&json);
 }
 
+/* Returns what who asks sees: a program of this domain, or one of domain 0, which says whether it is an
+ * administrator's. */
+static struct viewer viewer_for(const struct request_context *context, const struct question *question)
+{
+	const struct session *session = question_session(question);
+
+	if (session)
+		return viewer_of(session, context->administrators);
+	return (struct viewer){.uid = question_channel(question)->identity.uid,
+			       .is_host = true,
+			       .sees_all = context->sight == CONFIG_SIGHT_FULL};
+}
+
 /* Returns whether the program may ask: what it may reach itself, and who may reach what it has bound, since
  * it could find that out anyway. The rest concerns others only. */
 static bool may_ask_policy(struct request_context *context, const struct question *question, uint32_t domid,
 			   uint32_t uid, const char *to)
 {
-	struct viewer viewer = viewer_of(question_session(question), context->administrators);
+	struct viewer viewer = viewer_for(context, question);
 	const struct endpoint *endpoint = router_find(context->router, to);
 
 	return viewer.sees_all || (domid == context->self->domid && uid == viewer.uid) ||
@@ -56,7 +72,7 @@ static void explain_address(struct request_context *context, struct question *qu
 			question, EINVAL,
 			"TO must be an endpoint: letters, digits, _ and -; or in domain 0 an address, "
 			"[HOST/]DOMAIN:ENDPOINT, to which it may relay");
-	else if (!viewer_of(question_session(question), context->administrators).sees_all)
+	else if (!viewer_for(context, question).sees_all)
 		question_refuse(question, EPERM, "only root and the daemon's administrators may ask that");
 	else if (address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0)
 		reply_json(question, access_explain_out(context->access, from, domid, &address));
@@ -143,7 +159,7 @@ static bool may_administer(const struct request_context *context, struct questio
 {
 	char why[160];
 
-	if (viewer_of(question_session(question), context->administrators).sees_all)
+	if (viewer_for(context, question).sees_all)
 		return true;
 	snprintf(why, sizeof(why),
 		 "only root, the user that xenmsgd runs as and administrators (admin-group) may %s", what);
@@ -189,7 +205,7 @@ static struct report *requests_answer_begin_report(struct request_context *conte
 {
 	struct report *report;
 
-	wanted.viewer = viewer_of(question_session(question), context->administrators);
+	wanted.viewer = viewer_for(context, question);
 	report = report_new(&wanted);
 	if (!report)
 		question_refuse(question, ENOMEM, "");
@@ -268,9 +284,9 @@ static void requests_answer_on_told(void *userdata, void *asker, uint32_t number
 				    const char *host, const struct frame_told *told)
 {
 	static const enum report_kind kinds[] = {
-		[ASK_DOMAINS] = REPORT_FAR_DOMAINS, [ASK_ENDPOINTS] = REPORT_FAR_ENDPOINTS,
-		[ASK_HOSTS] = REPORT_FAR_HOSTS,	    [ASK_STATUS] = REPORT_FAR_STATUS,
-		[ASK_TRACE] = REPORT_FAR_STATUS,
+		[ASK_DOMAINS] = REPORT_FAR_DOMAINS,
+		[ASK_ENDPOINTS] = REPORT_FAR_ENDPOINTS,
+		[ASK_HOSTS] = REPORT_FAR_HOSTS,
 	};
 	struct report_question wanted = {.kind = kinds[kind], .domid = -1};
 	struct question *question = asker;
@@ -329,28 +345,6 @@ static void ask_host(struct request_context *context, struct question *question,
 		question_refuse(question, EINVAL, asks_why_not(kind, EINVAL));
 }
 
-/* Asks, in domain 0, a domain of this host how its daemon is, or begins to say it of this one. */
-static struct report *ask_status(struct request_context *context, struct question *question,
-				 const char *domain)
-{
-	struct report_question own = {.kind = REPORT_STATUS, .domid = -1};
-	struct ask_question ask = {.kind = ASK_STATUS, .host = ""};
-	int r = router_resolve(context->router, domain, &ask.domid);
-
-	if (r == 0 && ask.domid == context->self->domid)
-		return requests_answer_begin_report(context, question, own);
-	if (context->self->domid != 0)
-		question_refuse(question, EACCES, "domains tell domain 0 alone how they are: ask there");
-	else if (!viewer_of(question_session(question), context->administrators).sees_all)
-		question_refuse(question, EPERM,
-				"only root and the daemon's administrators may ask other domains");
-	else if (r < 0)
-		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
-	else
-		ask_elsewhere(context, question, ask);
-	return NULL;
-}
-
 /* Begins to say, in domain 0, what the host's policy has about a domain. */
 static struct report *answer_rules_of(struct request_context *context, struct question *question,
 				      const char *domain)
@@ -398,15 +392,6 @@ static int resolve_traced(struct request_context *context, const char *what, int
 	return *domid < 0 && parts.endpoint.data ? -EHOSTDOWN : 0;
 }
 
-int requests_trace_remote(struct request_context *context, const struct frame_identity *from,
-			  const char *what, struct account *account, struct evbuffer *steps)
-{
-	int64_t domid;
-	int r = resolve_traced(context, what, &domid);
-
-	return r < 0 ? r : tracers_take_remote(context->tracers, account, from, what, domid, steps);
-}
-
 /* Takes a question of a tracer. */
 static void trace(struct request_context *context, struct question *question, const char *what)
 {
@@ -421,33 +406,6 @@ static void trace(struct request_context *context, struct question *question, co
 	if (r < 0)
 		question_refuse(question, -r,
 				r == -EHOSTDOWN ? requests_why_unknown(context) : why_not_traced(-r));
-}
-
-/* Asks, in domain 0, which steps the daemon of another domain has seen since: "of DOMAIN WHAT". */
-static void trace_of(struct request_context *context, struct question *question, const char *text)
-{
-	size_t size = strcspn(text, " ");
-	struct ask_question ask = {
-		.kind = ASK_TRACE,
-		.host = "",
-		.trace = text[size] ? text + size + 1 : "",
-	};
-	char domain[DOMAIN_NAME_MAX + 1] = "";
-	int r;
-
-	if (!may_administer(context, question, "trace what others send"))
-		return;
-	snprintf(domain, sizeof(domain), "%.*s", (int)size, text);
-	r = router_resolve(context->router, domain, &ask.domid);
-	if (r < 0)
-		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
-	else if (context->self->domid != 0)
-		question_refuse(question, EACCES, "domains tell domain 0 alone what they see: ask there");
-	else if (ask.domid == 0 || !*ask.trace || strlen(ask.trace) > DOMAIN_NAME_MAX)
-		question_refuse(question, EINVAL,
-				"another domain is to be asked, about at most 127 characters");
-	else
-		ask_elsewhere(context, question, ask);
 }
 
 /* Whether this daemon knows of other hosts; else it has answered why not, or asked domain 0. */
@@ -484,8 +442,8 @@ static struct report *answer_plain(struct request_context *context, struct quest
 		if (++i == sizeof(registry) / sizeof(registry[0])) {
 			question_refuse(
 				question, EINVAL,
-				"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, domain DOMID, policy FROM TO, "
-				"rules [of DOMAIN], denied, trace [of DOMAIN] WHAT, reload or renew");
+				"a query is status [all], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, domain DOMID, policy FROM TO, "
+				"rules [of DOMAIN], denied, trace WHAT, ping, reload or renew");
 			return NULL;
 		}
 	wanted.kind = registry[i].kind;
@@ -550,12 +508,65 @@ static void tell_domain(struct request_context *context, struct question *questi
 	reply_json(question, json);
 }
 
+/* --- who may ask ------------------------------------------------------------------------------ */
+
+/* Domain 0 may ask a domain with host-sight = full these, and with links it sees some of `status`. */
+static const char *const told_domain_0[] = {"status", "trace", "peers", "endpoints",
+					    "denied", "rules", "policy"};
+
+/* Returns why this may not be asked by a program of another domain, with *error. NULL: it may. */
+static const char *why_not_told(const struct request_context *context, const struct question *question,
+				const char *text, int *error)
+{
+	const struct channel *channel = question_channel(question);
+	size_t size = strcspn(text, " "), i = 0;
+
+	*error = EACCES;
+	/* Another host's domain 0 is none of ours, whatever its number. */
+	if (!peer_is_domain(channel_source(channel), 0) || context->self->domid == 0)
+		return context->self->domid == 0 ? "domain 0 tells no other domain how it is"
+						 : "domains tell domain 0 alone how they are: ask there";
+	if (!channel->administers) {
+		*error = EPERM;
+		return "only root and the daemon's administrators may ask other domains";
+	}
+	while (strlen(told_domain_0[i]) != size || memcmp(told_domain_0[i], text, size) != 0)
+		if (++i == sizeof(told_domain_0) / sizeof(told_domain_0[0]))
+			return "programs of its own domain alone may ask a daemon that";
+	if (context->sight == CONFIG_SIGHT_NONE)
+		return "that domain tells domain 0 nothing of itself: host-sight = none is set in its xenmsgd.conf(5)";
+	if ((!strncmp(text, "peers", 5) || !strncmp(text, "endpoints", 9)) &&
+	    is_for_host(context, text, *text == 'p'))
+		return "ask the daemon of your own domain about other hosts";
+	return i == 0 || context->sight == CONFIG_SIGHT_FULL
+		       ? NULL
+		       : "that domain doesn't let domain 0 see what its programs do: host-sight = full in its "
+			 "xenmsgd.conf(5) would";
+}
+
+/* Whether it may be asked; else it has been answered why not. */
+static bool may_ask(const struct request_context *context, struct question *question, const char *text)
+{
+	const char *why = NULL;
+	int error;
+
+	if (!question_session(question))
+		why = why_not_told(context, question, text, &error);
+	if (why)
+		question_refuse(question, error, why);
+	return !why;
+}
+
 static struct report *begin_answer(void *userdata, struct question *question, const char *text)
 {
 	struct request_context *context = userdata;
 
-	if (!strncmp(text, "status of ", 10))
-		return ask_status(context, question, text + 10);
+	if (!strcmp(text, "ping")) { /* of whoever can open a channel here */
+		question_answer(question, "{}", 2);
+		return NULL;
+	}
+	if (!may_ask(context, question, text))
+		return NULL;
 	if (!strncmp(text, "rules of ", 9))
 		return answer_rules_of(context, question, text + 9);
 	if (!strncmp(text, "peers ", 6))
@@ -568,8 +579,6 @@ static struct report *begin_answer(void *userdata, struct question *question, co
 		tell_domain(context, question, text + 7);
 	else if (!strcmp(text, "reload"))
 		reload_policy(context, question);
-	else if (!strncmp(text, "trace of ", 9))
-		trace_of(context, question, text + 9);
 	else if (!strncmp(text, "trace ", 6))
 		trace(context, question, text + 6);
 	else if (!strcmp(text, "renew"))
@@ -597,9 +606,27 @@ static void asker_gone(void *userdata, const void *asker)
 	tracers_forget_asker(context->tracers, asker);
 }
 
+static void seek(void *userdata, struct channel *channel, uint32_t domid)
+{
+	struct request_context *context = userdata;
+	int r = relay_try(context->relay, channel, domid, DAEMON_ENDPOINT);
+
+	if (r < 0)
+		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
+}
+
+static void found_none(void *userdata, uint32_t domid)
+{
+	struct request_context *context = userdata;
+
+	links_take_word(context->links, domid);
+}
+
 const struct questions_callbacks requests_questions_callbacks = {
 	.ready = is_ready,
 	.begin = begin_answer,
 	.forget = forget,
 	.gone = asker_gone,
+	.seek = seek,
+	.found_none = found_none,
 };

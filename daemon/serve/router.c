@@ -484,27 +484,40 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	return r;
 }
 
-static int lead_to_address(struct router *router, struct channel *channel, struct frame_text text)
+/* As lead_to_address(). */
+static int lead_once(struct router *router, struct channel *channel, const struct address *to)
 {
-	struct address address;
 	struct peer_id peer;
 	struct hop *hop;
-	int r = address_parse(text.data, text.size, &address, NULL);
+	int r;
 
-	if (r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(router->with.hosts)) != 0)
-		return relay_lead_out(router->with.relay, channel, &address);
-	if (r == 0)
-		r = router_resolve_way(router, address.domain, &peer);
+	if (to->host[0] && strcmp(to->host, hosts_own_name(router->with.hosts)) != 0)
+		return relay_lead_out(router->with.relay, channel, to);
+	r = router_resolve_way(router, to->domain, &peer);
 	if (r < 0)
 		return r;
 	if (peer_is_domain(peer, router->with.self->domid))
-		return lead_to_endpoint(router, channel, frame_text_of(address.endpoint));
+		return lead_to_endpoint(router, channel, frame_text_of(to->endpoint));
 	if (relay_zero_knows(router->with.relay, peer))
-		return relay_lead(router->with.relay, channel, peer.number, address.endpoint);
+		return relay_lead(router->with.relay, channel, peer.number, to->endpoint);
 	hop = links_want(router->with.links, peer, hop_account(channel->opener.hop), &r);
 	if (r == -ENOLINK)
-		return relay_lead(router->with.relay, channel, peer.number, address.endpoint);
-	return hop ? channel_accept(channel, hop, address.endpoint) : r;
+		return relay_lead(router->with.relay, channel, peer.number, to->endpoint);
+	return hop ? channel_accept(channel, hop, to->endpoint) : r;
+}
+
+/* Leads it there. A program whose user has as many channels as it may have gets one more to ask a daemon. */
+static int lead_to_address(struct router *router, struct channel *channel, struct frame_text text)
+{
+	struct address address;
+	int r = address_parse(text.data, text.size, &address, NULL);
+
+	if (r == 0)
+		r = lead_once(router, channel, &address);
+	if (r == -ENOBUFS && channel->kind == CHANNEL_CALL && !strcmp(address.endpoint, DAEMON_ENDPOINT) &&
+	    hop_is_session(channel->opener.hop) && channel_exceed(channel))
+		r = lead_once(router, channel, &address);
+	return r;
 }
 
 /* Refuses a channel that wasn't accepted (`r` below zero). The session of the program that opened it goes

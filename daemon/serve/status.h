@@ -138,8 +138,7 @@ struct status_list {
  * entries form one array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[],
 	status_hosts_lists[], status_rules_lists[], status_rules_of_lists[], status_denied_lists[],
-	status_remote_domains_lists[], status_remote_endpoints_lists[], status_remote_hosts_lists[],
-	status_remote_status_lists[];
+	status_remote_domains_lists[], status_remote_endpoints_lists[], status_remote_hosts_lists[];
 
 /* Adds what isn't a list. */
 void status_head(const struct status_sources *sources, const struct viewer *viewer, struct json *head);

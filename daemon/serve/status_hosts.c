@@ -136,33 +136,3 @@ const struct status_list status_remote_hosts_lists[] = {
 	{.name = "far", .next = next_remote, .describe = describe_remote_host},
 	{.name = NULL},
 };
-
-/* --- of another domain's daemon ----------------------------------------------------------------- */
-
-#define TEXT_PIECE 4096
-
-static bool next_piece(struct status_walk *walk)
-{
-	struct frame_told *left = &walk->left;
-	size_t size = (size_t)(left->end - left->at);
-
-	if (size > TEXT_PIECE)
-		size = TEXT_PIECE;
-	walk->entry.name = (struct frame_text){(const char *)left->at, size};
-	left->at += size;
-	return size > 0;
-}
-
-/* Describes a piece of what that daemon says as a text and nothing else: it may be anything. */
-static void describe_piece(struct status_walk *walk, struct json *json)
-{
-	struct frame_text piece = walk->entry.name;
-
-	add_domain(json, walk->sources, walk->remote->told.domid);
-	json_text_part(json, "text", piece.data, piece.size);
-}
-
-const struct status_list status_remote_status_lists[] = {
-	{.name = "far", .next = next_piece, .describe = describe_piece},
-	{.name = NULL},
-};

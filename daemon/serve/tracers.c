@@ -41,9 +41,7 @@ struct filter {
 
 struct tracer {
 	struct tracers *tracers;
-	const void *asker; /* NULL: it is domain 0, for this sender there: */
-	struct frame_identity from;
-	uint64_t asked_ms; /* when it asked last */
+	const void *asker;
 	struct filter filter;
 	struct task task;
 	struct question *waits; /* for an answer; NULL: none does */
@@ -353,12 +351,6 @@ static void tracers_answer(struct tracer *tracer)
 	tracer->waits = NULL;
 }
 
-/* Whether domain 0 asks for it no more. */
-static bool is_late(const struct tracer *tracer)
-{
-	return !tracer->asker && clock_ms_since(tracer->asked_ms) > FAR_TRACER_MS;
-}
-
 static void tracers_forget(struct tracer *tracer)
 {
 	struct tracers *tracers = tracer->tracers;
@@ -377,9 +369,7 @@ static void tracers_on_turn(struct task *task)
 	struct tracer *tracer = (struct tracer *)((char *)task - offsetof(struct tracer, task));
 
 	switch_spend(tracer->tracers->with.board, tracer->charge.account, STEP_UNITS);
-	if (is_late(tracer))
-		tracers_forget(tracer);
-	else if (tracer->waits && (evbuffer_get_length(tracer->steps) || tracer->missed))
+	if (tracer->waits && (evbuffer_get_length(tracer->steps) || tracer->missed))
 		tracers_answer(tracer);
 }
 
@@ -422,17 +412,6 @@ static int read_what(struct filter *filter, const char *what, int64_t domid)
 	return 0;
 }
 
-static void forget_late(struct tracers *tracers)
-{
-	struct tracer *tracer, *next;
-
-	DL_FOREACH_SAFE(tracers->all, tracer, next)
-		if (is_late(tracer))
-			tracers_forget(tracer);
-}
-
-/* Forgets no tracer, since more steps may be told of what happened (steps_tell_data()): a late one's turn
- * does. */
 static void on_step(void *userdata, const struct channel_step *step)
 {
 	struct tracers *tracers = userdata;
@@ -445,8 +424,6 @@ static void on_step(void *userdata, const struct channel_step *step)
 	DL_FOREACH(tracers->all, tracer) {
 		bool meant = tracers_is_meant(&tracer->filter, step, &about);
 
-		if (is_late(tracer))
-			task_due(&tracer->task);
 		switch_spend(tracers->with.board, tracer->charge.account, meant ? STEP_UNITS : LOOK_UNITS);
 		if (!meant)
 			continue;
@@ -463,7 +440,6 @@ static int add_tracer(struct tracers *tracers, struct account *account, const st
 	struct tracer *tracer;
 	int r;
 
-	forget_late(tracers);
 	if (tracers->count >= TRACERS_MAX)
 		return -EUSERS;
 	tracer = calloc(1, sizeof(*tracer));
@@ -512,30 +488,6 @@ int tracers_ask(struct tracers *tracers, struct question *question, const char *
 	tracer->asker = question_asker(question);
 	question_answer(question, "[]", 2);
 	return 0;
-}
-
-int tracers_take_remote(struct tracers *tracers, struct account *account, const struct frame_identity *from,
-			const char *what, int64_t domid, struct evbuffer *steps)
-{
-	char text[ANSWER + 2];
-	struct tracer *tracer;
-	struct filter filter;
-	int r = read_what(&filter, what, domid);
-
-	if (r < 0)
-		return r;
-	DL_FOREACH(tracers->all, tracer)
-		if (!tracer->asker && tracer->from.uid == from->uid && tracer->from.pid == from->pid &&
-		    !strcmp(tracer->filter.what, what))
-			break;
-	if (!tracer) {
-		r = add_tracer(tracers, account, &filter, &tracer);
-		if (r < 0)
-			return r == -EUSERS ? -ENOBUFS : r;
-		tracer->from = *from;
-	}
-	tracer->asked_ms = clock_ms();
-	return evbuffer_add(steps, text, take_steps(tracer, text)) ? -ENOMEM : 0;
 }
 
 void tracers_forget_question(struct tracers *tracers, const struct question *question)

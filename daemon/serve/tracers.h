@@ -25,18 +25,15 @@
 
 struct access;
 struct account;
-struct evbuffer;
-struct frame_identity;
 struct hosts;
 struct question;
 struct switchboard;
 struct self;
 struct tracers;
 
-#define TRACERS_MAX   16u     /* of all programs: each step is shown to each of them */
-#define TRACE_MOST    262144u /* bytes of steps that wait for a tracer */
-#define FAR_TRACER_MS 10000u
-#define TRACE_WHAT    (ADDRESS_MAX + 1)
+#define TRACERS_MAX 16u	    /* of all programs: each step is shown to each of them */
+#define TRACE_MOST  262144u /* bytes of steps that wait for a tracer */
+#define TRACE_WHAT  (ADDRESS_MAX + 1)
 
 /* All of these outlive it. */
 struct tracers_collaborators {
@@ -54,10 +51,6 @@ void tracers_free(struct tracers *tracers);
  * none), and answers it now or later. 0; -EINVAL: it can't be traced; -EUSERS: others trace as much as can
  * be; -ENOBUFS, -ENOMEM. */
 int tracers_ask(struct tracers *tracers, struct question *question, const char *what, int64_t domid);
-/* The same for domain 0, which asks by its link: writes the steps since this sender asked last, as an array.
- * One that hasn't asked for FAR_TRACER_MS is forgotten. */
-int tracers_take_remote(struct tracers *tracers, struct account *account, const struct frame_identity *from,
-			const char *what, int64_t domid, struct evbuffer *steps);
 /* Nobody waits for an answer to this question any more. */
 void tracers_forget_question(struct tracers *tracers, const struct question *question);
 void tracers_forget_asker(struct tracers *tracers, const void *asker);

@@ -100,10 +100,13 @@ static uint64_t windows_of(const struct channel *channel)
 	return channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
 }
 
-void channel_exceed(struct channel *channel)
+bool channel_exceed(struct channel *channel)
 {
+	if (!charge_take_extra(&channel->charge))
+		return false;
 	charge_exceed(&channel->charge, QUOTA_CHANNELS, 1);
 	charge_exceed(&channel->charge, QUOTA_BYTES, windows_of(channel));
+	return true;
 }
 
 /* Charges the opener, and names the endpoint. */
@@ -361,6 +364,7 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 	const struct channel *channel = end->channel;
 	struct frame_open open = {
 		.kind = (uint8_t)channel->kind,
+		.flags = channel->administers && end->hop->traits->is_daemon ? OPEN_ADMINISTERS : 0,
 		/* Offsets are others to a program that has got a shared endpoint's channel later. */
 		.serial = channel_base_to(end) ? 0 : channel->serial,
 		.identity = channel->identity,

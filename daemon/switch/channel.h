@@ -207,6 +207,7 @@ struct channel {
 	struct channel_cancels *cancels;
 	struct channel_withdrawals *withdrawals; /* cancel.h: those that are to be sent; NULL: none */
 	bool opened;				 /* the acceptor's daemon has sent OPENED */
+	bool administers;			 /* the sender may administer its own daemon */
 	/* of it, its sender's domid and pid its name in traces is made; 0: the sender's daemon doesn't say */
 	uint16_t serial;
 	/* The program that takes what is sent here, as callers are told; domid is that of its own host. */
@@ -290,8 +291,9 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 /* Sets whose account pays for the channel, before channel_accept(): not that of the hop on which it was
  * opened. */
 void channel_charge_to(struct channel *channel, struct account *account);
-/* Charges the channel beyond what its opener may have; channel_accept() charges nothing then. */
-void channel_exceed(struct channel *channel);
+/* Charges the channel beyond what its opener may have; channel_accept() charges nothing then. False: there is
+ * such a channel of the opener's already. */
+bool channel_exceed(struct channel *channel);
 /* Whether the channel waits where nothing of it was sent on: in a waiting room, or at a link that isn't
  * there. */
 bool channel_is_waiting(const struct channel *channel);

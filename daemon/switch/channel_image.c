@@ -199,10 +199,12 @@ static void charge_image(struct image *image, struct channel *channel)
 {
 	struct account *account = channel->charge.account;
 	uint64_t channels = channel->charge.held[QUOTA_CHANNELS], bytes = channel->charge.held[QUOTA_BYTES];
+	bool is_extra = channel->charge.is_extra;
 
 	switch_account_image(image, channel->board, &account);
 	image_u64(image, &channels);
 	image_u64(image, &bytes);
+	image_bool(image, &is_extra);
 	image_expect(image, channels <= 1 && bytes <= CHARGED_MAX);
 	if (!image->is_read)
 		return;
@@ -211,6 +213,8 @@ static void charge_image(struct image *image, struct channel *channel)
 	account_unref(account);
 	if (image->error)
 		return;
+	if (is_extra)
+		charge_take_extra(&channel->charge);
 	charge_exceed(&channel->charge, QUOTA_CHANNELS, channels);
 	charge_exceed(&channel->charge, QUOTA_BYTES, bytes);
 }
@@ -254,6 +258,7 @@ static void channel_head_image(struct image *image, struct channel *channel)
 	origin_hosts_image(image, channel);
 	image_u64(image, &channel->max_message);
 	image_bool(image, &channel->opened);
+	image_bool(image, &channel->administers);
 	image_bool(image, &channel->knows_acceptor);
 	hop_identity_image(image, &channel->acceptor_identity);
 	image_bool(image, &channel->accepted_by_topic);

@@ -177,8 +177,10 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 		return hop_input_refuse(hop, header->channel, &(struct frame_reset){.error = ENOBUFS});
 	if (r < 0)
 		return r;
-	if (hop->traits->is_daemon)
+	if (hop->traits->is_daemon) {
 		channel->serial = open.serial;
+		channel->administers = open.flags & OPEN_ADMINISTERS;
+	}
 	if (hop->channels.count > hop->channels.max)
 		channel_refuse(channel, ENOBUFS);
 	else

@@ -90,7 +90,6 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	WITH_TEXT(bind, endpoint);
 	WITH_TEXT(sender, domain_name);
 	WITH_TEXT(reply, body);
-	WITH_TEXTS(ping_relayed, domain, name);
 	WITH_TEXTS(incoming, endpoint, domain_name);
 	WITH_TEXTS(event, text, domain_name);
 	if (frame_hello_link_decode(payload, length, &hello_link) == 0) {
@@ -138,10 +137,6 @@ static void decode_told(const uint8_t *payload, uint32_t length)
 		return;
 	check(frame_told_encode(&told, out) <= TOLD_PART_SIZE);
 	AGAIN(told);
-	if (told.flags & TOLD_TEXT) {
-		check(told.count == (size_t)(told.end - told.at) && told.count <= TOLD_PART);
-		return;
-	}
 	for (before = told; frame_told_next(&told, &entry); before = told) {
 		check(entry.name.size <= DOMAIN_NAME_MAX && told.at <= told.end);
 		check(before.at + frame_told_entry_encode(&entry, out) == told.at &&

@@ -14,14 +14,13 @@ SENDER = 129
 IDLE = 50
 OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED, SOURCE, WITHDRAW, REASSIGNED = range(16, 27)
 BIND, UNBIND, WATCH, UNWATCH, EVENT = range(32, 37)
-PROBE, REPLY, ACCEPT, INCOMING, DRAIN, SELF, SUBSCRIBE, UNSUBSCRIBE, MEMORY = range(38, 47)
+REPLY, ACCEPT, INCOMING, DRAIN, SELF, SUBSCRIBE, UNSUBSCRIBE, MEMORY = range(39, 47)
 OPTIONAL = 128  # frames from here on may be skipped
 
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 SHARED_MEMORY, BECOMES_STREAM, MUX = 1, 2, 4  # in the flags of a program's HELLO
 RELAYS, RESUMES, OBEYS = 1, 2, 4  # in those of a daemon's
 MESSAGE, CALL, STREAM = 1, 2, 3  # kinds of channels
-TOLD_MORE, TOLD_TEXT, TOLD_PART = 1, 2, 336  # flags of TOLD, and the most of a part
 PLAIN, REQUEST, ANSWER, ERROR, REFUSAL, PROPERTIES = 0, 1, 2, 3, 4, 128  # types of messages; the last is a bit
 DEADLINE, TRACE, SUBSCRIBES, NOTICE, KEY, PART = range(1, 7)  # kinds of properties
 MESSAGES, CALLS, STREAMS, SHARED, HOSTS = 1, 2, 4, 1 << 30, 1 << 31  # in the kinds of BIND
@@ -106,10 +105,10 @@ def open_frame(channel, address, kind=MESSAGE):
     return frame(OPEN, open_payload(address, kind), channel=channel)
 
 
-def question_frames(channel, *questions):
-    """Calls to the daemon itself, and the end of what is asked on this channel."""
+def question_frames(channel, *questions, to="self"):
+    """Calls to the daemon of a domain, and the end of what is asked on this channel."""
     asked = [message(bytes_of(what), kind=REQUEST, number=number) for number, what in enumerate(questions)]
-    return (open_frame(channel, "self:xenmsg", CALL) + b"".join(frame(DATA, each, channel=channel, messages=1) for each in asked)
+    return (open_frame(channel, f"{to}:xenmsg", CALL) + b"".join(frame(DATA, each, channel=channel, messages=1) for each in asked)
             + fin_frame(channel, sum(map(len, asked))))
 
 

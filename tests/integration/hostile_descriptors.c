@@ -100,7 +100,7 @@ static unsigned turn_descriptors(struct attacker *attacker, struct session *sess
 	ring_reader_arm(&session->in, 1);
 	ring_reader_arm(&session->deliveries, 1);
 	for (unsigned i = 0; i < 8; i++)
-		session_put(attacker, session, FRAME_PROBE, i, "self", 4);
+		session_put(attacker, session, FRAME_UNBIND, i, "self", 4);
 	doorbell_ring(session->wake_daemon);
 	for (unsigned i = 0; i < ANSWER_MS && ring_reader_ready(&session->in, 1) <= 0; i++)
 		poll(NULL, 0, 1);

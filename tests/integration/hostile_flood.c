@@ -17,16 +17,6 @@
 
 #define UNANSWERED_MAX 4096u
 
-static bool put_relayed_ping(struct attacker *attacker, struct session *session)
-{
-	const struct frame_ping_relayed ping = {.token = session->step++,
-						.number = (uint32_t)atoi(attacker->address)};
-	uint8_t payload[FRAME_PING_RELAYED_SIZE];
-
-	return session_put(attacker, session, FRAME_PING, 0, payload,
-			   frame_ping_relayed_encode(&ping, payload));
-}
-
 /* About channels that have ended, for all that the other side can know. */
 static bool put_ignored(struct attacker *attacker, struct session *session)
 {
@@ -93,13 +83,9 @@ static bool put_presence(struct attacker *attacker, struct session *session)
 }
 
 static const struct attack link_attacks[] = {
-	{"ignored", NO_SESSION, .put = put_ignored},
-	{"pings", NO_SESSION, .put = put_ping},
-	{"relayed-pings", NO_SESSION, .put = put_relayed_ping},
-	{"leaves", NO_SESSION, .put = put_leaf},
-	{"hellos", NO_SESSION, .put = put_hello},
-	{"presences", NO_SESSION, .put = put_presence},
-	{0},
+	{"ignored", NO_SESSION, .put = put_ignored},	{"pings", NO_SESSION, .put = put_ping},
+	{"leaves", NO_SESSION, .put = put_leaf},	{"hellos", NO_SESSION, .put = put_hello},
+	{"presences", NO_SESSION, .put = put_presence}, {0},
 };
 
 static const struct attack *attack_of(const char *name)

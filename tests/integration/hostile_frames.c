@@ -363,20 +363,32 @@ static bool put_request(struct attacker *attacker, struct session *session, uint
 	return true;
 }
 
-static const char *const queries[] = {"status", "peers", "endpoints", "policy 1:a 1:b"};
+static const char *const queries[] = {"status", "peers", "endpoints", "policy 1:a 1:b", "ping"};
+
+/* This domain's, unless the address is another's. */
+static const char *daemon_of(const struct attacker *attacker)
+{
+	return strstr(attacker->address, DAEMON_ENDPOINT) ? attacker->address : "self:" DAEMON_ENDPOINT;
+}
 
 /* Asks the daemon, each time on another channel. */
 static bool put_query(struct attacker *attacker, struct session *session)
 {
-	const char *query = queries[session->step % 4];
-	uint32_t channel = 2 * (session->step % 4096);
-	struct frame_open open = {.kind = CHANNEL_CALL, .name = frame_text_of("self:xenmsg")};
+	const char *query = queries[session->step % (sizeof(queries) / sizeof(queries[0]))];
+	uint32_t channel = 2 * (session->step % 4096) + session->first;
+	struct frame_open open = {.kind = CHANNEL_CALL, .name = frame_text_of(daemon_of(attacker))};
 	uint8_t payload[FRAME_SMALL_MAX], message[64] = {[4] = MESSAGE_REQUEST};
 	uint32_t span = (uint32_t)message_span(strlen(query));
 
 	if (session->outstanding >= QUERIES_MAX ||
 	    !session_put(attacker, session, FRAME_OPEN, channel, payload, frame_open_encode(&open, payload)))
 		return false;
+	if (session->link) { /* whose daemon has room for answers by this alone */
+		struct frame_credit credit = {.limit = CHANNEL_INITIAL_LIMIT};
+
+		session_put(attacker, session, FRAME_CREDIT, channel, payload,
+			    frame_credit_encode(&credit, payload));
+	}
 	put_u32(message, (uint32_t)strlen(query));
 	memcpy(message + MESSAGE_HEAD_SIZE, query, strlen(query));
 	session_put(attacker, session, FRAME_DATA, channel, message, span);
@@ -393,14 +405,6 @@ static bool put_query_unread(struct attacker *attacker, struct session *session)
 		return true;
 	session->outstanding = 0;
 	return false;
-}
-
-static bool put_ping(struct attacker *attacker, struct session *session)
-{
-	char domain[16];
-
-	snprintf(domain, sizeof(domain), "%u", 100 + session->step++ % 30000);
-	return put_request(attacker, session, FRAME_PROBE, domain, (uint32_t)strlen(domain));
 }
 
 /* Binds a name of the session's own, and gives it up. */
@@ -455,7 +459,6 @@ const struct attack frame_attacks[] = {
 	{"opens-high", SHARED, .frame = on_churn_frame, .turn = turn_opens_high},
 	{"queries", SHARED, .frame = on_reply, .put = put_query},
 	{"queries-unread", SHARED, .frame = on_reply, .put = put_query_unread},
-	{"pings", SHARED, .frame = on_reply, .put = put_ping},
 	{"binds", SHARED, .frame = on_reply, .put = put_bind},
 	{"watches", SHARED, .begin = begin_watches, .frame = on_reply, .put = put_bind},
 	{0},

@@ -172,7 +172,7 @@ static void begin_holes(struct attacker *attacker, struct session *session)
 static unsigned ask(struct attacker *attacker, struct session *session, const char *what)
 {
 	if (session->outstanding > 0 ||
-	    !session_put(attacker, session, FRAME_PROBE, ++session->next, what, (uint32_t)strlen(what)))
+	    !session_put(attacker, session, FRAME_UNBIND, ++session->next, what, (uint32_t)strlen(what)))
 		return 0;
 	session->outstanding++;
 	if (session->is_shared)

@@ -294,7 +294,7 @@ static bool request(struct attacker *attacker, struct session *session, struct m
 		break;
 	case 1:
 	case 2:
-		type = FRAME_PROBE;
+		type = FRAME_UNSUBSCRIBE;
 		text = domains[dice(7)];
 		break;
 	case 3:

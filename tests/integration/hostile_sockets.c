@@ -126,7 +126,7 @@ static unsigned turn_plain_shut(struct attacker *attacker, struct session *sessi
 
 	if (session->fd < 0) {
 		frame_header_encode(&header, frames);
-		header = (struct frame_header){.type = FRAME_PROBE, .length = 6, .channel = 1};
+		header = (struct frame_header){.type = FRAME_UNBIND, .length = 6, .channel = 1};
 		frame_header_encode(&header, frames + FLOOD - FRAME_HEADER_SIZE - 8);
 		memcpy(frames + FLOOD - 8, "status", 6);
 		if (!come(attacker, session, hello, whole_hello(hello, 0)))

@@ -18,9 +18,9 @@ import sys
 import time
 import uuid
 
-from frames import (ACK, ASK, CALL, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, FIN, GOODBYE, HEADER, HELLO, IDLE, INITIAL_LIMIT, MESSAGE,
-                    MOVE, NOTICE, OFFER, OPEN, OPENED, PAYLOAD_MAX, PING, PLAIN, POLICY, PONG, PROPERTIES, PROVE, REQUEST, RESET, RESUME,
-                    RESUMES, SOURCE, SUBSCRIBES, TOLD, TOLD_MORE, TOLD_PART, TOLD_TEXT, UNASK, Frame, ask_payload, frame,
+from frames import (ACK, ANSWER, ASK, CALL, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, ERROR, FIN, GOODBYE, HEADER, HELLO, IDLE, INITIAL_LIMIT, MESSAGE,
+                    MOVE, NOTICE, OFFER, OPEN, OPENED, PART, PAYLOAD_MAX, PING, PLAIN, POLICY, PONG, PROPERTIES, PROVE, REQUEST, RESET, RESUME,
+                    RESUMES, SOURCE, SUBSCRIBES, TOLD, UNASK, WITHDRAW, Frame, ask_payload, frame,
                     link_hello_payload, message, open_payload, properties, reset_payload, size_at, u32, u64)
 from polling import readable
 
@@ -128,8 +128,8 @@ class Channel:
     def __init__(self, limit):
         self.limit = limit  # of what we may send
         self.sent = self.consumed = self.received = 0
-        self.buffer = b""
-        self.endpoint = self.identity = self.error = None
+        self.buffer = self.out = b""
+        self.endpoint = self.identity = self.error = self.answer = None
         self.fin_sent = self.fin_received = False
 
 
@@ -423,7 +423,7 @@ class Peer:
             self.take_decline(payload)
         elif kind in (DIRECTORY, POLICY):
             assert self.peer == 0  # [5.6, 5.12]
-        elif kind in (UNASK, SOURCE):
+        elif kind in (UNASK, SOURCE, WITHDRAW):
             pass  # nothing is kept
         elif kind == IDLE:
             self.send(IDLE, 0, u32(1))
@@ -445,13 +445,31 @@ class Peer:
             assert kind not in (OPENED, DATA) and OPENED < kind <= CANCELLED or kind >= 128, kind
 
     def answer_ask(self, number):
-        """With parts that were made up: (flags, count, bytes), of a text instead of entries."""
+        """With an error."""
+        self.send(TOLD, 0, u32(number, self.lie) + bytes(21))
+
+    def answer_question(self, number, channel, asked, what):
+        """By an error, or parts that were made up: (part, whether there are more, bytes); of none at all by one whole reply. Who wasn't
+        told what to answer knows ping."""
         self.asked += 1
-        if isinstance(self.lie, int):
-            self.send(TOLD, 0, u32(number, self.lie) + bytes(21))
+        if self.lie == [] and what == b"ping":
+            self.give(number, channel, message(b"{}", kind=ANSWER, number=asked))
             return
-        for flags, count, data in self.lie:
-            self.send(TOLD, 0, u32(number, 0) + u64(0) + u32(flags, self.me, count) + b"\0" + data)
+        if isinstance(self.lie, int):
+            self.give(number, channel, message(b"", kind=ERROR, number=asked, error=self.lie))
+            return
+        for part, more, data in self.lie:
+            is_whole = part == 0 and not more
+            self.give(number, channel, message(data if is_whole else properties((PART, u32(part, more))) + data,
+                                              kind=ANSWER if is_whole else ANSWER | PROPERTIES, number=asked))
+
+    def give(self, number, channel, stream):
+        """Sends it as there is credit."""
+        channel.out += stream
+        while channel.out and channel.limit > channel.sent:
+            size = min(PIECE, channel.limit - channel.sent, len(channel.out))
+            self.write(number, channel, channel.out[:size])
+            channel.out = channel.out[size:]
 
     def take_of(self, channel, kind, number, payload):
         if kind == OPENED:
@@ -460,11 +478,12 @@ class Peer:
             channel.consumed, limit = struct.unpack_from("<QQ", payload)
             assert channel.consumed <= channel.sent
             channel.limit = max(channel.limit, limit)
+            self.give(number, channel, b"")
         elif kind == DATA:
             assert not channel.fin_received
             channel.received += len(payload)
             channel.buffer += payload
-            self.take_messages(channel)
+            self.take_messages(number, channel)
             self.send(CREDIT, number, u64(channel.received, channel.received + 65536))
         elif kind == FIN:
             assert struct.unpack_from("<Q", payload)[0] == channel.received
@@ -485,13 +504,17 @@ class Peer:
         if channel and channel.fin_sent and channel.fin_received and channel.consumed == channel.sent:
             del self.channels[number]
 
-    def take_messages(self, channel):  # [2.1]
+    def take_messages(self, number, channel):  # [2.1]
         while len(channel.buffer) >= 8:
-            size, kind, _, _ = struct.unpack_from("<IBBH", channel.buffer)
+            size, kind, _, error = struct.unpack_from("<IBBH", channel.buffer)
             whole = 16 + size + -size % 8
             if len(channel.buffer) < whole:
                 break
-            state, _ = struct.unpack_from("<II", channel.buffer, whole - 8)
+            state, asked = struct.unpack_from("<II", channel.buffer, whole - 8)
+            if kind & ~PROPERTIES == REQUEST and channel.endpoint == "xenmsg":
+                self.answer_question(number, channel, asked, channel.buffer[8:8 + size])
+            if kind in (ANSWER, ERROR) and channel.answer is None:
+                channel.answer = kind, error
             if state == 0 and kind == 0:
                 self.messages.append((channel, channel.buffer[8:8 + size]))
             channel.buffer = channel.buffer[whole:]
@@ -587,18 +610,27 @@ class Peer:
         return ",".join(map(str, sorted({error for _, error in self.told})))
 
     def do_lie(self, path):
-        """What it answers when it is asked from now on: an error, the text of a file, in parts, or of *.parts these parts."""
+        """What it answers when it is asked from now on: an error, the text of a file, or of *.parts these parts."""
         if path.startswith("error:"):
             self.lie = int(path[6:])
             return path
         with open(path, "rb") as file:
             data = file.read()
-        if path.endswith(".parts"):
-            self.lie = [(flags, count, bytes.fromhex(text)) for flags, count, text in json.loads(data)]
-        else:
-            parts = [data[at:at + TOLD_PART] for at in range(0, len(data), TOLD_PART)] or [b""]
-            self.lie = [(TOLD_TEXT | (TOLD_MORE if at + 1 < len(parts) else 0), len(part), part) for at, part in enumerate(parts)]
+        self.lie = [(part, more, bytes.fromhex(text)) for part, more, text in json.loads(data)] if path.endswith(".parts") else [(0, 0, data)]
         return path
+
+    def do_question(self, *words):
+        """Asks its daemon so many times, by the last word. The errors of the answers, 0: it was told something."""
+        *text, count = words
+        number, channel = self.open("xenmsg", CALL)
+        self.send(CREDIT, number, u64(0, INITIAL_LIMIT))
+        errors = set()
+        for _ in range(int(count)):
+            channel.answer = None
+            self.write(number, channel, message(" ".join(text).encode(), kind=REQUEST, number=1))
+            self.until(lambda: channel.answer is not None)
+            errors.add(channel.answer[1])
+        return ",".join(map(str, sorted(errors)))
 
     def do_asked(self, count):
         self.until(lambda: self.asked >= int(count))

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from frames import DATA, EVENT, PROBE, WATCH, frame, u32, u64
+from frames import DATA, EVENT, OPEN, WATCH, answer_frames, frame, u32
 from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, PATIENCE, tool
 from test_cli_terminal import HostileDaemon, Terminal
 
@@ -27,24 +27,27 @@ class LargeDaemon(HostileDaemon):
     pieces = None
 
     def __init__(self, path):
-        self.pings, self.pinged = [], 0
+        self.pings, self.pinged, self.asked_of = [], 0, {}
         super().__init__(path)
 
     def take(self, connection, got):
-        if got.kind == DATA:
-            for part in itertools.islice(self.tell(got), self.pieces):
-                connection.sendall(part)
-            if self.pieces:
-                connection.close()
-        elif got.kind == PROBE:
+        if got.kind == OPEN:
+            self.asked_of[got.channel] = got.payload[20:].partition(b":")[0]
+        if got.kind == DATA and got.payload[8:12] == b"ping":
             self.pings.append(got)
             self.pinged += 1
             if len(self.pings) == PINGS or self.pinged == DOMAINS:
                 for each in self.pings:
                     # What is in domain 7 doesn't answer.
-                    text = "no daemon runs there" if each.payload == b"7" else u64(1500)
-                    connection.sendall(self.reply(each, text, 112 * (each.payload == b"7")))
+                    silent = self.asked_of[each.channel] == b"7"
+                    for part in answer_frames(each.channel, 1, b"no daemon runs there" if silent else b"{}", 112 * silent):
+                        connection.sendall(part)
                 self.pings.clear()
+        elif got.kind == DATA:
+            for part in itertools.islice(self.tell(got), self.pieces):
+                connection.sendall(part)
+            if self.pieces:
+                connection.close()
         elif got.kind == WATCH:
             connection.sendall(self.reply(got) + b"".join(self.events(got.channel)))
         else:

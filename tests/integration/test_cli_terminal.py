@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from frames import (BIND, CALLS, DATA, EVENT, HELLO, OPEN, OPENED, PROBE, REPLY, WATCH, Closed, answer_frames, bind_payload, bytes_of, frame,
+from frames import (BIND, CALLS, DATA, EVENT, HELLO, OPEN, OPENED, REPLY, WATCH, Closed, answer_frames, bind_payload, bytes_of, frame,
                     receive_frame, u32, u64, welcome)
 from messaging import EXIT_OK, EXIT_USAGE, LOST_SOON, PATIENCE, Holder, eventually, stopped, tool
 from polling import readable
@@ -167,16 +167,16 @@ class HostileDaemon:
             connection.sendall(b"".join(self.tell(got)))
         elif got.kind == WATCH:
             connection.sendall(self.reply(got) + frame(EVENT, u32(1, 2) + NAME.encode(), channel=got.channel))
-        elif got.kind == PROBE:
-            connection.sendall(self.reply(got, NAME, 113))
 
     piece = None
 
     def tell(self, got):
         """The answer to a question, in pieces where it has some."""
         size, = struct.unpack_from("<I", got.payload)
-        text = json.dumps(self.answer(got.payload[8:8 + size]), ensure_ascii=False).encode()
-        return answer_frames(got.channel, struct.unpack_from("<I", got.payload, len(got.payload) - 4)[0], text, piece=self.piece)
+        question, number = got.payload[8:8 + size], struct.unpack_from("<I", got.payload, len(got.payload) - 4)[0]
+        if question == b"ping":
+            return answer_frames(got.channel, number, NAME, error=113)
+        return answer_frames(got.channel, number, json.dumps(self.answer(question), ensure_ascii=False).encode(), piece=self.piece)
 
     @staticmethod
     def reply(question, text="", error=0):

@@ -233,6 +233,19 @@ def test_a_ping_is_answered_from_another_host(hosts, near, domain):
     assert first["to"] == f"hostb/{domain}" and first["rtt_us"] > 0
 
 
+def test_another_host_is_answered_a_ping_and_nothing_else(hosts):
+    """Also its domain 0, and one with the number of a guest here."""
+    here, there = hosts(guests=1)
+    for node in here.values():
+        for domain in (0, 1):
+            address = f"hostb/{domain}:xenmsg"
+            for what in ("status", "trace *", "peers", "rules", "reload", "renew"):
+                done = node.xenmsg("call", address, what)
+                assert done.returncode != EXIT_OK and b"error 13" in done.stderr, (address, what, done)
+            assert node.xenmsg("call", address, "ping").stdout == b"{}"
+    assert all(node.alive() for node in there.values())
+
+
 def test_a_ping_of_another_host_fails_as_a_message_does(hosts):
     here, there = hosts(guests=1, policy=IN + OUT.replace("to = *", "to = hostb"))
     for domain, code in (("hostb/7", EXIT_UNREACHABLE), ("hostb/nobody", EXIT_UNREACHABLE), ("hostc/0", EXIT_DENIED),

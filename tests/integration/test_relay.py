@@ -114,7 +114,7 @@ def test_it_is_seen_who_is_talked_to_through_domain_0(zero, guests):
         """A hand-over forgets a link that doesn't go on."""
         one.xenmsg("ping", str(two.domid))
         link = one.link(two.domid)
-        return link and (link["state"], link["via"]) == ("relayed", 0) and link["rtt_us"] > 0 and b"via 0" in one.xenmsg("status").stdout
+        return link and (link["state"], link["via"]) == ("relayed", 0) and b"via 0" in one.xenmsg("status").stdout
     eventually(is_used, "status tells of it")
     assert one.link(0)["via"] is None
     renew(one)
@@ -469,7 +469,7 @@ def test_a_guest_can_ask_domain_0_for_nothing_but_another_guest(zero, guests, pe
     assert peer.ask("close") == "ok closed"
 
 
-@pytest.mark.parametrize("way, address", [("opens-reset", "{}:sink"), ("opens-refused", "{}:nobody"), ("relayed-pings", "{}")])
+@pytest.mark.parametrize("way, address", [("opens-reset", "{}:sink"), ("opens-refused", "{}:nobody"), ("queries", "{}:xenmsg")])
 def test_a_guest_that_floods_domain_0_takes_nobodys_turn(host, zero, guests, way, address):
     one, two = guests(2)
     works(one, two)

@@ -4,16 +4,18 @@ Guests that lie are link_peer.py."""
 
 import errno
 import json
+import os
 import re
 import urllib.request
 
 import pytest
 
-from frames import RELAYS, TOLD_MORE, TOLD_TEXT
-from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, deliver, eventually, lost_after, start_all
+from frames import RELAYS, question_frames
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_LOST, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, deliver, eventually, lost_after, start_all
+from protocol import Program
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
+from users import User
 
-STATUS = 4  # a kind of ASK
 HIDDEN = ("accounts", "clients", "streams", "denied")
 
 
@@ -34,7 +36,7 @@ def test_domain_0_sees_a_guests_links_and_endpoints(zero, one, valid):
     valid(seen)
     assert (seen["domid"], seen["instance"], seen["host_sight"], seen["partial"]) == (1, one.instance(), "links", True)
     link, = seen["links"]
-    assert (link["peer"]["domid"], link["state"], link["rx"]["messages"]) == (0, "up", 1)
+    assert (link["peer"]["domid"], link["state"], link["rx"]["messages"]) == (0, "up", 2)  # with the question
     assert [endpoint["name"] for endpoint in seen["endpoints"]] == ["inbox"]
     assert all(seen[name] is None for name in HIDDEN) and "uid" not in seen["endpoints"][0]
     assert seen["limits"] == one.status()["limits"]
@@ -79,11 +81,47 @@ def test_only_domain_0_asks_and_only_its_administrators(zero, one, two):
 
 @pytest.mark.unless(relayed="direct")
 def test_no_other_guest_and_no_lie_about_it_is_answered(zero, one, peer_in):
-    """Another guest asks one, and domain 0, as if it were domain 0: the link says who it is."""
-    for role, target, about in (("grant", 1, "1"), ("grant", 0, "1"), ("grant", 0, "0")):
-        peer = peer_in(2, role, target, RELAYS)
-        assert peer.ask("ask", STATUS, about, 20) == f"ok {errno.EACCES}", about
+    """Another guest asks one, and domain 0, as if it were domain 0: the link says who it is. It may ping."""
+    for target in (1, 0):
+        peer = peer_in(2, "grant", target, RELAYS)
+        peer.ask("claim", 0)
+        for what in ("status", "status all", "trace *", "peers", "endpoints", "rules", "denied", "policy 1 inbox", "hosts", "reload", "renew"):
+            assert peer.ask("question", what, 3) == f"ok {errno.EACCES}", what
+        assert peer.ask("question", "ping", 3) == "ok 0"
         assert peer.ask("close") == "ok closed"
+    assert of(zero, 1)["domid"] == 1 and one.alive()
+
+
+def error_of(done):
+    return int(re.search(rb"error (\d+)", done.stderr).group(1)) if done.returncode else 0
+
+
+@pytest.mark.parametrize("sight, may", [("full", 0), ("links", errno.EACCES), ("none", errno.EACCES)])
+def test_a_call_to_a_guests_daemon_is_answered_as_its_host_sight_says(nodes, sight, may):
+    zero, one = nodes(0, 1, start=False).values()
+    one.config = settings(sight)
+    start_all(zero, one)
+    told = {"status": errno.EACCES if sight == "none" else 0, "ping": 0, "peers": may, "endpoints self": may, "rules": may, "denied": may,
+            "policy 1 inbox": may, "trace *": may, "hosts": errno.EACCES, "peers hostb": errno.EACCES, "reload": errno.EACCES,
+            "renew": errno.EACCES, "renewed": errno.EACCES, "nonsense": errno.EACCES}
+    assert {what: error_of(zero.xenmsg("call", "1:xenmsg", what)) for what in told} == told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+def test_users_of_domain_0_may_ping_and_nothing_else(zero, one):
+    def ask(path, tell, stopped):
+        with Program(path) as program:
+            for channel, what in ((2, "status"), (4, "trace *"), (6, "ping")):
+                program.send_bytes(question_frames(channel, what, to="1"))
+                error, text = program.told(channel)
+                tell([error, text.decode()])
+            stopped(None)
+    user = User(65534, zero, ask)
+    for _ in range(2):
+        error, why = user.next()
+        assert error == errno.EPERM and "administrators may ask other domains" in why, why
+    assert user.next() == [0, "{}"]
+    user.end()
     assert of(zero, 1)["domid"] == 1 and one.alive()
 
 
@@ -135,17 +173,18 @@ def test_what_a_guest_says_is_only_its_word(zero, lying):
 
 
 HOSTILE_PARTS = {
-    "more than there may be": [(TOLD_TEXT | TOLD_MORE, 336, b"x" * 336)] * 1600,
-    "an empty part that isn't the last": [(TOLD_TEXT | TOLD_MORE, 0, b"")],
-    "entries": [(0, 1, b"\1\0\0\0\4work")],
+    "more than there may be": ([(number, 1, b"x" * 32768) for number in range(20)] + [(20, 0, b"")], b"more than a status can be"),
+    "a part that isn't the next one": ([(0, 1, b"{"), (2, 0, b"}")], b""),
+    "a part of nothing": ([(1, 0, b"{}")], b""),
 }
 
 
 @pytest.mark.parametrize("lie", HOSTILE_PARTS)
 def test_parts_that_can_be_no_text_end_the_question(zero, lying, lie):
-    lying(json.dumps([(flags, count, data.hex()) for flags, count, data in HOSTILE_PARTS[lie]]).encode(), "a.parts")
+    parts, why = HOSTILE_PARTS[lie]
+    lying(json.dumps([(part, more, data.hex()) for part, more, data in parts]).encode(), "a.parts")
     done = zero.xenmsg("status", "--domain", 1)
-    assert done.returncode == EXIT_ERROR and b"can't be its status" in done.stderr, done
+    assert done.returncode not in (EXIT_OK, EXIT_TIMEOUT) and why in done.stderr and len(done.stderr.splitlines()) == 1, done
     eventually(lambda: not any(account["queued_bytes"]["used"] for account in zero.status()["accounts"] if account["kind"] == "peer"),
                "nothing is kept for it")
 
@@ -153,13 +192,13 @@ def test_parts_that_can_be_no_text_end_the_question(zero, lying, lie):
 def test_who_is_silent_costs_a_time_out_and_nothing_else(nodes, peer_in):
     zero, = nodes(0, config=lost_after("5s")).values()
     peer = peer_in(1, "grant", 0, RELAYS)
-    process = zero.popen("status", "--domain", "1")
+    process = zero.popen("call", "-t", "3s", "1:xenmsg", "status")
     assert peer.ask("asked", 1) == "ok 1"
     assert of(zero, 0)["domid"] == 0
     peer.tell("asked", 2)  # until then it answers PINGs, and nothing else
     _, err = process.communicate(timeout=60 * PATIENCE)
-    assert b"doesn't answer" in err and process.returncode == EXIT_TIMEOUT, err
-    zero.xenmsg("status", "--domain", 1)
+    assert b"timed out" in err and process.returncode == EXIT_LOST, err
+    zero.xenmsg("ping", "1", "-n", "1", "-t", "1s")
     assert peer.answer() == "ok 2"
 
 
@@ -215,7 +254,7 @@ def test_one_scrape_has_the_metrics_of_all_domains(mixed):
     up = {line.partition(" ")[0]: line.rpartition(" ")[2] for line in lines if line.startswith("xenmsg_up{")}
     assert up == {f'xenmsg_up{{domain="{name}",of_domid="{domid}"}}': value
                   for domid, name, value in ((0, own, "1"), (1, names[1], "1"), (2, names[2], "0"), (3, names[3], "1"))}
-    assert f'xenmsg_link_received_messages_total{{domain="{names[1]}",of_domid="1",domid="0"}} 1' in lines
+    assert f'xenmsg_link_received_messages_total{{domain="{names[1]}",of_domid="1",domid="0"}} 2' in lines  # with the question
     assert f'xenmsg_link_resumes_total{{domain="{names[3]}",of_domid="3",domid="\\\\u000a7"}} 5' in lines
     samples = [line for line in lines if not line.startswith("#")]
     assert all(line.startswith("xenmsg_") and "domain=" in line for line in samples), samples

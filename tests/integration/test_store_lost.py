@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from frames import PROBE
+from frames import RESET
 from lower_half import Tree, exchange, pair
 from messaging import FAST, PATIENCE, TOLD_WATCHES, eventually, works
 from protocol import Program
@@ -26,7 +26,8 @@ def away(node):
     try:
         node.host.fault("lose-store", node.domid)
         with Program(node.socket) as program:
-            program.request(PROBE, b"77")  # by which it notices at once
+            program.open("77:x")  # by which it notices at once
+            program.expect(RESET)
         eventually(lambda: node.log.read_text().count(lost) > before, "it notices")
         yield
     finally:

@@ -40,7 +40,7 @@ int links_send(struct links *links, struct peer_id peer, uint8_t type, const voi
 	return 0;
 }
 
-int links_await(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+int links_await(struct links *links, struct peer_id peer, struct account *account, await_fn done,
 		void *userdata, uint32_t request)
 {
 	the_scene->awaits++;
@@ -49,7 +49,7 @@ int links_await(struct links *links, struct peer_id peer, struct account *accoun
 	return 0;
 }
 
-void links_ping_cancel(struct links *links, const void *userdata)
+void links_await_cancel(struct links *links, const void *userdata)
 {
 }
 
@@ -174,43 +174,6 @@ static const char *next_name(void *userdata, const char *after, uint32_t *kinds)
 	return next < scene->name_count ? scene->names[next] : NULL;
 }
 
-static int begin_status(void *userdata, const struct frame_identity *from, const char *trace,
-			struct account *account, void **made)
-{
-	struct scene *scene = userdata;
-
-	assert_int_equal(from->domid, 0);
-	if (scene->hides)
-		return -EACCES;
-	scene->status_made = 0;
-	scene->statuses_begun++;
-	*made = scene;
-	return 0;
-}
-
-/* Adds a thousand bytes. */
-static int make_more_status(void *userdata, void *made, struct evbuffer *text, uint64_t *units)
-{
-	struct scene *scene = made;
-	uint8_t byte;
-
-	for (unsigned i = 0; i < 1000 && scene->status_made < scene->status_size; i++) {
-		byte = (uint8_t)(scene->status_made++ % 251);
-		evbuffer_add(text, &byte, 1);
-	}
-	*units = 1000;
-	return scene->status_made < scene->status_size;
-}
-
-static void end_status(void *made)
-{
-	struct scene *scene = made;
-
-	scene->statuses_ended++;
-}
-
-static const struct asks_maker maker = {begin_status, make_more_status, end_status};
-
 static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind, const char *host,
 		    const struct frame_told *told)
 {
@@ -224,11 +187,12 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 
 void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account)
 {
-	const struct asks_collaborators collaborators = {.self = &scene->self,
-							 .board = &scene->board,
-							 .answer_ms = ANSWER_MS,
-							 .resume_for_ms = RESUME_FOR_MS,
-							 .maker = &maker};
+	const struct asks_collaborators collaborators = {
+		.self = &scene->self,
+		.board = &scene->board,
+		.answer_ms = ANSWER_MS,
+		.resume_for_ms = RESUME_FOR_MS,
+	};
 	struct quota_limits limits = {.pool[QUOTA_BYTES] = 1u << 30};
 
 	*scene =
@@ -268,7 +232,6 @@ uint64_t scene_held(const struct scene *scene, enum quota_kind kind, uint32_t id
 void scene_stop(struct scene *scene)
 {
 	asks_free(scene->asks);
-	assert_int_equal(scene->statuses_begun, scene->statuses_ended);
 	assert_int_equal(scene_held(scene, QUOTA_PEER, 0), 0);
 	assert_int_equal(scene_held(scene, QUOTA_UID, UID), 0);
 	assert_int_equal(scene_held(scene, QUOTA_PEER, 1), 0);

@@ -43,7 +43,7 @@ struct scene {
 	bool has_unread;
 	struct sent sent[SENT_MAX];
 	unsigned sent_count, sent_seen;
-	ping_fn link_up;
+	await_fn link_up;
 	uint32_t await_request;
 	unsigned awaits;
 
@@ -55,10 +55,6 @@ struct scene {
 	/* what is bound here */
 	char names[NAMES_MAX][ENDPOINT_NAME_MAX + 1];
 	unsigned name_count, looked_at;
-
-	/* the daemon's status: its bytes are those of their place, modulo 251 */
-	bool hides;
-	unsigned status_size, status_made, statuses_begun, statuses_ended;
 
 	/* what the program was told last */
 	unsigned told_count;

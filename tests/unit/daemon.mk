@@ -70,7 +70,6 @@ daemon_tests = \
 	tests/unit/test_topic_kept \
 	tests/unit/test_topic_log \
 	tests/unit/test_topic_waiting \
-	tests/unit/test_tracers \
 	tests/unit/test_turns \
 	tests/unit/test_vchan \
 	tests/unit/test_relay \
@@ -127,7 +126,6 @@ channel_rig = tests/unit/channel_rig.c tests/unit/channel_rig.h
 tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(channel_rig)
 tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_rig)
 tests_unit_test_orphans_SOURCES = tests/unit/test_orphans.c $(channel_rig)
-tests_unit_test_tracers_SOURCES = tests/unit/test_tracers.c $(channel_rig)
 tests_unit_test_withdraw_SOURCES = tests/unit/test_withdraw.c $(channel_rig)
 if WITH_SYSTEMD
 tests_unit_test_units_SOURCES = tests/unit/test_units.c daemon/activation/units_systemd.c

@@ -296,13 +296,21 @@ static int on_source(void *userdata, struct channel *channel, uint32_t to)
 	return 0;
 }
 
-void on_pong(void *userdata, uint32_t request, int64_t result)
+void on_pong(void *userdata, uint32_t request, int result)
 {
 	struct scene *scene = userdata;
 
 	assert_int_equal(request, 77);
 	scene->pong = result;
 	scene->pongs++;
+}
+
+static void on_word(void *userdata, uint32_t domid)
+{
+	struct scene *scene = userdata;
+
+	assert_true(domid == 7 || domid == scene->other);
+	scene->words++;
 }
 
 static void on_unlinkable(void *userdata, struct peer_id peer, struct hop *hop)
@@ -376,7 +384,8 @@ void start_links(struct scene *scene)
 							     .renumbered = on_renumbered,
 							     .resumed = on_resumed,
 							     .names = on_names,
-							     .source = on_source},
+							     .source = on_source,
+							     .word = on_word},
 				   scene),
 			 0);
 }
@@ -720,7 +729,7 @@ void want_in_vain(struct scene *scene, uint32_t domid, int error)
 
 void ping(struct scene *scene, uint32_t domid)
 {
-	assert_int_equal(links_ping(scene->links, peer_domain(domid), NULL, on_pong, scene, 77), 0);
+	assert_int_equal(links_await(scene->links, peer_domain(domid), NULL, on_pong, scene, 77), 0);
 }
 
 struct channel *open_channel_to(struct scene *scene, uint32_t domid, enum channel_kind kind)

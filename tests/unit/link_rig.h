@@ -82,7 +82,8 @@ struct scene {
 	bool is_connected;   /* has handed over a vchan, and wasn't told that it ended */
 	unsigned connects, disconnects, deaths, ups, downs, anews, directories, opens, sources;
 	int directory_result;
-	int64_t pong;
+	int pong;
+	unsigned words; /* that domain 0 was asked for */
 	unsigned pongs, unlinkable, waiting_for_pages;
 	uint32_t peer_flags;	 /* of its HELLO */
 	struct channel *waiting; /* that goes elsewhere when there can be no link */
@@ -99,7 +100,7 @@ struct scene {
 	struct peer peer;
 };
 
-void on_pong(void *userdata, uint32_t request, int64_t result);
+void on_pong(void *userdata, uint32_t request, int result);
 
 /* For the scene that is started next. */
 extern uint64_t busy_poll_ns;
@@ -165,7 +166,7 @@ void expect_violation(struct scene *scene, uint32_t error);
 /* Somebody wants a link with the domain. */
 struct hop *want(struct scene *scene, uint32_t domid);
 void want_in_vain(struct scene *scene, uint32_t domid, int error);
-/* Somebody pings the domain; scene->pong will have the answer. */
+/* Somebody awaits the session with the domain; scene->pong will have the result. */
 void ping(struct scene *scene, uint32_t domid);
 /* A program opens a channel to the peer; or to another domain, before anything is said of it. */
 struct channel *open_channel(struct scene *scene);

@@ -35,17 +35,7 @@ bool links_are_up(const struct links *links, struct peer_id peer)
 	return false;
 }
 
-int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
-	       void *userdata, uint32_t request)
-{
-	the_scene->pings++;
-	the_scene->pinger = userdata;
-	the_scene->done = done;
-	the_scene->request = request;
-	return 0;
-}
-
-int links_await(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
+int links_await(struct links *links, struct peer_id peer, struct account *account, await_fn done,
 		void *userdata, uint32_t request)
 {
 	the_scene->awaits++;
@@ -55,26 +45,7 @@ int links_await(struct links *links, struct peer_id peer, struct account *accoun
 	return 0;
 }
 
-int links_ping_relayed(struct links *links, struct peer_id peer, const struct frame_ping_relayed *what,
-		       struct account *account, ping_fn done, void *userdata, uint32_t request)
-{
-	return -ENOSYS;
-}
-
-int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length)
-{
-	struct frame_ping_relayed pong;
-
-	assert_int_equal(peer.number, the_scene->moved_to ? the_scene->moved_to : 1);
-	assert_int_equal(type, FRAME_PONG);
-	assert_int_equal(frame_ping_relayed_decode(payload, length, &pong), 0);
-	assert_int_equal(pong.token, 7777);
-	the_scene->pongs++;
-	the_scene->pong = pong.number;
-	return 0;
-}
-
-void links_ping_cancel(struct links *links, const void *userdata)
+void links_await_cancel(struct links *links, const void *userdata)
 {
 }
 
@@ -227,7 +198,7 @@ void scene_stop(struct scene *scene)
 	rig_stop(&scene->rig);
 }
 
-void tell_asked(struct scene *scene, int64_t result)
+void tell_asked(struct scene *scene, int result)
 {
 	scene->done(scene->pinger, scene->request, result);
 	rig_settle(&scene->rig);

@@ -26,13 +26,12 @@ struct scene {
 	int relays, want_error;
 	bool forbidden; /* by Xen, a link with the domain */
 	char explained[LINK_REASON_SIZE];
-	unsigned pings, awaits;
-	ping_fn done;
+	unsigned awaits;
+	await_fn done;
 	void *pinger;
-	uint32_t request, pong;
-	unsigned pongs;
-	uint32_t moved_destination; /* its domid now, likewise */
+	uint32_t request;
 	uint32_t moved_to;	    /* the source's domid now; 0: it is as before */
+	uint32_t moved_destination; /* its domid now, likewise */
 
 	/* what the policy says */
 	int denied, taken_back;
@@ -52,7 +51,7 @@ void start_in_domain_0_disabled(struct scene *scene);
 void start_in_domain_1_disabled(struct scene *scene);
 void scene_stop(struct scene *scene);
 /* What was awaited of domain 0, or what it was asked to ping, has come to this. */
-void tell_asked(struct scene *scene, int64_t result);
+void tell_asked(struct scene *scene, int result);
 /* The policy is another one now. */
 void recheck(struct scene *scene);
 void open_as(struct participant *participant, uint32_t number, uint32_t domid, const char *name);

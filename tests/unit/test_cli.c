@@ -49,38 +49,27 @@ TEST(what_does_something_at_a_terminal_is_escaped)
 
 #define STATUS "{\"version\":\"1\",\"domid\":7,\"name\":\"liar\",\"links\":[],\"endpoints\":[]}"
 
-/* Splits the text into pieces of an answer, of domain 5. */
-static struct json_object *answer_of(const char *text, size_t piece)
+static struct json_object *work(void)
 {
-	struct json_object *answer = json_object_new_array();
-	size_t size = strlen(text);
+	struct json_object *domain = json_object_new_object();
 
-	for (size_t at_byte = 0; at_byte < size; at_byte += piece) {
-		struct json_object *part = json_object_new_object();
-		size_t length = size - at_byte < piece ? size - at_byte : piece;
-
-		json_object_object_add(part, "domid", json_object_new_int(5));
-		json_object_object_add(part, "name", json_object_new_string("work"));
-		json_object_object_add(part, "text", json_object_new_string_len(text + at_byte, (int)length));
-		json_object_array_add(answer, part);
-	}
-	return answer;
+	json_object_object_add(domain, "domid", json_object_new_int(5));
+	json_object_object_add(domain, "name", json_object_new_string("work"));
+	return domain;
 }
 
-TEST(another_domains_status_is_put_together_and_named_by_domain_0)
+TEST(another_domains_status_is_named_by_domain_0)
 {
-	for (size_t piece = 1; piece <= sizeof(STATUS); piece++) {
-		struct json_object *answer = answer_of(STATUS, piece);
-		const char *why;
-		struct json_object *status = remote_status_read(answer, FAR_STATUS_MOST, &why);
+	struct json_object *domain = work();
+	const char *why;
+	struct json_object *status = remote_status_read(STATUS, domain, FAR_STATUS_MOST, &why);
 
-		assert_non_null(status);
-		assert_int_equal(number_at(status, "domid"), 5);
-		assert_string_equal(text_at(status, "name"), "work");
-		assert_string_equal(text_at(status, "version"), "1");
-		json_object_put(status);
-		json_object_put(answer);
-	}
+	assert_non_null(status);
+	assert_int_equal(number_at(status, "domid"), 5);
+	assert_string_equal(text_at(status, "name"), "work");
+	assert_string_equal(text_at(status, "version"), "1");
+	json_object_put(status);
+	json_object_put(domain);
 }
 
 TEST(what_is_no_status_or_larger_than_one_is_refused)
@@ -92,11 +81,8 @@ TEST(what_is_no_status_or_larger_than_one_is_refused)
 	const char *why;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct json_object *answer = answer_of(cases[i], 3);
-
-		assert_null(remote_status_read(answer, FAR_STATUS_MOST, &why));
+		assert_null(remote_status_read(cases[i], NULL, FAR_STATUS_MOST, &why));
 		assert_non_null(why);
-		json_object_put(answer);
 	}
 	assert_non_null(large);
 	memset(large, ' ', room);

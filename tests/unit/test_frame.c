@@ -105,10 +105,6 @@ FRAME(reset, reset, f.error == e->error && f.flags == e->flags && f.consumed == 
       .error = 104, .flags = RESET_REFUSED, .consumed = 0x0807060504030201, .unsure = 9)
 FRAME(cancelled, cancelled, f.offset == e->offset && f.result == e->result,
       .offset = 0x0807060504030201, .result = 125)
-FRAME(ping_relayed, ping_relayed, f.token == e->token && f.number == e->number,
-      .token = 0x0807060504030201, .number = 112)
-FRAME(ping_remote, ping_relayed, f.token == e->token && f.number == e->number && text_is(f.domain, "work") && text_is(f.name, "play"),
-      .token = 0x0807060504030201, .number = 112, .domain = {"work", 4}, .name = {"play", 4})
 FRAME(ask, ask, f.number == e->number && f.known == e->known && f.about.kind == e->about.kind && f.about.identity.pid == 4 &&
 	      (frame_open_split(&f.about), text_is(f.about.name, "b/5")) && text_is(f.about.domain_name, "work") &&
 	      text_is(f.about.host, "a"),
@@ -119,8 +115,6 @@ FRAME(told, told, f.number == e->number && f.version == e->version && f.flags ==
 	      f.count == 2 && f.end - f.at == 15 && !memcmp(f.at, TOLD_ENTRIES, 15),
       .number = 7, .version = 0x0807060504030201, .flags = TOLD_MORE, .domid = 5, .name = {"work", 4}, .count = 2,
       .at = (const uint8_t *)TOLD_ENTRIES, .end = (const uint8_t *)TOLD_ENTRIES + 15)
-FRAME(told_text, told, f.number == e->number && f.flags == TOLD_TEXT && f.count == 2 && f.end - f.at == 2 && !memcmp(f.at, "{}", 2),
-      .number = 7, .flags = TOLD_TEXT, .domid = 5, .count = 2, .at = (const uint8_t *)"{}", .end = (const uint8_t *)"{}" + 2)
 FRAME(told_error, told, f.number == e->number && f.error == e->error && f.count == 0, .number = 7, .error = 112)
 FRAME(opened_topic, opened, f.limit == e->limit && f.is_topic && !f.has_identity, .limit = 5, .max_message = 9,
       .is_topic = true)
@@ -201,11 +195,8 @@ static const struct sample samples[] = {
 	SAMPLE(credit_stop, "\1\0\0\0", COUNT_8 U64("\11\0\0\0") "\1\0\0\0"),
 	SAMPLE(reset, "", "\150\0\0\0\1\0\0\0" COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
-	SAMPLE(ping_relayed, "", COUNT_8 "\160\0\0\0"),
-	SAMPLE(ping_remote, "work\0play", COUNT_8 "\160\0\0\0work\0play"),
 	SAMPLE(ask, "b/5\0work\0a", "\7\0\0\0\0\0\0\0" COUNT_8 "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "b/5\0work\0a"),
 	SAMPLE(told, "", "\7\0\0\0\0\0\0\0" COUNT_8 "\1\0\0\0\5\0\0\0\2\0\0\0\4work" TOLD_ENTRIES),
-	SAMPLE(told_text, "", "\7\0\0\0\0\0\0\0" U64("\0\0\0\0") "\2\0\0\0\5\0\0\0\2\0\0\0\0{}"),
 	SAMPLE(told_error, "", "\7\0\0\0\160\0\0\0" U64("\0\0\0\0") "\0\0\0\0\0\0\0\0\0\0\0\0\0"),
 	SAMPLE(sender, "web", "\5\0\0\0web"),
 	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),

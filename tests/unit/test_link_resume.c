@@ -120,7 +120,6 @@ SCENE_TEST(what_is_connected_during_a_hand_over_is_left, up_to_resume)
 	open_channel(scene);
 	leave(scene);
 	hand_over(scene);
-	assert_int_equal(links_ping(scene->links, peer_domain(7), NULL, on_pong, scene, 77), -EAGAIN);
 	bring_vchan(scene);
 	assert_false(scene->peer.vchan->closed);
 	links_leave_attempts(scene->links);
@@ -327,23 +326,4 @@ SCENE_TEST(what_is_kept_a_second_time_is_paid_for_once, scene_start)
 	hop_cleanup(&hop);
 	assert_int_equal(used_by(scene, 7, QUOTA_BYTES), 0);
 	free(rings);
-}
-
-SCENE_TEST(time_away_is_none_in_which_a_ping_could_be_answered, up_to_resume)
-{
-	uint64_t token;
-
-	ping(scene, 7);
-	expect(scene, FRAME_PING);
-	token = get_u64(scene->peer.payload);
-	count_heard(scene);
-	leave(scene);
-	pass_in_steps(scene, DEAD_AFTER_MS, HEARTBEAT_MS);
-	expect_state(scene, LINK_AWAY);
-	resume(scene);
-	pass(scene, HEARTBEAT_MS);
-	assert_int_equal(scene->pongs, 0);
-	say_u64(scene, FRAME_PONG, token);
-	assert_int_equal(scene->pongs, 1);
-	assert_true(scene->pong > 0);
 }

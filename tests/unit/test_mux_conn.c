@@ -44,11 +44,15 @@ MUX_BOTH(messages_and_streams_come_by_one_descriptor)
 	assert_int_equal(user->size, 3);
 }
 
+static void ignore_event(void *userdata, const struct xenmsg_event *event)
+{
+}
+
 /* Does so until the daemon answers. */
 static void wait_for_something_else(void)
 {
-	fake_answer_meanwhile(&front, FRAME_PROBE, EHOSTDOWN, "");
-	assert_int_equal(xenmsg_ping(conn, "5", NULL, NULL), -EHOSTDOWN);
+	fake_answer_meanwhile(&front, FRAME_WATCH, EHOSTDOWN, "");
+	assert_int_equal(xenmsg_watch(conn, "5", NULL, ignore_event, NULL), -EHOSTDOWN);
 	fake_join(&front);
 }
 

@@ -294,48 +294,6 @@ SCENE_TEST(channels_that_wait_in_domain_0_end_by_new_rules_too, start_in_domain_
 	expect_refusal(scene->link[1], 1, EACCES);
 }
 
-static void take_ping(struct scene *scene, uint32_t domid)
-{
-	relay_take_ping(scene->relay, peer_domain(1),
-			&(struct frame_ping_relayed){.token = 7777, .number = domid});
-}
-
-static void pinged(struct scene *scene, uint32_t domid, uint32_t error)
-{
-	unsigned before = scene->pongs;
-
-	take_ping(scene, domid);
-	assert_int_equal(scene->pongs, before + 1);
-	assert_int_equal(scene->pong, error);
-}
-
-SCENE_TEST(domain_0_relays_pings_and_their_errors, start_in_domain_0)
-{
-	pinged(scene, 0, EINVAL);
-	pinged(scene, 1, EINVAL);
-	pinged(scene, DOMID_MAX + 1, EINVAL);
-	scene->taken_back = -EACCES;
-	pinged(scene, 2, EACCES);
-	scene->taken_back = 0;
-	assert_int_equal(scene->pings, 0);
-	take_ping(scene, 2);
-	assert_int_equal(scene->pings, 1);
-	scene->done(scene->pinger, 0, 1000);
-	assert_int_equal(scene->pong, 0);
-	take_ping(scene, 2);
-	scene->done(scene->pinger, 0, -EHOSTDOWN);
-	assert_int_equal(scene->pong, EHOSTDOWN);
-	assert_int_equal(scene->pongs, 6);
-	/* The source was restored meanwhile. */
-	take_ping(scene, 2);
-	relay_renumber(scene->relay, 3, 8);
-	relay_renumber(scene->relay, 1, 9);
-	scene->moved_to = 9;
-	scene->done(scene->pinger, 0, 1000);
-	assert_int_equal(scene->pongs, 7);
-	take_ping(scene, 2); /* freed without an answer */
-}
-
 /* --- where it ends ---------------------------------------------------------------------------- */
 
 SCENE_TEST(domain_0_is_believed_who_the_sender_is, start_in_domain_1)

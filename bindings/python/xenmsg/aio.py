@@ -509,7 +509,7 @@ class Connection(ConnectionState):
         return await self.query("status")
 
     async def ping(self, domain: str, *, timeout: Optional[float] = None) -> float:
-        """Seconds of a round trip between the local daemon and that of a domain."""
+        """Seconds of a round trip to the daemon of a domain. The first one may have to make the link."""
         return cast(float, await self._link.outcome_of(self._core.begin_ping(domain, milliseconds(timeout))))
 
 

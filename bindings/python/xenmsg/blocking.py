@@ -484,7 +484,7 @@ class Connection(_Sending, _Closing, ConnectionState):
         return self.query("status")
 
     def ping(self, domain: str, *, timeout: Optional[float] = None) -> float:
-        """Seconds of a round trip between the local daemon and that of a domain."""
+        """Seconds of a round trip to the daemon of a domain. The first one may have to make the link."""
         return cast(float, _outcome_of(self._core, self._core.begin_ping(domain, milliseconds(timeout))))
 
 

@@ -618,7 +618,7 @@ impl Connection {
         self.begin_query(what, options)?.wait()
     }
 
-    /// Measures a round trip between the local daemon and that of a domain.
+    /// Measures a round trip to the daemon of a domain. The first one may have to make the link.
     pub fn begin_ping(&self, domain: &str, options: impl Into<Options>) -> Result<Pending<'_, Duration>> {
         Pending::named(self, domain, options, ffi::xenmsg_begin_ping)
     }
