@@ -97,7 +97,7 @@ def error_of(done):
 
 
 @pytest.mark.parametrize("sight, may", [("full", 0), ("links", errno.EACCES), ("none", errno.EACCES)])
-def test_a_call_to_a_guests_daemon_is_answered_as_its_host_sight_says(nodes, sight, may):
+def test_a_guests_daemon_answers_as_its_host_sight_says(nodes, sight, may):
     zero, one = nodes(0, 1, start=False).values()
     one.config = settings(sight)
     start_all(zero, one)
