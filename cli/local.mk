@@ -62,7 +62,7 @@ xenmsg_more_SOURCES = \
 	cli/commands.h cli/more/commands.c cli/more/more.h \
 	cli/main.c
 xenmsg_more_CFLAGS = $(AM_CFLAGS) $(NCURSES_CFLAGS)
-xenmsg_more_LDADD = $(command_libs) $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS)
+xenmsg_more_LDADD = $(command_libs) $(LIBEVENT_EXTRA_LIBS) $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS)
 
 # Each shell looks for its completion there.
 bashcompletiondir = $(datadir)/bash-completion/completions

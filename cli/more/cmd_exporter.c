@@ -4,9 +4,6 @@
  * exporter: answers GET /metrics with the daemon's status as Prometheus text. It asks the daemon anew, as the
  * user that runs it: what that user may not see isn't there. A process of its own asks, one at a time, and
  * may wait; the loop answers all that have waited, and meanwhile everybody else.
- *
- *   asks ──its request is there──▶ waits ──the process has ended──▶ answered ──it has hung up──▶ gone
- *     └──it can't be answered, or REQUEST_S are over──▶ answered      └──REQUEST_S are over──▶ gone
  */
 
 #include <errno.h>
@@ -26,6 +23,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <event2/http.h>
 #include <event2/listener.h>
 
 #include "cli/cli.h"
@@ -62,35 +60,44 @@ static const char help[] =
 	"  xenmsg exporter --listen unix:/run/xenmsg-exporter.sock\n"
 	"  xenmsg exporter --host --listen tcp:127.0.0.1:9471\n";
 
-#define DAEMON_MS    5000 /* how long the daemon may take to accept us */
-#define STATUS_MS    2000 /* how long each domain's daemon may take, for all of which one scrape waits */
-#define SHARED_MS    1000 /* so long others get what one has got, and don't wait again for who is silent */
-#define ASK_S	     30	  /* how long the process that asks may live */
-#define REQUEST_S    10	  /* how long a client may take to send its request, and to read the answer */
-#define HEADERS_MAX  8192
-#define BODY_MAX     1024
-#define PAUSE_S	     1 /* after which it is tried again to accept a client */
-#define CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+#define DAEMON_MS      5000 /* how long the daemon may take to accept us */
+#define STATUS_MS      2000 /* how long each domain's daemon may take, for all of which one scrape waits */
+#define SHARED_MS      1000 /* so long others get what one has got, and don't wait again for who is silent */
+#define ASK_S	       30   /* how long the process that asks may live */
+#define REQUEST_S      10   /* how long a client may say nothing of its request, or read nothing */
+#define LOOKS_MAX      5    /* how long a connection may last, in REQUEST_S, whatever goes on there */
+#define HEADERS_MAX    8192
+#define BODY_MAX       1024
+#define PAUSE_S	       1 /* after which it is tried again to accept a client */
+#define CONTENT_TYPE   "text/plain; version=0.0.4; charset=utf-8"
+#define HTTP_FORBIDDEN 403
+#define METHODS	       (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD)
+#define OTHER_METHODS                                                                                        \
+	(EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH)
 
-enum client_state { CLIENT_ASKS, CLIENT_WAITS, CLIENT_ANSWERED };
-
+/* A connection, which evhttp has as well: its time-outs count from the last byte. */
 struct client {
 	struct exporter *exporter;
-	enum client_state state;
-	struct bufferevent *stream;
-	struct event *deadline; /* of the whole request, and of the whole answer */
-	bool is_head;		/* it wants no body */
-	bool is_late;		/* the process that asks ran before it came */
+	struct bufferevent *stream; /* a reference, which keeps its descriptor */
+	struct event *look;
+	unsigned looks;
 	struct client *prev, *next;
+};
+
+/* A request that waits for the process that asks. */
+struct waiting {
+	struct evhttp_request *request;
+	bool is_late; /* the process ran before it came */
+	struct waiting *prev, *next;
 };
 
 struct exporter {
 	struct cli *cli;
 	struct place place;
 	struct loop loop;
-	struct evconnlistener *listener;
-	struct event *again; /* clients are accepted again */
+	struct evhttp *http;
 	struct client *clients;
+	struct waiting *waiting;
 	bool listens;
 	bool is_host;	/* the daemons of all domains */
 	bool is_public; /* other machines may ask */
@@ -148,86 +155,118 @@ static const char *parse_where(struct exporter *exporter, const char *text)
 	}
 }
 
-static void exporter_on_again(evutil_socket_t fd, short what, void *userdata)
+static void exporter_on_again(evutil_socket_t fd, short what, void *listener)
 {
-	struct exporter *exporter = userdata;
-
-	evconnlistener_enable(exporter->listener);
+	evconnlistener_enable(listener);
 }
 
 /* Accepts nobody for a moment: without descriptors left it would fail again and again, as clients wait. Those
  * that are there and say nothing go after REQUEST_S. */
-static void exporter_on_accept_error(struct evconnlistener *listener, void *userdata)
+static void exporter_on_accept_error(struct evconnlistener *listener, void *http)
 {
 	const struct timeval pause = {.tv_sec = PAUSE_S};
-	struct exporter *exporter = userdata;
 
 	cli_complain("exporter: can't accept a client: %s; it is tried again in a second", strerror(errno));
-	if (event_add(exporter->again, &pause) == 0)
+	if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, exporter_on_again, listener,
+			    &pause) == 0)
 		evconnlistener_disable(listener);
 }
 
-/* ---- clients --------------------------------------------------------------------------------- */
+/* ---- connections ----------------------------------------------------------------------------- */
 
-/* The process that asks may hold its socket, too. */
 static void client_free(struct client *client)
 {
 	DL_DELETE(client->exporter->clients, client);
-	shutdown(bufferevent_getfd(client->stream), SHUT_RDWR);
-	bufferevent_free(client->stream);
-	event_free(client->deadline);
+	event_free(client->look);
+	bufferevent_decref(client->stream);
 	free(client);
 }
 
-static void on_deadline(evutil_socket_t fd, short what, void *userdata)
+/* Whether evhttp has let go of the connection. */
+static bool is_over(const struct client *client)
 {
-	client_free(userdata);
+	bufferevent_event_cb on_event;
+
+	bufferevent_getcb(client->stream, NULL, NULL, &on_event, NULL);
+	return !on_event;
 }
 
-static void give_time(struct client *client)
-{
-	const struct timeval time = {.tv_sec = REQUEST_S};
-
-	event_add(client->deadline, &time);
-}
-
-/* Answers with this body, and takes no more. The rest of the request is read, or the client might lose the
- * answer. */
-static void answer(struct client *client, const char *status, const char *header, struct evbuffer *body)
-{
-	struct evbuffer *out = bufferevent_get_output(client->stream);
-
-	client->state = CLIENT_ANSWERED;
-	evbuffer_add_printf(out, "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\nConnection: close\r\n\r\n", status,
-			    header, evbuffer_get_length(body));
-	if (!client->is_head)
-		evbuffer_add_buffer_reference(out, body);
-	give_time(client);
-}
-
-static void exporter_refuse(struct client *client, const char *status, const char *header, const char *text)
-{
-	struct evbuffer *body = evbuffer_new();
-	char headers[128];
-
-	if (!body) {
-		client_free(client);
-		return;
-	}
-	evbuffer_add(body, text, strlen(text));
-	snprintf(headers, sizeof(headers), "Content-Type: text/plain\r\n%s", header);
-	answer(client, status, headers, body);
-	evbuffer_free(body);
-}
-
-static void on_written(struct bufferevent *stream, void *userdata)
+/* Where it has lasted too long, whatever evhttp still does there fails. The process that asks may hold the
+ * socket, too. */
+static void on_look(evutil_socket_t fd, short what, void *userdata)
 {
 	struct client *client = userdata;
 
-	if (client->state == CLIENT_ANSWERED && bufferevent_get_enabled(stream) & EV_READ)
-		shutdown(bufferevent_getfd(stream), SHUT_WR);
-	else if (client->state == CLIENT_ANSWERED)
+	if (++client->looks == LOOKS_MAX)
+		shutdown(bufferevent_getfd(client->stream), SHUT_RDWR);
+	if (client->looks == LOOKS_MAX || is_over(client))
 		client_free(client);
+}
+
+/* Returns what evhttp makes its next connection of. Without memory nobody looks at that one. */
+static struct bufferevent *on_connection(struct event_base *base, void *userdata)
+{
+	static const struct timeval time = {.tv_sec = REQUEST_S};
+	struct bufferevent *stream = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+	struct exporter *exporter = userdata;
+	struct client *client = stream ? calloc(1, sizeof(*client)) : NULL;
+
+	if (client)
+		client->look = event_new(base, -1, EV_PERSIST, on_look, client);
+	if (!client || !client->look || event_add(client->look, &time) < 0) {
+		if (client && client->look)
+			event_free(client->look);
+		free(client);
+		return stream;
+	}
+	client->exporter = exporter;
+	client->stream = stream;
+	bufferevent_incref(stream);
+	DL_APPEND(exporter->clients, client);
+	return stream;
+}
+
+/* Lets go of the descriptor with the connection. */
+static void on_closed(struct evhttp_connection *connection, void *userdata)
+{
+	const struct bufferevent *stream = evhttp_connection_get_bufferevent(connection);
+	struct exporter *exporter = userdata;
+	struct client *client;
+
+	DL_SEARCH_SCALAR(exporter->clients, client, stream, stream);
+	if (client)
+		client_free(client);
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void reply(struct evhttp_request *request, int code, const char *reason, struct evbuffer *text)
+{
+	struct evbuffer *body = evbuffer_new(); /* evhttp drains it */
+
+	if (body)
+		evbuffer_add_buffer_reference(body, text);
+	evhttp_send_reply(request, code, reason, body);
+	if (body)
+		evbuffer_free(body);
+}
+
+static void exporter_answer(struct exporter *exporter, struct evhttp_request *request)
+{
+	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", CONTENT_TYPE);
+	reply(request, HTTP_OK, "OK", exporter->text);
+}
+
+static void exporter_refuse(struct evhttp_request *request, int code, const char *reason, const char *text)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "text/plain");
+	if (body)
+		evbuffer_add(body, text, strlen(text));
+	evhttp_send_reply(request, code, reason, body);
+	if (body)
+		evbuffer_free(body);
 }
 
 static bool is_our_name(const char *name)
@@ -240,17 +279,18 @@ static bool is_our_name(const char *name)
 
 /* Whether the client has asked for this machine. A page in a browser that has its own name lead to us asks
  * for that name, which is no number and not ours; a client that names no host is no browser. */
-static bool host_is_here(const struct exporter *exporter, const char *host)
+static bool host_is_here(const struct exporter *exporter, struct evhttp_request *request)
 {
+	const char *host = evhttp_find_header(evhttp_request_get_input_headers(request), "Host");
 	char name[256];
 	size_t size;
 
 	if (!host)
 		return true;
 	if (*host == '[') {
-		size = strcspn(++host, "]\r\n");
+		size = strcspn(++host, "]");
 	} else {
-		size = strcspn(host, ":\r\n");
+		size = strcspn(host, ":");
 	}
 	snprintf(name, sizeof(name), "%.*s", (int)(size < sizeof(name) ? size : sizeof(name) - 1), host);
 	if (kind_of_host(name) != HOST_NAMED)
@@ -329,21 +369,22 @@ static void begin_to_ask(struct exporter *exporter);
 /* Answers those that came before it was asked. The others are the next. */
 static void answer_all(struct exporter *exporter)
 {
-	struct client *client, *next;
-	bool is_asked = false;
+	struct waiting *waiting, *next;
 
-	DL_FOREACH_SAFE(exporter->clients, client, next) {
-		if (client->state != CLIENT_WAITS)
+	DL_FOREACH_SAFE(exporter->waiting, waiting, next) {
+		if (waiting->is_late && !exporter->is_host) {
+			waiting->is_late = false;
 			continue;
-		if (client->is_late && !exporter->is_host)
-			is_asked = true;
-		else if (exporter->text)
-			answer(client, "200 OK", "Content-Type: " CONTENT_TYPE "\r\n", exporter->text);
+		}
+		DL_DELETE(exporter->waiting, waiting);
+		if (exporter->text)
+			exporter_answer(exporter, waiting->request);
 		else
-			exporter_refuse(client, "503 Service Unavailable", "", "Out of memory.\n");
-		client->is_late = false;
+			exporter_refuse(waiting->request, HTTP_SERVUNAVAIL, "Service Unavailable",
+					"Out of memory.\n");
+		free(waiting);
 	}
-	if (is_asked)
+	if (exporter->waiting)
 		begin_to_ask(exporter);
 }
 
@@ -409,149 +450,90 @@ static void begin_to_ask(struct exporter *exporter)
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-/* Returns where the value of a header begins, NULL: there is none. It ends with its line. */
-static const char *header_of(const char *head, const char *name)
+static void wait_for_answer(struct exporter *exporter, struct evhttp_request *request)
 {
-	size_t size = strlen(name);
+	struct waiting *waiting = calloc(1, sizeof(*waiting));
 
-	for (const char *line = strchr(head, '\n'); line; line = strchr(line, '\n')) {
-		if (strncasecmp(++line, name, size) != 0 || line[size] != ':')
-			continue;
-		line += size + 1;
-		return line + strspn(line, " \t");
-	}
-	return NULL;
-}
-
-/* Takes a request, whose head this is. */
-static void take_request(struct client *client, char *head)
-{
-	struct exporter *exporter = client->exporter;
-	size_t line = strcspn(head, "\r\n"), method = strcspn(head, " ");
-	char *path = head + method + 1,
-	     *version = method < line ? memchr(path, ' ', line - method - 1) : NULL;
-	const char *length = header_of(head, "Content-Length"), *host = header_of(head, "Host");
-	bool is_get = !strncmp(head, "GET ", 4);
-
-	client->is_head = !strncmp(head, "HEAD ", 5);
-	if (!version || strncmp(version, " HTTP/1.", 8) != 0) {
-		exporter_refuse(client, "400 Bad Request", "", "That is no request of HTTP.\n");
+	if (!waiting) {
+		exporter_refuse(request, HTTP_SERVUNAVAIL, "Service Unavailable", "Out of memory.\n");
 		return;
 	}
-	path[strcspn(path, " ?")] = '\0';
-	if (exporter->place.kind == PLACE_TCP && !host_is_here(exporter, host))
-		exporter_refuse(client, "403 Forbidden", "",
+	waiting->request = request;
+	waiting->is_late = exporter->output;
+	DL_APPEND(exporter->waiting, waiting);
+	if (!exporter->output)
+		begin_to_ask(exporter);
+}
+
+static void on_request(struct evhttp_request *request, void *userdata)
+{
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
+	struct exporter *exporter = userdata;
+
+	evhttp_connection_set_closecb(evhttp_request_get_connection(request), on_closed, exporter);
+	if (exporter->place.kind == PLACE_TCP && !host_is_here(exporter, request)) {
+		exporter_refuse(request, HTTP_FORBIDDEN, "Forbidden",
 				exporter->is_public
 					? "Ask for an address in numbers, or for this machine's name.\n"
 					: "Ask for 127.0.0.1, [::1] or localhost.\n");
-	else if (length && strtoull(length, NULL, 10) > BODY_MAX)
-		exporter_refuse(client, "413 Content Too Large", "", "There is nothing to be sent.\n");
-	else if (strcmp(path, "/metrics") != 0)
-		exporter_refuse(client, "404 Not Found", "", "There is only /metrics.\n");
-	else if (!is_get && !client->is_head)
-		exporter_refuse(client, "405 Method Not Allowed", "Allow: GET, HEAD\r\n",
+	} else if (!path || strcmp(path, "/metrics") != 0) {
+		exporter_refuse(request, HTTP_NOTFOUND, "Not Found", "There is only /metrics.\n");
+	} else if (!(evhttp_request_get_command(request) & METHODS)) {
+		evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", "GET, HEAD");
+		exporter_refuse(request, HTTP_BADMETHOD, "Method Not Allowed",
 				"Metrics can only be read, by GET.\n");
-	else if (exporter->text && exporter->is_host && interrupt_left(exporter->shared_until) > 0)
-		answer(client, "200 OK", "Content-Type: " CONTENT_TYPE "\r\n", exporter->text);
-	else {
-		client->state = CLIENT_WAITS;
-		client->is_late = exporter->output;
-		event_del(client->deadline);
-		if (!exporter->output)
-			begin_to_ask(exporter);
+	} else if (exporter->text && exporter->is_host && interrupt_left(exporter->shared_until) > 0) {
+		exporter_answer(exporter, request);
+	} else {
+		wait_for_answer(exporter, request);
 	}
-}
-
-static void on_read(struct bufferevent *stream, void *userdata)
-{
-	struct evbuffer *in = bufferevent_get_input(stream);
-	struct client *client = userdata;
-	struct evbuffer_ptr end = evbuffer_search(in, "\r\n\r\n", 4, NULL);
-	char head[HEADERS_MAX + 1];
-	size_t size = end.pos < 0 ? evbuffer_get_length(in) : (size_t)end.pos;
-	ev_ssize_t line;
-
-	if (client->state == CLIENT_ASKS && end.pos < 0 && size <= HEADERS_MAX)
-		return;
-	if (client->state == CLIENT_ASKS && size > HEADERS_MAX) {
-		line = evbuffer_search(in, "\n", 1, NULL).pos;
-		exporter_refuse(client,
-				line < 0 || line > HEADERS_MAX ? "414 URI Too Long"
-							       : "431 Request Header Fields Too Large",
-				"", "That is too long.\n");
-	} else if (client->state == CLIENT_ASKS) {
-		evbuffer_remove(in, head, size);
-		head[size] = '\0';
-		take_request(client, head);
-		return; /* it may have gone */
-	}
-	evbuffer_drain(in, evbuffer_get_length(in));
-}
-
-static void on_end(struct bufferevent *stream, short what, void *userdata)
-{
-	struct client *client = userdata;
-	bool is_read = !evbuffer_get_length(bufferevent_get_output(stream));
-
-	/* One that only sends no more still gets what it has asked for. */
-	if (what & BEV_EVENT_ERROR || client->state == CLIENT_ASKS ||
-	    (client->state == CLIENT_ANSWERED && is_read))
-		client_free(client);
-	else
-		bufferevent_disable(stream, EV_READ);
-}
-
-static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int size,
-		      void *userdata)
-{
-	struct exporter *exporter = userdata;
-	struct client *client = calloc(1, sizeof(*client));
-
-	if (!client)
-		cli_no_memory();
-	client->exporter = exporter;
-	client->stream = bufferevent_socket_new(exporter->loop.base, fd, BEV_OPT_CLOSE_ON_FREE);
-	client->deadline = evtimer_new(exporter->loop.base, on_deadline, client);
-	if (!client->stream || !client->deadline)
-		cli_no_memory();
-	DL_APPEND(exporter->clients, client);
-	bufferevent_setcb(client->stream, on_read, on_written, on_end, client);
-	bufferevent_enable(client->stream, EV_READ | EV_WRITE);
-	give_time(client);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static int exporter_start(struct exporter *exporter)
 {
+	struct evhttp_bound_socket *socket;
 	int r = loop_init(&exporter->loop, NULL), fd, code;
 
-	exporter->again = r == 0 ? evtimer_new(exporter->loop.base, exporter_on_again, exporter) : NULL;
-	if (!exporter->again) {
+	if (r == 0)
+		exporter->http = evhttp_new(exporter->loop.base);
+	if (!exporter->http) {
 		cli_complain("exporter: %s%s", strerror(r < 0 ? -r : ENOMEM), cli_limit_of(-r));
 		return EXIT_OTHER;
 	}
+	evhttp_set_allowed_methods(exporter->http, METHODS | OTHER_METHODS);
+	evhttp_set_max_headers_size(exporter->http, HEADERS_MAX);
+	evhttp_set_max_body_size(exporter->http, BODY_MAX);
+	evhttp_set_timeout(exporter->http, REQUEST_S);
+	evhttp_set_bevcb(exporter->http, on_connection, exporter);
+	evhttp_set_gencb(exporter->http, on_request, exporter);
 	code = place_listen(exporter->cli, "exporter", &exporter->place, 0117, &fd);
 	exporter->listens = fd >= 0;
 	if (code)
 		return code;
 	signal(SIGCHLD, SIG_IGN); /* nobody asks how the process that asks has ended */
-	exporter->listener = evconnlistener_new(exporter->loop.base, on_accept, exporter,
-						LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
-	if (!exporter->listener)
+	socket = evhttp_accept_socket_with_handle(exporter->http, fd);
+	if (!socket)
 		return EXIT_OTHER;
-	evconnlistener_set_error_cb(exporter->listener, exporter_on_accept_error);
+	evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(socket), exporter_on_accept_error);
 	return 0;
 }
 
 static void exporter_end(struct exporter *exporter)
 {
+	struct waiting *waiting, *next;
+
+	DL_FOREACH_SAFE(exporter->waiting, waiting, next) {
+		exporter_refuse(waiting->request, HTTP_SERVUNAVAIL, "Service Unavailable",
+				"The exporter stops.\n");
+		free(waiting);
+	}
+	if (exporter->http)
+		evhttp_free(exporter->http); /* closes the socket */
 	while (exporter->clients)
 		client_free(exporter->clients);
-	if (exporter->listener)
-		evconnlistener_free(exporter->listener);
-	if (exporter->again)
-		event_free(exporter->again);
 	end_asking(exporter);
 	exporter_drop_text(exporter);
 	loop_cleanup(&exporter->loop);

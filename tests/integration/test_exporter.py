@@ -76,7 +76,7 @@ def test_a_silent_daemon_holds_up_only_those_that_ask_for_it(exporter):
     with stopped(exporter.node.pid), contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", exporter.port), timeout=60)) for _ in range(3)]
         for client in waiting:
-            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         waiting[0].close()
         assert ask(exporter, path="/")[0] == 404
         assert select.select(waiting[1:], [], [], 0)[0] == []
@@ -86,7 +86,7 @@ def test_a_silent_daemon_holds_up_only_those_that_ask_for_it(exporter):
 
 
 def test_who_sends_its_request_slowly_is_let_go(exporter):
-    """Ten seconds after it has come, and not after its last byte."""
+    """Fifty seconds after it has come, and not ten after its last byte."""
     with socket.create_connection(("127.0.0.1", exporter.port)) as client:
         client.settimeout(0.5)
 
@@ -96,7 +96,7 @@ def test_who_sends_its_request_slowly_is_let_go(exporter):
                 return not client.recv(1)
             return False
         with contextlib.suppress(ConnectionError):
-            eventually(is_let_go, "it is closed", 60)
+            eventually(is_let_go, "it is closed", 90)
     assert ask(exporter)[0] == 200
 
 
