@@ -83,8 +83,9 @@ def test_status_under_traffic_is_valid_and_true(one, two, valid):
         assert link["ring_bytes"] == 65536 and link["pages"] == 33
         assert link["channels"] == 1
         assert one.xenmsg("ping", "2", "--count", "3", "--interval", "0").returncode == 0
+        eventually(lambda: one.link(2)["round_trips"]["count"], "a heartbeat is answered", 60)
         trips = one.link(2)["round_trips"]
-        assert trips["count"] >= 3 and trips["sum_us"] > 0
+        assert trips["sum_us"] > 0
         counts = [bucket["count"] for bucket in trips["buckets"]]
         assert counts == sorted(counts) and counts[-1] <= trips["count"]
         status = two.status()
