@@ -84,9 +84,9 @@ void told_check(struct peers *peers)
 
 	if (!zero && told_is_awaited(peers))
 		return;
-	if (will_tell && told_is_awaited(peers) && peers->told_waits <= TOLD_WAITS) {
+	if (will_tell && told_is_awaited(peers) && peers->told_phase == TOLD_LOOKS_UP) {
 		deadline_set(&peers->told_deadline, wait_ms(peers)); /* until now XenStore took the time */
-		peers->told_waits = TOLD_WAITS + 1;
+		peers->told_phase = TOLD_SEEN;
 	}
 	if (!peers->told && (!told_is_awaited(peers) || !will_tell)) {
 		evtimer_del(peers->told_deadline.timer);
@@ -156,12 +156,14 @@ static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 	const struct peer *zero = zero_looked_up(peers);
-	bool answers = zero && peers->told_waits == TOLD_WAITS + 1 && peer_hello_is_current(zero);
 
-	if ((!zero && peers->told_waits < TOLD_WAITS) || answers) {
+	if (!zero && peers->told_phase == TOLD_LOOKS_UP && peers->told_waits < TOLD_WAITS) {
 		peers->told_waits++;
+		deadline_set(&peers->told_deadline, wait_ms(peers));
+	} else if (zero && peers->told_phase == TOLD_SEEN && peer_hello_is_current(zero)) {
 		/* It may have died, and its hello stands there: then others must be answered in time. */
-		deadline_set(&peers->told_deadline, wait_ms(peers) / (answers ? 2 : 1));
+		peers->told_phase = TOLD_ANSWERS;
+		deadline_set(&peers->told_deadline, wait_ms(peers) / 2);
 	} else {
 		told_check(peers);
 	}
@@ -194,6 +196,7 @@ int told_watch(struct peers *peers)
 	if (peers->hears)
 		return watch_all(peers);
 	if (!told_is_awaited(peers)) {
+		peers->told_phase = TOLD_LOOKS_UP;
 		peers->told_waits = 0;
 		deadline_set(&peers->told_deadline, wait_ms(peers));
 	}

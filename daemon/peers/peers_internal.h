@@ -250,6 +250,10 @@ struct repair {
 	struct store_request *requests[OWN_LEAVES];
 };
 
+/* What a guest waits for until it looks for others itself: what XenStore says of domain 0, its first words,
+ * and the link that it has begun to make. */
+enum told_phase { TOLD_LOOKS_UP, TOLD_SEEN, TOLD_ANSWERS };
+
 struct peers {
 	struct event_base *base;
 	struct store *store;
@@ -276,7 +280,8 @@ struct peers {
 	bool hears;			/* what others do in answer to our presence, which we may show */
 	bool told;			/* domain 0 tells us what changes */
 	struct deadline told_deadline;	/* of domain 0, to begin with that */
-	unsigned told_waits;		/* how often that was put off; above TOLD_WAITS: never more */
+	enum told_phase told_phase;
+	unsigned told_waits; /* how often that was put off, in TOLD_LOOKS_UP */
 	/* In a guest: those with which it has had a link, and while it is told a watch on what each writes
 	 * for it: domain 0's daemon may stand still. The one that came first gives way. */
 	struct {
