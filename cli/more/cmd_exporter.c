@@ -65,7 +65,7 @@ static const char help[] =
 #define SHARED_MS      1000 /* so long others get what one has got, and don't wait again for who is silent */
 #define ASK_S	       30   /* how long the process that asks may live */
 #define REQUEST_S      10   /* how long a client may say nothing of its request, or read nothing */
-#define LOOKS_MAX      5    /* how long a connection may last, in REQUEST_S, whatever goes on there */
+#define LOOKS_MAX      5    /* how long a connection may last, in REQUEST_S, whatever it is used for */
 #define HEADERS_MAX    8192
 #define BODY_MAX       1024
 #define PAUSE_S	       1 /* after which it is tried again to accept a client */
