@@ -250,8 +250,8 @@ struct repair {
 	struct store_request *requests[OWN_LEAVES];
 };
 
-/* What a guest waits for until it looks for others itself: what XenStore says of domain 0, its first words,
- * and the link that it has begun to make. */
+/* A guest waits for these, one after the other, until it looks for others itself: that XenStore tells of
+ * domain 0, its first words, and the link that it has begun to make. */
 enum told_phase { TOLD_LOOKS_UP, TOLD_SEEN, TOLD_ANSWERS };
 
 struct peers {
