@@ -119,6 +119,8 @@ static void on_domid_again(void *userdata, int error, const char *untrusted_valu
 
 	if (!error && domid_parse(untrusted_value, size, &domid))
 		conclude_domid(daemon, domid);
+	else if (error && error != -ENOENT) /* what was lacking may be there then */
+		timer_set(daemon->retired_timer, RETRY_EACH_MS);
 	daemon->checking_domid = daemon->leaf_lost = false;
 	if (daemon->check_domid_again)
 		check_domid(daemon);
