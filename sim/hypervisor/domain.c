@@ -161,9 +161,9 @@ void hv_stall_store(struct hv *hv, bool on)
 
 static int open_signs(struct hv_domain *domain)
 {
+	void *page = MAP_FAILED;
 	char *path;
-	void *page;
-	int fd;
+	int fd, r;
 
 	if (asprintf(&path, "%s/signs", domain->path) < 0)
 		return -ENOMEM;
@@ -171,12 +171,13 @@ static int open_signs(struct hv_domain *domain)
 	free(path);
 	if (fd < 0)
 		return -errno;
-	page = ftruncate(fd, sizeof(*domain->signs)) < 0
-		       ? MAP_FAILED
-		       : mmap(NULL, sizeof(*domain->signs), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	r = -posix_fallocate(fd, 0,
+			     sizeof(*domain->signs)); /* a write into a hole of a full disk is SIGBUS */
+	if (r == 0)
+		page = mmap(NULL, sizeof(*domain->signs), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (page == MAP_FAILED)
-		return -ENOMEM;
+		return r < 0 ? r : -ENOMEM;
 	domain->signs = page;
 	tell_stall(domain);
 	return 0;
