@@ -165,4 +165,5 @@ def look_at_the_page(three, five, tmp_path):
     listed = lambda: {(entry["name"], entry["kind"]) for entry in three.json("endpoints", "5")}
     eventually(lambda: listed() == {("inbox", "message"), ("upper", "call")}, "domain 3 sees what it may reach")
     eventually(lambda: three.xenmsg("ping", "5", "--count", "1").returncode == 0, "the link is there")
+    eventually(lambda: three.link(5)["rtt_us"], "its heartbeat has measured it", 60)
     is_still_so("doc/first-hour.md", typed_again(read_source("doc", "first-hour.md"), {3: three, 5: five}, tmp_path), plain)
