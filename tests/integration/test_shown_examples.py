@@ -96,6 +96,7 @@ def the_scene(make_host, tmp_path):
             open_to_others(node)
         nodes[3].sees(nodes[5])
         eventually(lambda: nodes[3].xenmsg("ping", "work", "--count", "1").returncode == 0, "the name is known")
+        eventually(lambda: all(nodes[3].link(domid)["rtt_us"] for domid in (0, 5)), "heartbeats have measured the links", 60)
         (folder / "config").write_text("interval = 5\n")
         os.chmod(folder / "config", 0o666)
         publisher = in_terminal(nodes[0], NEWS, folder, True)
