@@ -78,6 +78,7 @@ struct rendezvous {
 	bool lost_told;	    /* CONNECTED, and `lost` was called */
 	bool hello_written; /* ours stands in XenStore, or is on its way there */
 	bool published;	    /* so do the nodes under grant_nonce */
+	bool was_refused;   /* by XenStore, when it was written last */
 	enum unlinkable unlinkable;
 	uint64_t forbidden_ms; /* when either end found that Xen forbids it */
 	char our_nonce[PEERS_NONCE_SIZE];
@@ -366,6 +367,8 @@ void rendezvous_step_back(struct peer *peer, enum rendezvous_state state);
 void rendezvous_withdraw(struct peer *peer);
 void rendezvous_fail(struct peer *peer, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Ends the attempt, since XenStore doesn't take `what` ("": the hello), unless it may take it later. */
+void rendezvous_store_failed(struct peer *peer, int error, const char *what);
 int rendezvous_write_hello(struct peer *peer);
 void rendezvous_on_sweep(evutil_socket_t fd, short what, void *userdata);
 /* Fails our attempt, since there can be no link; notes that Xen forbids one; does both, and tells the

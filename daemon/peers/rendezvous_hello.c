@@ -96,6 +96,7 @@ void rendezvous_fail(struct peer *peer, int error, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(reason, sizeof(reason), format, args);
 	va_end(args);
+	peer->rendezvous.was_refused = false;
 	rendezvous_withdraw(peer);
 	peer_kick(peer);
 	if (wanted)
@@ -104,20 +105,36 @@ void rendezvous_fail(struct peer *peer, int error, const char *format, ...)
 		log_debug("rendezvous: domain %u wanted a link: %s", peer->domid, reason);
 }
 
+void rendezvous_store_failed(struct peer *peer, int error, const char *what)
+{
+	struct peers *peers = peer->peers;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (error == -ENOTCONN) /* rendezvous_on_again() tries again */
+		return;
+	/* What is ours is refused to another domain, and this may be one by now: its daemon hasn't heard yet. */
+	if (error == -EACCES && !rendezvous->was_refused && peers->callbacks.own_leaf_gone &&
+	    peers->callbacks.own_leaf_gone(peers->userdata))
+		rendezvous->was_refused = true; /* likewise */
+	else
+		rendezvous_fail(peer, -EHOSTUNREACH, "can't write %sto XenStore for domain %u: %s", what,
+				peer->domid, strerror(-error));
+}
+
 static void on_hello_written(void *userdata, int error, const char *value, size_t size)
 {
 	struct peer *peer = userdata;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	if (error == 0) {
+		rendezvous->was_refused = false;
 		rendezvous->hello_took_ms = (uint32_t)clock_ms_since(rendezvous->hello_since_ms);
 		rendezvous_again_from_now(peer);
-	}
-	if (error < 0 && peer->rendezvous.state == RENDEZVOUS_CONNECTED)
+	} else if (rendezvous->state == RENDEZVOUS_CONNECTED) {
 		repair_later(peer, LEAF_OUR_HELLO);
-	else if (error < 0 && error != -ENOTCONN) /* else rendezvous_on_again() tries again */
-		rendezvous_fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid,
-				strerror(-error));
+	} else {
+		rendezvous_store_failed(peer, error, "");
+	}
 }
 
 static void format_hello(const struct peer *peer, char value[RENDEZVOUS_NODE_SIZE])

@@ -151,9 +151,8 @@ static void rendezvous_rings_on_published(void *userdata, int error, const char 
 {
 	struct peer *peer = userdata;
 
-	if (error < 0 && error != -ENOTCONN) /* else rendezvous_on_again() tries again */
-		rendezvous_fail(peer, -EHOSTUNREACH, "can't publish the rings for domain %u in XenStore: %s",
-				peer->domid, strerror(-error));
+	if (error < 0)
+		rendezvous_store_failed(peer, error, "the place of its rings ");
 }
 
 void rendezvous_publish(struct peer *peer)

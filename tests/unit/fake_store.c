@@ -179,6 +179,11 @@ static void fake_list(struct store *store, struct store_request *request)
 		free(names[--count]);
 }
 
+static int why_none(const struct store_request *request)
+{
+	return strcmp(request->path, FAKE_REFUSED) == 0 ? -EACCES : -ENOENT;
+}
+
 bool fake_store_step(struct store *store)
 {
 	struct store_request *request = store->requests;
@@ -193,8 +198,8 @@ bool fake_store_step(struct store *store)
 		if (request->listed)
 			fake_list(store, request);
 		else if (request->done)
-			request->done(request->userdata, node ? 0 : -ENOENT, node ? node->value : NULL,
-				      node ? strlen(node->value) : 0);
+			request->done(request->userdata, node ? 0 : why_none(request),
+				      node ? node->value : NULL, node ? strlen(node->value) : 0);
 		free(request->path);
 		free(request);
 		return true;

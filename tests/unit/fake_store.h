@@ -12,6 +12,8 @@
 
 #include "daemon/xen/store.h"
 
+#define FAKE_REFUSED "/refused" /* whose answer is EACCES */
+
 struct fake_node {
 	char *path, *value;
 	struct fake_node *prev, *next;
@@ -41,6 +43,7 @@ struct store {
 	bool out_of_memory; /* requests fail */
 	unsigned bad_lists; /* so many of the next lists fail */
 	unsigned reads;	    /* so many were asked for */
+	unsigned refused;   /* so many of the next hellos that are written */
 };
 
 struct fake_node *fake_find(struct store *store, const char *path);

@@ -26,6 +26,10 @@ int store_write_leaves(struct store *store, const struct store_leaf *leaves, uns
 {
 	if (store->out_of_memory)
 		return -ENOMEM;
+	if (store->refused && strstr(leaves[0].path, "/hello")) {
+		store->refused--;
+		return store_read(store, FAKE_REFUSED, done, userdata, handle);
+	}
 	for (unsigned i = 0; i < count; i++) {
 		fake_write(store, leaves[i].path, leaves[i].value);
 		writes += !strcmp(leaves[i].path, OURS "/to/2/endpoints");

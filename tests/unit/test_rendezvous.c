@@ -741,3 +741,26 @@ SCENE_TEST(what_was_said_last_has_its_whole_pause, begin_as_granter)
 	assert_int_equal(held.granted, 1);
 	assert_in_range(says_again_in_ms(scene), 40000, 60000);
 }
+
+/* The first refusal may be the first sign that this is another domain by now. */
+SCENE_TEST(only_the_second_refusal_in_a_row_ends_an_attempt, begin_as_mapper)
+{
+	struct peer *peer;
+
+	change(scene, THEIRS "/presence", "1 " INSTANCE);
+	for (unsigned refused = 1; refused <= 2; refused++) {
+		scene->own_leaf_gone = 0;
+		scene->store.refused = refused;
+		connect_to(scene, 2, NULL);
+		peer = peer_find(scene->peers, 2);
+		settle(scene);
+		assert_int_equal(scene->own_leaf_gone, 1);
+		assert_int_equal(scene->failures, 0);
+		rendezvous_write_again(peer, LEAF_OUR_HELLO);
+		settle(scene);
+		assert_int_equal(scene->failures, refused - 1);
+		assert_int_equal(scene->own_leaf_gone, 1);
+		if (refused == 1)
+			rendezvous_withdraw(peer);
+	}
+}
