@@ -112,7 +112,7 @@ void rendezvous_store_failed(struct peer *peer, int error, const char *what)
 
 	if (error == -ENOTCONN) /* rendezvous_on_again() tries again */
 		return;
-	/* What is ours is refused to another domain, and this may be one by now: its daemon hasn't heard yet. */
+	/* This may be another domain by now, restored, and we haven't heard yet. */
 	if (error == -EACCES && !rendezvous->was_refused && peers->callbacks.own_leaf_gone &&
 	    peers->callbacks.own_leaf_gone(peers->userdata))
 		rendezvous->was_refused = true; /* likewise */
