@@ -40,7 +40,8 @@ static inline uint8_t *image_to_bytes(struct image *image, size_t *size)
 	return bytes;
 }
 
-/* Reads bytes as an image. Descriptors count as what they were, whatever they are here. */
+/* Reads bytes as an image. Descriptors count as what they were. In place of each that is another one here, or
+ * none, stands one of the image's own: whatever has such a number here isn't the image's to close. */
 static inline int image_open_bytes(struct image *image, const void *bytes, size_t size)
 {
 	int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -49,8 +50,11 @@ static inline int image_open_bytes(struct image *image, const void *bytes, size_
 	image_must(fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0);
 	if (image_open(image, fd) == -EBADF) {
 		image->error = 0;
-		for (uint32_t i = 0; i < image->fd_count; i++)
+		for (uint32_t i = 0; i < image->fd_count; i++) {
+			if (image->fds[i].is_taken)
+				image->fds[i].fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 			image->fds[i].is_taken = false;
+		}
 	}
 	close(fd);
 	return image->error;

@@ -345,25 +345,18 @@ static uint8_t *image_of_rooms(struct started *started, size_t *size)
 	return written(started, size);
 }
 
-#define LOW_FDS 64
-
 static uint64_t hand_over_takes_ms, again_ms;
 
 /* Returns what they are taken for by another daemon, or if that hands over after again_ms by the next one: 0
  * or an error. The state is what it has become. */
 static int read_rooms(const uint8_t *bytes, size_t size, char became[32])
 {
-	/* A descriptor that is closed by a number of before is one of these, and none of libevent's: its loop
-	 * would spin. */
-	int low[LOW_FDS];
 	struct image_hops hops = {0};
 	struct started started = {0};
 	struct image image;
 	uint32_t type;
 	int r;
 
-	for (unsigned i = 0; i < LOW_FDS; i++)
-		low[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	start(&started);
 	image_open_bytes(&image, bytes, size);
 	while ((type = image_next(&image))) {
@@ -396,8 +389,6 @@ static int read_rooms(const uint8_t *bytes, size_t size, char became[32])
 	}
 	stop(&started);
 	free(hops.hops);
-	for (unsigned i = 0; i < LOW_FDS; i++)
-		close(low[i]);
 	return r;
 }
 
