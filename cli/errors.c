@@ -114,19 +114,24 @@ static char *ask_about_host(const struct refused_address *refused)
 	return why;
 }
 
+/* Returns whether an entry of the peers, or a status, is of the domain with this number, name or UUID. */
+static bool is_domain(struct json_object *entry, struct address_part domain)
+{
+	const char *uuid = text_of(entry, "uuid");
+
+	return domain.size && (address_part_is(domain, text_of(entry, "domid")) ||
+			       address_part_is(domain, text_of(entry, "name")) ||
+			       (strlen(uuid) == domain.size && !strncasecmp(uuid, domain.data, domain.size)));
+}
+
 /* Returns whether a peer in the daemon's status is the domain before the colon of an address, or the host
  * before its slash. */
 static bool link_is_meant(struct json_object *peer, const char *address)
 {
 	struct address_parts parts = address_split(address, strlen(address));
-	struct address_part domain = parts.domain;
 
-	if (parts.host.data)
-		return address_part_is(parts.host, text_of(peer, "host"));
-	return domain.size && (address_part_is(domain, text_of(peer, "domid")) ||
-			       address_part_is(domain, text_of(peer, "name")) ||
-			       (strlen(text_of(peer, "uuid")) == domain.size &&
-				!strncasecmp(text_of(peer, "uuid"), domain.data, domain.size)));
+	return parts.host.data ? address_part_is(parts.host, text_of(peer, "host"))
+			       : is_domain(peer, parts.domain);
 }
 
 /* Returns whether what is for that domain goes through domain 0. */
@@ -540,25 +545,17 @@ int cli_ask(struct cli *cli, const char *question, const char *subject, int time
 	return code;
 }
 
-static bool is_domain(struct json_object *entry, const char *domain)
-{
-	char number[24];
-
-	snprintf(number, sizeof(number), "%lld", (long long)number_at(entry, "domid"));
-	return !strcmp(number, domain) || !strcmp(text_of(entry, "name"), domain) ||
-	       !strcasecmp(text_of(entry, "uuid"), domain);
-}
-
 struct json_object *cli_find_domain(struct xenmsg *conn, const char *domain)
 {
 	struct json_object *peers = cli_query(conn, "peers", NULL, NULL), *found = NULL;
+	const struct address_part named = {domain, strlen(domain)};
 
 	fields_foreach(peers, peer)
-		if (!found && is_domain(peer, domain))
+		if (!found && is_domain(peer, named))
 			found = json_object_get(peer);
 	json_object_put(peers);
 	if (found || !(found = cli_query(conn, "status", NULL, NULL)) || !strcmp(domain, "self") ||
-	    is_domain(found, domain))
+	    is_domain(found, named))
 		return found;
 	json_object_put(found);
 	return NULL;
