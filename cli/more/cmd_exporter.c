@@ -240,12 +240,17 @@ static void on_closed(struct evhttp_connection *connection, void *userdata)
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-static void reply(struct evhttp_request *request, int code, const char *reason, struct evbuffer *text)
+/* Answers with one of both; evhttp drains the buffer that it gets. */
+static void reply(struct evhttp_request *request, int code, const char *reason, const char *type,
+		  struct evbuffer *kept, const char *text)
 {
-	struct evbuffer *body = evbuffer_new(); /* evhttp drains it */
+	struct evbuffer *body = evbuffer_new();
 
-	if (body)
-		evbuffer_add_buffer_reference(body, text);
+	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", type);
+	if (body && kept)
+		evbuffer_add_buffer_reference(body, kept);
+	else if (body)
+		evbuffer_add(body, text, strlen(text));
 	evhttp_send_reply(request, code, reason, body);
 	if (body)
 		evbuffer_free(body);
@@ -253,20 +258,12 @@ static void reply(struct evhttp_request *request, int code, const char *reason, 
 
 static void exporter_answer(struct exporter *exporter, struct evhttp_request *request)
 {
-	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", CONTENT_TYPE);
-	reply(request, HTTP_OK, "OK", exporter->text);
+	reply(request, HTTP_OK, "OK", CONTENT_TYPE, exporter->text, NULL);
 }
 
 static void exporter_refuse(struct evhttp_request *request, int code, const char *reason, const char *text)
 {
-	struct evbuffer *body = evbuffer_new();
-
-	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "text/plain");
-	if (body)
-		evbuffer_add(body, text, strlen(text));
-	evhttp_send_reply(request, code, reason, body);
-	if (body)
-		evbuffer_free(body);
+	reply(request, code, reason, "text/plain", NULL, text);
 }
 
 static bool is_our_name(const char *name)
