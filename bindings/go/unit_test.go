@@ -150,6 +150,12 @@ func listen(t testing.TB) *net.UnixListener {
 
 var helloWelcome = appendFrame(nil, frameWelcome, 0, append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}, make([]byte, 16)...))
 
+// sayWelcome takes what a connection begins with, and accepts it.
+func sayWelcome(daemon *net.UnixConn) {
+	io.ReadFull(daemon, make([]byte, headerSize+8))
+	daemon.Write(helloWelcome)
+}
+
 // talk is a connection to a daemon that says WELCOME, and then what `says` does.
 func talk(t testing.TB, says func(daemon *net.UnixConn)) *Conn {
 	l := listen(t)
@@ -162,8 +168,7 @@ func talk(t testing.TB, says func(daemon *net.UnixConn)) *Conn {
 			return
 		}
 		defer daemon.Close()
-		io.ReadFull(daemon, make([]byte, headerSize+8))
-		daemon.Write(helloWelcome)
+		sayWelcome(daemon)
 		says(daemon)
 	}()
 	conn, err := (&Dialer{Socket: l.Addr().String()}).Dial(context.Background())
@@ -330,8 +335,7 @@ func TestAnEndpointOutlivesDaemonsThatEndAtOnce(t *testing.T) {
 				return
 			}
 			defer daemon.Close()
-			io.ReadFull(daemon, make([]byte, headerSize+8))
-			daemon.Write(helloWelcome)
+			sayWelcome(daemon)
 			var asked [bindSize]byte
 			io.ReadFull(daemon, asked[:])
 			out := []byte{}

@@ -171,20 +171,27 @@ static void on_room(void *userdata)
 static const struct nats_callbacks callbacks = {on_connected, on_lost,	    on_hangs,
 						on_message,   on_complaint, on_room};
 
-static int setup(void **state)
+static void begin_to_connect(char *url)
 {
-	static char url[64], *error;
+	static char *error;
 
-	alarm(patience(ALARM_S));
-	scene = (struct scene){0};
-	start_server(&scene.server);
-	snprintf(url, sizeof(url), "nats://127.0.0.1:%u", scene.server.port);
 	scene.settings.servers[0] = url;
 	scene.settings.server_count = 1;
 	scene.base = event_base_new();
 	assert_int_equal(nats_connection_new(&scene.connection, scene.base, &scene.settings, &callbacks, NULL,
 					     "hosta", &error),
 			 0);
+}
+
+static int setup(void **state)
+{
+	static char url[64];
+
+	alarm(patience(ALARM_S));
+	scene = (struct scene){0};
+	start_server(&scene.server);
+	snprintf(url, sizeof(url), "nats://127.0.0.1:%u", scene.server.port);
+	begin_to_connect(url);
 	while (!scene.connected)
 		event_base_loop(scene.base, EVLOOP_ONCE);
 	return 0;
@@ -240,14 +247,11 @@ TEST_WITH(a_message_behind_others_that_have_a_status_comes_with_them, setup, tea
 /* As libnats does after one lack of memory. The process may end, though the thread doesn't. */
 TEST(an_attempt_that_never_ends_is_told)
 {
-	static char *error, url[] = "nats://127.0.0.1:1";
+	static char url[] = "nats://127.0.0.1:1";
 
 	alarm(patience(ALARM_S));
-	scene = (struct scene){.hangs = true, .settings = {.servers = {url}, .server_count = 1}};
-	scene.base = event_base_new();
-	assert_int_equal(nats_connection_new(&scene.connection, scene.base, &scene.settings, &callbacks, NULL,
-					     "hosta", &error),
-			 0);
+	scene = (struct scene){.hangs = true};
+	begin_to_connect(url);
 	while (!scene.told)
 		event_base_loop(scene.base, EVLOOP_ONCE);
 	assert_int_equal(scene.lost, 0);
