@@ -293,7 +293,7 @@ static int send_ask(struct ask *ask)
 	return links_send(ask->asks->links, ask->to, FRAME_ASK, payload, frame_ask_encode(&frame, payload));
 }
 
-static void on_link_up(void *userdata, uint32_t id, int result);
+static void on_link_up(void *userdata, uint32_t id, int r);
 
 int ask_lead_on(struct ask *ask)
 {
@@ -312,10 +312,9 @@ int ask_lead_on(struct ask *ask)
 }
 
 /* The link is up, or can't be. */
-static void on_link_up(void *userdata, uint32_t id, int result)
+static void on_link_up(void *userdata, uint32_t id, int r)
 {
 	struct ask *ask = asks_find(userdata, id);
-	int r = result;
 
 	if (ask && ask->state == ASK_DROPPED) {
 		ask_free(ask);

@@ -171,8 +171,8 @@ static int open_signs(struct hv_domain *domain)
 	free(path);
 	if (fd < 0)
 		return -errno;
-	r = -posix_fallocate(fd, 0,
-			     sizeof(*domain->signs)); /* a write into a hole of a full disk is SIGBUS */
+	/* A write into a hole of a full disk is SIGBUS. */
+	r = -posix_fallocate(fd, 0, sizeof(*domain->signs));
 	if (r == 0)
 		page = mmap(NULL, sizeof(*domain->signs), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);

@@ -402,7 +402,6 @@ SIM_EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 {
 	static _Atomic(void *) next;
 	const struct device *device = device_of(fd);
-
 	ssize_t n;
 
 	if (device && device->kind == EVTCHN)
