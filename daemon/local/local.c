@@ -19,6 +19,7 @@
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/program_socket.h"
+#include "daemon/switch/work_pool.h"
 #include "base/timer.h"
 #include "base/unix_listener.h"
 #include "wire/ut.h"
@@ -28,6 +29,7 @@
 #define BACKLOG			32
 #define ACCEPT_MAX		32 /* connections in a turn */
 #define NO_DESCRIPTORS_PAUSE_MS 100
+#define BEHIND_PAUSE_MS		1
 #define SETTLING_PASSES		100 /* for what can still be said to programs before they are handed over */
 
 struct member {
@@ -91,11 +93,11 @@ static void add_session(struct local *local, int fd, const struct span *span)
 }
 
 /* Stops accepting for a moment. Without descriptors left, accept() would fail again and again until some are
- * closed. */
-static void pause_accepting(struct local *local)
+ * closed; and whoever comes, is refused, and comes again must not use them up. */
+static void pause_accepting(struct local *local, unsigned ms)
 {
 	event_del(local->accept_event);
-	timer_set(local->retry_timer, NO_DESCRIPTORS_PAUSE_MS);
+	timer_set(local->retry_timer, ms);
 }
 
 static void local_on_retry(int fd, short what, void *userdata)
@@ -113,6 +115,10 @@ static void on_accept(int fd, short what, void *userdata)
 		struct span span;
 		int client;
 
+		if (work_pool_is_behind(local->board->work_pool)) {
+			pause_accepting(local, BEHIND_PAUSE_MS);
+			break;
+		}
 		span_begin(&span, local->board);
 		client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client >= 0) {
@@ -122,7 +128,7 @@ static void on_accept(int fd, short what, void *userdata)
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 			log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "accepting a program: %s",
 				    strerror(errno));
-			pause_accepting(local);
+			pause_accepting(local, NO_DESCRIPTORS_PAUSE_MS);
 		}
 		break;
 	}

@@ -32,6 +32,7 @@
 #define FREE_S	   2 /* how long the end waits for threads */
 #define TRY_MS	   1000
 #define RETRY_MS   100 /* when no thread could be made, or take a socket */
+#define UNPAID_MAX 8   /* sockets that wait for their close */
 
 /* What one account has to be done. It is `ready` while no thread does any of it, and goes with the last
  * work item. */
@@ -48,6 +49,7 @@ struct work_pool {
 	struct event *event, *retry;
 	struct work_item *again;	/* sockets that are still to be closed */
 	struct deferred_close *sockets; /* utlist: all that no thread has, too */
+	unsigned unpaid;		/* of them */
 	bool takes_sockets;
 
 	pthread_mutex_t lock; /* of all below, and held for moments */
@@ -387,6 +389,11 @@ static void close_by_thread(struct deferred_close *closing)
 		close_later(closing, -EAGAIN);
 }
 
+static bool is_unpaid(const struct deferred_close *closing)
+{
+	return closing->charge.held[QUOTA_DESCRIPTORS] == 0;
+}
+
 /* The thread has it, too, so this close is not the last. */
 static void on_socket_taken(struct work_item *item)
 {
@@ -397,6 +404,7 @@ static void on_socket_taken(struct work_item *item)
 		return;
 	}
 	DL_DELETE(closing->pool->sockets, closing);
+	closing->pool->unpaid -= is_unpaid(closing);
 	close(closing->fds[0]);
 	on_given_back(item);
 }
@@ -416,7 +424,13 @@ void work_pool_close_socket(struct switchboard *board, int fd, struct charge *ch
 	}
 	take_charge(closing, charge, 1);
 	DL_APPEND(board->work_pool->sockets, closing);
+	board->work_pool->unpaid += is_unpaid(closing);
 	close_by_thread(closing);
+}
+
+bool work_pool_is_behind(const struct work_pool *pool)
+{
+	return pool && pool->unpaid >= UNPAID_MAX;
 }
 
 void work_pool_write_image(const struct work_pool *pool, struct image *image)

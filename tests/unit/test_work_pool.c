@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -223,6 +224,27 @@ SCENE_TEST(without_threads_it_is_done_at_once, scene_start)
 	assert_int_equal(scene->done, 1);
 	assert_true(pthread_equal(job.thread, pthread_self()));
 	scene->board.work_pool = pool;
+}
+
+/* Those of programs that were refused are charged to nobody, so the loop stops taking new ones meanwhile. */
+SCENE_TEST(it_says_when_sockets_wait_that_nobody_pays_for, scene_start)
+{
+	const unsigned before = open_descriptors();
+	struct charge charge;
+
+	assert_false(work_pool_is_behind(NULL));
+	charge_init(&charge, scene->accounts[0]);
+	charge_exceed(&charge, QUOTA_DESCRIPTORS, 20);
+	for (unsigned i = 0; i < 20; i++)
+		work_pool_close_socket(&scene->board, socket(AF_UNIX, SOCK_STREAM, 0), &charge);
+	assert_false(work_pool_is_behind(scene->board.work_pool));
+	for (unsigned i = 0; !work_pool_is_behind(scene->board.work_pool); i++) {
+		assert_true(i < 20);
+		work_pool_close_socket(&scene->board, socket(AF_UNIX, SOCK_STREAM, 0), &charge);
+	}
+	while (work_pool_is_behind(scene->board.work_pool) || open_descriptors() > before)
+		event_base_loop(scene->base, EVLOOP_ONCE);
+	charge_end(&charge);
 }
 
 SCENE_TEST(the_end_waits_for_what_was_given, scene_start)
