@@ -74,8 +74,9 @@ void work_item_give_back(struct switchboard *board, void *memory, size_t size, c
  * at a time, since a new table has for a moment what the old one has.
  */
 void work_pool_close_socket(struct switchboard *board, int fd, struct charge *charge);
-/* Returns whether so many sockets wait for their close that nobody pays for (of refused programs) that no more
- * may come: they are a part of the descriptors that are kept for the daemon itself. NULL: false. */
+/* Returns whether so many sockets of refused programs, for which nobody pays, wait for their close
+ * that no more may come: they are a part of the descriptors that are kept for the daemon itself.
+ * NULL: false. */
 bool work_pool_is_behind(const struct work_pool *pool);
 
 /* Sockets that no thread has yet would be closed by execve(2), in the first thread of the process, so they go
