@@ -120,3 +120,11 @@ has_grown_or_ended() {
 		[ $# != 6 ] || return 0
 	done
 }
+
+lines_of() { wc -l <"$1"; }
+has_lines() { [ "$(lines_of "$1")" -gt 1 ]; }
+# gets_more FILE: since it was asked the first time
+gets_more() {
+	[ -e "$1.before" ] || lines_of "$1" >"$1.before"
+	[ "$(lines_of "$1")" -gt "$(cat "$1.before")" ]
+}

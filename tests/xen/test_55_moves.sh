@@ -196,3 +196,50 @@ pvh_goes_on() {
 
 # triple_fault: since it was last asked for
 triple_fault() { xl dmesg -c | grep 'Triple fault'; }
+
+# A host that goes down as Debian's do it: xendomains saves the guests, one after the other, then domain 0's daemon is stopped; and when
+# the host is there again, they are restored. Meanwhile each sends to the other, through domain 0: each send ends once, and what
+# it says holds.
+test_a_host_that_goes_down_keeps_what_its_guests_send() { # both, save
+	local name
+	spare
+	ready u3
+	see_each_other dom0 u2 u3
+	for name in u2 u3; do receiver "$name" down; done
+	sends u2 u3
+	sends u3 u2
+	for name in u2 u3; do on "$name" 'eventually 30 has_lines /tmp/down.got'; done
+	mkdir -p /mnt/saved
+	mount -t tmpfs -o size=400m none /mnt/saved
+	for name in u2 u3; do save "$name" "/mnt/saved/$name"; done
+	daemon_stop dom0
+	daemon_start dom0
+	for name in u2 u3; do
+		xl restore "/mnt/saved/$name"
+		rm "/mnt/saved/$name"
+		is_restored "$name"
+	done
+	umount /mnt/saved
+	for name in u2 u3; do knows_its_domid "$name"; done
+	for name in u2 u3; do on "$name" 'eventually 60 gets_more /tmp/down.got'; done
+	for name in u2 u3; do on "$name" 'touch /tmp/down.stop'; done
+	for name in u2 u3; do ended "$name" sends 0; done
+	for name in u2 u3; do on "$name" 'xenmsg send self:down end && eventually 20 grep -qx end /tmp/down.got'; done
+	is_told_right u2 u3
+	is_told_right u3 u2
+	for name in u2 u3; do no_complaint "$name"; done
+}
+
+# sends FROM TO: numbers, one after the other, by TO's name; /tmp/sends.out has each with the status of its send
+sends() {
+	background "$1" sends "rm -f /tmp/down.stop; number=0; until [ -e /tmp/down.stop ]; do number=\$((number + 1))
+		xenmsg send --timeout 100 $2:down $1-\$number 2>/dev/null; echo $1-\$number \$?; done"
+}
+
+# is_told_right FROM TO: delivered (0) is there once, an outcome that isn't known (6, 8) at most once, and no other one is there
+is_told_right() {
+	on "$1" 'cat /tmp/sends.out' >/tmp/sends.out
+	on "$2" 'cat /tmp/down.got' >/tmp/sends.got
+	awk 'FNR == NR { got[$1]++; next } { ended[$2]++; if (got[$1] > 1 || ($2 == 0) != (got[$1] == 1) && $2 != 6 && $2 != 8) { print $1, $2, got[$1] + 0; wrong = 1 } }
+		END { for (status in ended) print ended[status], "ended with", status; exit wrong || ended[0] < 2 }' /tmp/sends.got /tmp/sends.out
+}
