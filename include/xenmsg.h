@@ -77,7 +77,7 @@ XENMSG_API uint32_t xenmsg_peer_pid(const struct xenmsg_peer *peer);
 /*
  * Returns the name of its domain, "" if the daemon here doesn't know it.
  * Names come from domain 0's daemon. Number and name are those of now when a message is taken, also after a
- * restore or a rename; of a stream they are those of its beginning.
+ * restore or a rename; of a stream they are those of when it is accepted.
  */
 XENMSG_API const char *xenmsg_peer_domain_name(const struct xenmsg_peer *peer);
 /*

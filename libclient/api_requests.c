@@ -600,8 +600,10 @@ static int take_fetched(struct xenmsg *conn)
 	struct stream_dial *dial = incoming->fetch;
 	int fd = dial->error < 0 ? dial->error : dial->fd;
 
-	if (fd >= 0)
+	if (fd >= 0) {
 		incoming->peer = arrival->peer;
+		dial_take_sender(dial, &incoming->peer);
+	}
 	if (fd < 0)
 		conn_set_reason(conn, dial->reason, strlen(dial->reason));
 	dial->fd = -1;

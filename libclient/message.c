@@ -320,6 +320,14 @@ const struct xenmsg_peer *xenmsg_message_sender(const struct xenmsg_message *mes
 
 /* ---- who has sent it ---------------------------------------------------------------------- */
 
+void peer_rename(struct xenmsg_peer *peer, uint32_t domid, struct frame_text domain_name)
+{
+	peer->identity.domid = domid;
+	memset(peer->domain_name, 0, sizeof(peer->domain_name));
+	if (domain_name_is_valid(domain_name.data, domain_name.size))
+		memcpy(peer->domain_name, domain_name.data, domain_name.size);
+}
+
 int peer_set(struct xenmsg_peer *peer, const struct frame_identity *identity, struct frame_text endpoint,
 	     struct frame_text domain_name, struct frame_text host)
 {
@@ -329,8 +337,7 @@ int peer_set(struct xenmsg_peer *peer, const struct frame_identity *identity, st
 		return -EPROTO;
 	*peer = (struct xenmsg_peer){.identity = *identity};
 	memcpy(peer->endpoint, endpoint.data, size);
-	if (domain_name_is_valid(domain_name.data, domain_name.size))
-		memcpy(peer->domain_name, domain_name.data, domain_name.size);
+	peer_rename(peer, identity->domid, domain_name);
 	if (host_name_is_valid(host.data, host.size))
 		memcpy(peer->host, host.data, host.size);
 	return 0;

@@ -74,6 +74,8 @@ struct xenmsg_peer {
 /* Sets *peer as a daemon's frame has it. Returns 0, or -EPROTO: it isn't an endpoint. */
 int peer_set(struct xenmsg_peer *peer, const struct frame_identity *identity, struct frame_text endpoint,
 	     struct frame_text domain_name, struct frame_text host);
+/* Its domain has this number and name now. */
+void peer_rename(struct xenmsg_peer *peer, uint32_t domid, struct frame_text domain_name);
 
 struct replies;
 

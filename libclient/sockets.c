@@ -560,6 +560,16 @@ static int sockets_read_answer(struct stream_dial *dial)
 	return frame_error(reply.error, -EPROTO);
 }
 
+void dial_take_sender(const struct stream_dial *dial, struct xenmsg_peer *peer)
+{
+	struct frame_reply reply;
+	struct frame_sender sender;
+
+	if (frame_reply_decode(dial->answer.payload, dial->answer.header.length, &reply) == 0 &&
+	    frame_sender_decode((const uint8_t *)reply.body.data, (uint32_t)reply.body.size, &sender) == 0)
+		peer_rename(peer, sender.domid, sender.domain_name);
+}
+
 /* A buffer that a program fills at once, as by sendfile(2), is 17 pages. Where that is more than a quarter of
  * SO_SNDBUF, the kernel wakes its writer only when nothing of it is left. (The kernel doubles what is set.)
  */

@@ -370,6 +370,8 @@ struct dials {
 	int64_t due; /* when the next one is to be looked at (deadline.h); -1: its socket will say */
 };
 
+/* Says of one that ACCEPT has fetched how the domain is called now that has opened it. */
+void dial_take_sender(const struct stream_dial *dial, struct xenmsg_peer *peer);
 /* Frees all, without any callback, and breaks streams that nobody has taken. */
 void dials_free(struct dials *dials);
 /* Begins to open a stream by this frame (OPEN or ACCEPT, its payload of `size` bytes). timeout_ms may be

@@ -117,8 +117,8 @@ func (s *Stream) SetWriteDeadline(t time.Time) error { return s.sock.SetWriteDea
 // SyscallConn gives the socket.
 func (s *Stream) SyscallConn() (syscall.RawConn, error) { return s.sock.SyscallConn() }
 
-// fetch makes a stream of a socket by one frame. [6]
-func (c *Conn) fetch(ctx context.Context, request []byte) (*net.UnixConn, *Error) {
+// fetch makes a stream of a socket by one frame, and renames the peer, if it says so. [6]
+func (c *Conn) fetch(ctx context.Context, request []byte, peer *Peer) (*net.UnixConn, *Error) {
 	sock, _, err := greet(ctx, c.path, 2, false)
 	if err != nil {
 		return nil, err
@@ -132,7 +132,9 @@ func (c *Conn) fetch(ctx context.Context, request []byte) (*net.UnixConn, *Error
 		case frameGoodbye:
 			err = goodbye(f.payload)
 		case frameReply:
-			err = f.payload.reply()
+			if err = f.payload.reply(); err == nil && peer != nil && len(f.payload) >= 4 {
+				peer.DomID, peer.Domain = f.payload.u32(), f.payload.text()
+			}
 		default:
 			err = errProto("frame %d in place of REPLY", f.kind)
 		}
@@ -148,7 +150,7 @@ func (c *Conn) Connect(ctx context.Context, address string) (*Stream, error) {
 	if _, _, valid := cutAddress(address); !valid {
 		return nil, invalid("connect", address)
 	}
-	sock, err := c.fetch(ctx, appendOpen(nil, 0, kindStream, address))
+	sock, err := c.fetch(ctx, appendOpen(nil, 0, kindStream, address), nil)
 	if err != nil {
 		return nil, err.about("connect", address)
 	}
@@ -224,7 +226,7 @@ func (l *Listener) AcceptStream(ctx context.Context) (*Stream, error) {
 		}); err != nil {
 			return nil, err
 		}
-		sock, err := l.c.fetch(ctx, appendU64(nil, frameAccept, 0, in.token))
+		sock, err := l.c.fetch(ctx, appendU64(nil, frameAccept, 0, in.token), &in.peer)
 		if err == nil {
 			return &Stream{sock: sock, local: Addr("self:" + l.name), remote: Addr(in.peer.String()), peer: in.peer}, nil
 		}

@@ -63,6 +63,12 @@ static int take_ask(struct link *link, const struct frame_header *header, const 
 	return links->callbacks.asked(links->userdata, link->peer, header->type, payload, header->length);
 }
 
+/* Whether what is opened here is passed on to a domain of which OPENED has said that it answers. */
+static bool has_acceptor_there(const struct channel_end *end)
+{
+	return end->channel->opened && channel_is_relayed(end->channel);
+}
+
 /* Takes SOURCE, of what domain 0 or another host passes on. */
 static int take_source(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
@@ -76,9 +82,11 @@ static int take_source(struct link *link, const struct frame_header *header, con
 	if (r < 0 || !links->callbacks.source || !(link_is_remote(link) || peer_is_domain(link->peer, 0)))
 		return -EPROTO;
 	hop_spend(link->hop, COST_OPEN);
-	if (!end) /* it has ended here while this was on its way */
+	if (!end || (!end->is_opener && channel_is_reset(end))) /* it has ended while this was on its way */
 		return 0;
-	return end->is_opener ? links->callbacks.source(links->userdata, end->channel, domid) : -EPROTO;
+	if (!end->is_opener && !has_acceptor_there(end))
+		return -EPROTO;
+	return links->callbacks.source(links->userdata, end, domid);
 }
 
 int link_on_control(void *owner, const struct frame_header *header, const uint8_t *payload)

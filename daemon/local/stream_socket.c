@@ -11,6 +11,7 @@
 #include "base/cost.h"
 #include "base/descriptors.h"
 #include "base/timer.h"
+#include "daemon/switch/channel.h"
 #include "daemon/switch/program_socket.h"
 
 #define CALLS_MAX 16 /* of the socket in a turn */
@@ -396,7 +397,7 @@ void stream_answer_caller(struct stream *stream, int error, const char *why)
 	struct kernel_call call;
 
 	hop_begin_call(&stream->hop, &call);
-	program_socket_reply(stream->fd, error, why, -1);
+	program_socket_reply(stream->fd, error, frame_text_of(why), -1);
 	spend_call(stream, &call, COST_SYSCALL);
 }
 
@@ -450,8 +451,25 @@ static void forget_end(struct stream *stream)
 	charge_release(&stream->charge, QUOTA_DESCRIPTORS, 1);
 }
 
+/* Writes who has opened a stream that waits, as SENDER has it: INCOMING may have told another number or name.
+ * Returns the size, 0 of a call. */
+static uint32_t tell_opener(const struct stream *stream, uint8_t *out)
+{
+	uint32_t number = 0;
+	const struct channel_end *end = hop_next_channel(&stream->hop, &number);
+	struct frame_sender sender;
+
+	if (!end || end->is_opener)
+		return 0;
+	sender = (struct frame_sender){end->channel->identity.domid,
+				       frame_text_of(channel_from_domain(end->channel))};
+	return frame_sender_encode(&sender, out);
+}
+
 int stream_answer(struct stream *stream, int fd)
 {
+	uint8_t opener[FRAME_PAYLOAD_MAX];
+	struct frame_text body = {(const char *)opener, tell_opener(stream, opener)};
 	struct kernel_call call;
 	char guard;
 	struct iovec piece = {&guard, 1};
@@ -459,7 +477,7 @@ int stream_answer(struct stream *stream, int fd)
 	bool has_pair = stream->takes_socket && make_pair(stream, pair) == 0;
 
 	hop_begin_call(&stream->hop, &call);
-	r = program_socket_reply(fd, 0, "", has_pair ? pair[1] : -1);
+	r = program_socket_reply(fd, 0, body, has_pair ? pair[1] : -1);
 	spend_call(stream, &call, COST_SYSCALL);
 	if (!has_pair)
 		return r < 0 ? r : fd;

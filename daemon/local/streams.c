@@ -258,7 +258,7 @@ static void streams_refuse(struct streams *streams, int fd, int error, const cha
 	uint8_t rest[REST_BYTES];
 	struct iovec piece = {rest, sizeof(rest)};
 
-	program_socket_reply(fd, error, why, -1);
+	program_socket_reply(fd, error, frame_text_of(why), -1);
 	program_socket_read(fd, &piece, 1);
 	program_socket_close(streams->board, fd, NULL);
 }

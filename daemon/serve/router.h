@@ -22,6 +22,7 @@
 struct access;
 struct activation;
 struct channel;
+struct channel_end;
 struct questions;
 struct registry;
 struct hop;
@@ -140,9 +141,10 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was);
 bool router_resumed(struct router *router, struct hop *hop, struct peer_id from, struct peer_id to,
 		    uint32_t *at);
 
-/* The domain from which domain 0, or another host, passes the channel on was restored, and has the number
- * `to` now: policy decides likewise. -EPROTO: that can't be. */
-int router_source_moved(struct router *router, struct channel *channel, uint32_t to);
+/* The domain whose channel domain 0, or another host, passes on to this end was restored, and has the number
+ * `to` now: policy decides likewise. At an end that has accepted it is the one that answers, and whoever
+ * names it is told. -EPROTO: that can't be. */
+int router_source_moved(struct router *router, struct channel_end *end, uint32_t to);
 
 /* Writes a section for each program that has bound an endpoint, into the image that the next daemon gets
  * (hop_image.h). */

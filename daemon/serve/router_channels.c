@@ -135,15 +135,30 @@ static void follow_relayed(struct router *router, const struct channel_end *end,
 		r = relay_follow_source(router->with.relay, channel);
 	} else {
 		r = relay_follow(router->with.relay, channel, to);
+		if (r == 0)
+			take_acceptor(channel, to);
 	}
 	if (r < 0)
 		channel_forbid(channel, r == -ENOMEM ? ECONNRESET : -r);
 }
 
-int router_source_moved(struct router *router, struct channel *channel, uint32_t to)
+/* Domain 0, or another host, says so of who answers. */
+static int acceptor_moved(struct channel *channel, uint32_t to)
 {
-	int r = relay_take_source(router->with.relay, channel, to);
+	if (to == 0 || to > DOMID_MAX)
+		return -EPROTO;
+	take_acceptor(channel, to);
+	return 0;
+}
 
+int router_source_moved(struct router *router, struct channel_end *end, uint32_t to)
+{
+	struct channel *channel = end->channel;
+	int r;
+
+	if (!end->is_opener)
+		return acceptor_moved(channel, to);
+	r = relay_take_source(router->with.relay, channel, to);
 	if (r == -EPROTO)
 		return r;
 	if (!channel->endpoint || channel_is_reset(&channel->opener))

@@ -85,12 +85,19 @@ void channel_tell_sender(struct channel *channel)
 		channel_owe(&channel->acceptor, OWED_SOURCE);
 }
 
+/* Whether a daemon there was told by OPENED who answers, and its program names that. */
+static bool passes_the_other_on(const struct channel_end *end)
+{
+	return end->channel->kind != CHANNEL_STREAM && channel_is_relayed(end->channel) && end->hop &&
+	       !channel_is_reset(end) && end->hop->traits->is_daemon && !hop_is_retired(end->hop);
+}
+
 void channel_tell_acceptor(struct channel *channel)
 {
 	struct channel_end *end = &channel->opener;
 
 	if (channel->knows_acceptor && channel_is_accepted(channel) && !(end->owed & OWED_OPENED) &&
-	    names_the_other(end))
+	    (names_the_other(end) || passes_the_other_on(end)))
 		channel_owe(end, OWED_SOURCE);
 }
 

@@ -309,7 +309,7 @@ bool channel_has_told_sender(const struct channel *channel);
 /* Tells a daemon there by SOURCE that the sender's domain has another number now. */
 void channel_tell_source(struct channel *channel);
 /* Tells a program there likewise, by SENDER, or that it is called otherwise; tells the opener's program that
- * the domain of who answers has another number. */
+ * the domain of who answers has another number, also by SOURCE through the daemon to which it is relayed. */
 void channel_tell_sender(struct channel *channel);
 void channel_tell_acceptor(struct channel *channel);
 /* Sets the name of the sender's domain ("": unknown), before channel_accept(). */

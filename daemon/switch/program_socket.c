@@ -139,9 +139,9 @@ ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count)
 	return size > 0 ? program_socket_take(fd, (size_t)size) : size;
 }
 
-int program_socket_reply(int fd, int error, const char *why, int passed)
+int program_socket_reply(int fd, int error, struct frame_text body, int passed)
 {
-	const struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
+	const struct frame_reply reply = {.error = (uint32_t)error, .body = body};
 	uint8_t frame[FRAME_HEADER_SIZE + 256];
 	const struct frame_header header = {.type = FRAME_REPLY,
 					    .length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE)};

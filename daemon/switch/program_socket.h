@@ -19,6 +19,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "wire/frame.h"
+
 struct charge;
 struct switchboard;
 
@@ -47,9 +49,9 @@ void program_sockets_end(void);
 /* Peeks, then takes what there is room for, as far as program_socket_take() does. Errors as above. */
 ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count);
 /* Sends a REPLY, which answers the handshake of a stream, as far as the socket takes it at once: an
- * error and why, or 0; with a descriptor, which stays the caller's, unless `passed` is -1. 0,
- * -ECONNRESET, or -ENOBUFS: as above. */
-int program_socket_reply(int fd, int error, const char *why, int passed);
+ * error and why, or 0 and who has opened it (at most 248 bytes); with a descriptor, which stays the caller's,
+ * unless `passed` is -1. 0, -ECONNRESET, or -ENOBUFS: as above. */
+int program_socket_reply(int fd, int error, struct frame_text body, int passed);
 /* Closes the socket. `charge` holds the descriptor that the socket's account pays for (NULL: none pays). */
 void program_socket_close(struct switchboard *board, int fd, struct charge *charge);
 

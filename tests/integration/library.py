@@ -295,6 +295,7 @@ class Connection:
         peer = ctypes.c_void_p()
         fd = self.library.xenmsg_accept(self.conn, options(timeout_ms), ctypes.byref(peer))
         assert fd >= 0, fd
+        self.opener_domain = self.library.xenmsg_peer_domain_name(peer).decode()
         return fd, self.library.xenmsg_peer_host(peer).decode(), self.library.xenmsg_peer_domid(peer), name_by(self.library.xenmsg_peer_channel, peer)
 
     def sent_name(self, address, flags=0):

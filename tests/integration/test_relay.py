@@ -17,6 +17,7 @@ from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXI
                        eventually, give_up_ring, given_time, of_turns, start_all)
 from protocol import Timeout
 from renewing import renew
+from test_calls import echo
 from test_names import knows
 from test_policy import HOW, takes_rules
 from test_resume import all_kinds, at_work, resumes
@@ -360,6 +361,22 @@ def test_relayed_traffic_goes_on_if_its_source_is_restored(zero, guests):
                 payers = {account["id"] for account in node.status()["accounts"] if account["kind"] == "peer" and
                           account["channels"]["used"]}
                 assert payers <= {0, one.domid}, payers
+
+
+def test_an_answer_through_domain_0_names_its_server_s_number_of_now(zero, guests):
+    one, two = guests(2)
+    address = f"{two.domid}:echo"
+    with Connection(one.socket) as caller, Connection(two.socket, binds="echo") as server:
+        def answers():
+            answering = echo(server, 1)
+            assert caller.call(address, b"x") == b"x"
+            answering.join()
+            return caller.answerer == two.domid
+
+        assert answers()
+        for node in two, one, two:
+            node.save_and_restore()
+            eventually(answers, "it is told")
 
 
 def test_relayed_traffic_goes_on_when_both_ends_are_restored(zero, guests):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whom an address means while domains are restored, renamed, and made anew: what a topic's subscribers get then."""
 
+import os
+
 import pytest
 
-from library import ENDED, KEPT, PATTERN, RETAIN, SUBSCRIBED, WAITING, Connection
+from library import ENDED, KEPT, PATTERN, RETAIN, SUBSCRIBED, WAITING, Connection, Message
 from messaging import PATIENCE, eventually
 from test_calls import echo
 from test_names import knows
@@ -167,16 +169,36 @@ def test_an_answer_names_its_server_s_number_of_now(nodes):
             eventually(answers, "it is told")
 
 
+def who_says_hello(sender, receiver):
+    """The number and the name of the domain that a message names, which goes over the channel that there is."""
+    got = []
+    assert sender.post("2:inbox", b"hello", lambda _: None) == 0
+    eventually(lambda: sender.wait(0) >= 0 and isinstance(got.append(receiver.receive(10)) or got[-1], Message), "it comes")
+    return got[-1].domid, got[-1].domain
+
+
 def test_an_open_channel_names_its_sender_s_name_of_now(zero, one, two, host):
     """In a message that is used again, too."""
     knows(two, {1: "dom1"})
     sender, receiver = Connection(one.socket), Connection(two.socket, binds="inbox")
 
-    def names(name):
-        assert sender.post("2:inbox", b"hello", lambda _: None) == 0
-        return receive(receiver).domain == name
-
-    assert names("dom1")
+    assert who_says_hello(sender, receiver) == (1, "dom1")
     for name in "work", "play":
         host.sim("rename", 1, name)
-        eventually(lambda: names(name), f"its messages come from {name}")  # pylint: disable=cell-var-from-loop
+        eventually(lambda: who_says_hello(sender, receiver) == (1, name), f"its messages come from {name}")  # pylint: disable=cell-var-from-loop
+
+
+def test_a_stream_names_its_opener_s_number_and_name_of_when_it_is_accepted(zero, nodes, host):
+    one, two = nodes(1, 2).values()
+    sender, listener = Connection(one.socket), Connection(two.socket, binds="inbox")
+    assert listener.listen("in") == 0
+    caller = one.popen("connect", "2:in")
+    eventually(lambda: any(each.get("endpoint") == "in" for each in two.status()["streams"]), "it waits")
+    assert who_says_hello(sender, listener)[0] == 1  # and the library has INCOMING
+    one.save_and_restore()
+    host.sim("rename", one.domid, "work")
+    eventually(lambda: who_says_hello(sender, listener) == (one.domid, "work"), "it is known anew")
+    fd, _, domid, _ = listener.accept_peer()
+    assert (domid, listener.opener_domain) == (one.domid, "work")
+    os.close(fd)
+    caller.wait(timeout=20 * PATIENCE)
