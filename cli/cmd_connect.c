@@ -22,8 +22,6 @@
 #include "cli/reconnecting.h"
 #include "cli/pump.h"
 #include "cli/run_session.h"
-#include "wire/address.h"
-#include "wire/advice.h"
 #include "wire/libc.h"
 #include "wire/ut.h"
 
@@ -71,8 +69,7 @@ static const char listen_help[] =
 
 static const char connecting[] = "connect to";
 
-#define ASK_MS 500 /* for an answer from the domain of a stream that broke */
-#define LOOK_S 1   /* between looks whether commands have closed their streams */
+#define LOOK_S 1 /* between looks whether commands have closed their streams */
 
 /* ---- one stream on standard input and output ------------------------------------------------- */
 
@@ -112,34 +109,15 @@ static void break_off(struct stdio *stdio, struct pump *pump, const char *comman
 		command, subject);
 }
 
-/* Says who has ended it, as far as that is known by now. */
-static const char *who_has_broken(struct xenmsg *conn, const char *subject, bool has_come)
+static int tell_broken(struct xenmsg *conn, int stream, const char *command, const char *subject, int error)
 {
-	struct address_parts parts = address_split(subject, strlen(subject));
-	char domain[ADDRESS_MAX + 1];
-	uint64_t rtt_ns;
-	int r = xenmsg_process(conn);
+	const char *why = "the stream broke, since the xenmsgd of this domain has ended";
 
-	if (r < 0)
-		return "the stream broke, since the xenmsgd of this domain has ended";
-	if (!parts.endpoint.data || parts.endpoint.data - subject > ADDRESS_MAX) /* of listen */
-		return "the stream broke: the program that opened it, or its xenmsgd or domain, has died or broken it off";
-	snprintf(domain, sizeof(domain), "%.*s", (int)(parts.endpoint.data - subject - 1), subject);
-	r = xenmsg_ping(conn, domain, XENMSG_WITHIN(ASK_MS), &rtt_ns);
-	return r == 0 && !has_come ? ADVICE_ENDED_FIRST
-	       : r == 0		   ? "the stream broke: the program there has died, or has broken it off"
-	       : r == -EHOSTDOWN
-		       ? "the stream broke: its domain, or the xenmsgd there, is gone"
-		       : "the stream broke: the program there has died, or its xenmsgd or domain is gone";
-}
-
-static int tell_broken(struct xenmsg *conn, const struct pump *pump, const char *command, const char *subject,
-		       int error)
-{
 	if (error != ECONNRESET)
 		return cli_error(conn, command, subject, -error);
-	return cli_error_because(who_has_broken(conn, subject, pump_has_brought(pump)), command, subject,
-				 -error);
+	if (xenmsg_process(conn) >= 0)
+		why = xenmsg_break_reason(stream);
+	return cli_error_because(why, command, subject, -error);
 }
 
 /* ---- what `xenmsg run` opens, to a listener without --run ----------------------------------------
@@ -194,7 +172,7 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 	} else if (stdio.error == EPROTO && stdio.at_stream) {
 		code = refuse_run(stream, subject);
 	} else if (stdio.error && stdio.at_stream) {
-		code = tell_broken(conn, pump, command, subject, stdio.error);
+		code = tell_broken(conn, stream, command, subject, stdio.error);
 	} else if (stdio.error) {
 		cli_complain("%s %s: standard input or output: %s", command, subject, strerror(stdio.error));
 		code = EXIT_OTHER;

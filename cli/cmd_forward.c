@@ -307,27 +307,28 @@ static void forward_break_carried(struct forward *forward, int error)
 	}
 }
 
-static void break_end(struct pump_end *end)
+/* `error`: why, if the other end of the connection couldn't be reached. */
+static void break_end(struct pump_end *end, int error)
 {
 	if (end->stream)
-		xenmsg_stream_close(end->stream);
+		xenmsg_stream_break(end->stream, error == PLACE_NO_HOST ? -ENODATA : error);
 	else if (end->in >= 0)
 		break_socket(end->userdata, end->in, true); /* nothing was carried */
 }
 
 /* Breaks what there is of it, and leaves its memory to the threads that may still be dialling. */
-static void abandon(struct dial *dial)
+static void abandon(struct dial *dial, int error)
 {
 	if (!dial->source_gone)
-		break_end(&dial->source);
+		break_end(&dial->source, error);
 	dial->source_gone = true;
-	break_end(&dial->target);
+	break_end(&dial->target, 0);
 	dial->target = (struct pump_end){.in = -1, .out = -1};
 }
 
-static void give_up(struct dial *dial)
+static void give_up(struct dial *dial, int error)
 {
-	abandon(dial);
+	abandon(dial, error);
 	free(dial);
 }
 
@@ -340,7 +341,7 @@ static void carry(struct dial *dial)
 	if (!carried) {
 		if (!dial->source_gone)
 			cli_complain("forward: out of memory");
-		give_up(dial);
+		give_up(dial, -ENOMEM);
 		return;
 	}
 	carried->forward = forward;
@@ -390,7 +391,7 @@ static void on_result(struct dial *dial, int result)
 	struct forward *forward = dial->forward;
 
 	if (forward->is_over) {
-		abandon(dial); /* what was dialled since */
+		abandon(dial, -ECANCELED); /* what was dialled since */
 		return;
 	}
 	if (try_again(dial, result))
@@ -410,7 +411,7 @@ static void on_result(struct dial *dial, int result)
 	if (!dial->source_gone)
 		cli_complain("forward: %s can't be reached: %s", forward->target.place.text,
 			     forward_why(forward, &forward->target.place, result));
-	give_up(dial);
+	give_up(dial, result);
 }
 
 static void on_dialled(evutil_socket_t fd, short what, void *userdata)
@@ -496,7 +497,7 @@ static void forward_take(struct forward *forward, struct pump_end source)
 	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.place.text, 0);
 	if (!new) {
 		cli_complain("forward: out of memory");
-		break_end(&source);
+		break_end(&source, -ENOMEM);
 		return;
 	}
 	*new = (struct dial){.forward = forward, .source = source, .target = {.in = -1, .out = -1}};
@@ -524,10 +525,10 @@ static void forward_give_up_dials(struct forward *forward)
 
 	while ((held = forward->held)) {
 		DL_DELETE(forward->held, held);
-		give_up(held);
+		give_up(held, -ECANCELED);
 	}
 	DL_FOREACH(forward->dialled, dial)
-		abandon(dial);
+		abandon(dial, -ECANCELED);
 }
 
 /* ---------------------------------------------------------------------------------------------- */

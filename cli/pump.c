@@ -48,6 +48,7 @@ struct pump {
 	pump_done_fn done;
 	void *userdata;
 	bool is_done, broken;
+	int error; /* 0, or the errno of what broke it */
 	bool ends_with_right;
 	bool (*refuses)(const char *bytes, size_t size); /* what comes first from the right; NULL: nothing */
 	struct event *later; /* LINGER_S or LOOK_MS, once a direction is dropped */
@@ -67,6 +68,7 @@ static void pump_finish(struct pump *pump, int error, const struct side *at)
 		return;
 	pump->is_done = true;
 	/* The reader at the right must not take a part for the whole. */
+	pump->error = error;
 	pump->broken = error != 0 || !(pump->there.closed || pump->there.dropped);
 	stop(&pump->left);
 	stop(&pump->right);
@@ -436,10 +438,10 @@ static void init_side(struct side *side, const struct pump_end *end, struct dire
 		xenmsg_stream_set_callbacks(end->stream, &stream_callbacks, side);
 }
 
-static void close_end(struct pump_end *end, bool broken, bool ended)
+static void close_end(struct pump_end *end, bool broken, bool ended, int error)
 {
 	if (end->stream) {
-		xenmsg_stream_close(end->stream); /* breaks it unless both directions have ended */
+		xenmsg_stream_break(end->stream, -error); /* unless both directions have ended */
 		return;
 	}
 	if (broken && end->break_socket) {
@@ -458,8 +460,8 @@ struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump
 	struct pump *pump = calloc(1, sizeof(*pump));
 
 	if (!pump) {
-		close_end(&left, false, false);
-		close_end(&right, false, false);
+		close_end(&left, false, false, ENOMEM);
+		close_end(&right, false, false, ENOMEM);
 		return NULL;
 	}
 	pump->there.pump = pump->back.pump = pump;
@@ -517,8 +519,8 @@ void pump_free(struct pump *pump)
 	loop_event_free(pump->left.writable);
 	loop_event_free(pump->right.readable);
 	loop_event_free(pump->right.writable);
-	close_end(&pump->left.end, pump->broken, pump->back.closed);
-	close_end(&pump->right.end, pump->broken, pump->there.closed);
+	close_end(&pump->left.end, pump->broken, pump->back.closed, pump->error);
+	close_end(&pump->right.end, pump->broken, pump->there.closed, pump->error);
 	free(pump->there.buffer);
 	free(pump->back.buffer);
 	free(pump);

@@ -9,7 +9,7 @@ dist_man_MANS += \
 	doc/man3/xenmsg_op_withdraw.3 doc/man3/xenmsg_open.3 doc/man3/xenmsg_pause.3 doc/man3/xenmsg_peek.3 doc/man3/xenmsg_process.3 doc/man3/xenmsg_query.3 doc/man3/xenmsg_reason.3 \
 	doc/man3/xenmsg_reply.3 doc/man3/xenmsg_send.3 doc/man3/xenmsg_stream_connect.3 doc/man3/xenmsg_subscribe.3 doc/man3/xenmsg_watch.3
 dist_man_MANS += \
-	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_begin_bind.3 doc/man3/xenmsg_break.3 \
+	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_begin_bind.3 doc/man3/xenmsg_break.3 doc/man3/xenmsg_break_reason.3 \
 	doc/man3/xenmsg_begin_call.3 doc/man3/xenmsg_begin_query.3 doc/man3/xenmsg_close.3 \
 	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_notice_name.3 doc/man3/xenmsg_event_name.3 doc/man3/xenmsg_change_name.3 doc/man3/xenmsg_error_text.3 doc/man3/xenmsg_fd.3 doc/man3/xenmsg_flush.3 \
 	doc/man3/xenmsg_listen.3 doc/man3/xenmsg_max_message.3 doc/man3/xenmsg_message_detach.3 doc/man3/xenmsg_message_endpoint.3 \
@@ -30,7 +30,7 @@ dist_man_MANS += \
 	doc/man3/xenmsg_stream_write.3 doc/man3/xenmsg_stream_end.3 doc/man3/xenmsg_stream_resume.3 \
 	doc/man3/xenmsg_stream_stop.3 \
 	doc/man3/xenmsg_stream_under_way.3 \
-	doc/man3/xenmsg_stream_close.3
+	doc/man3/xenmsg_stream_break.3 doc/man3/xenmsg_stream_close.3
 dist_doc_DATA += HACKING.md NEWS README.md doc/architecture.md doc/first-hour.md doc/go.md doc/handover.md doc/hosts.md doc/metrics.md doc/trouble.md doc/promises.md doc/protocol.md doc/python.md doc/rust.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/vchan.md doc/xen-and-linux.md doc/status.schema.json \
 	doc/commands.schema.json \
 	doc/way-of-a-message.svg doc/terminal-doctor.svg doc/terminal-status.svg doc/terminal-top.svg

@@ -146,6 +146,12 @@ XENMSG_API void xenmsg_stream_resume(struct xenmsg_stream *stream);
  * with it. One that was closed in order may then be broken as well, and lose what it sent, while the other
  * side hasn't taken all of it. */
 XENMSG_API void xenmsg_stream_close(struct xenmsg_stream *stream);
+/* Does as xenmsg_stream_close(), and where that breaks the stream, says why. It is for a program that carries
+ * streams to targets of its own, as `xenmsg forward` does: the other side's xenmsg_reason() or
+ * xenmsg_break_reason() has it in words.
+ * error  the negative errno with which the target couldn't be reached, or was lost; another number: nothing is
+ *        said */
+XENMSG_API void xenmsg_stream_break(struct xenmsg_stream *stream, int error);
 
 #ifdef __cplusplus
 }

@@ -983,6 +983,14 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_connect(struct xenmsg *conn, const char
 XENMSG_API void xenmsg_break(int stream);
 
 /*
+ * Says in words why a stream has broken, once reading it has given ECONNRESET.
+ * They name the program, daemon or domain that has ended it. If that program couldn't reach the target to
+ * which it carries streams, they say why not. Without the daemon's word they are general. They are static.
+ * Ask before close().
+ */
+XENMSG_API const char *xenmsg_break_reason(int stream);
+
+/*
  * Makes an endpoint for streams.
  * Up to 1024 of them wait for xenmsg_accept(), of one user or domain; more are refused.
  * xenmsg_unbind() removes it.

@@ -179,27 +179,9 @@ const char *words_of_reset(uint32_t flags)
 	case RESET_BY_LOSS:
 		return "its domain, or the xenmsgd there, is gone; whether it was delivered can't be known";
 	case RESET_BY_RELAY:
-		return "denied by policy in domain 0, which passes it on; there 'xenmsg policy check FROM TO' "
-		       "says by which rule";
+		return ADVICE_DENIED_BY_RELAY;
 	default:
 		return NULL;
-	}
-}
-
-const char *words_of_break(uint32_t flags, bool has_come)
-{
-	switch (flags & RESET_BY) {
-	case RESET_BY_PROGRAM:
-		return has_come ? "the stream broke: the program there has broken it off"
-				: ADVICE_ENDED_FIRST;
-	case RESET_BY_DEATH:
-		return "the stream broke: the program there has died, or left without a word";
-	case RESET_BY_LOSS:
-		return "the stream broke: its domain, or the xenmsgd there, is gone";
-	case RESET_BY_RELAY:
-		return words_of_reset(flags);
-	default:
-		return "the stream broke; nobody says why";
 	}
 }
 

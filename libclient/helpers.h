@@ -143,8 +143,6 @@ const char *words_of_opening(int error);
 /* Which side has ended a channel, by the flags of its RESET (RESET_BY), so that an outcome can't be known; or
  * who has denied it (RESET_BY_RELAY). NULL: nobody knows. */
 const char *words_of_reset(uint32_t flags);
-/* Why a stream broke that was there, likewise; `has_come`: something came before. */
-const char *words_of_break(uint32_t flags, bool has_come);
 
 /* ---- with XENMSG_DEBUG=1 in its environment a program tells on stderr what becomes of its messages */
 

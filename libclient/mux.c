@@ -11,6 +11,7 @@
 #include "libclient/message.h"
 #include "libclient/transport.h"
 #include "wire/frame_ring.h"
+#include "wire/advice.h"
 #include "wire/ut.h"
 
 #define STREAM_ROOM_MIN 4096u /* a shorter piece of more isn't worth a frame */
@@ -191,7 +192,7 @@ static void tell_end(struct xenmsg_stream *stream)
 		stream->broken_told = true;
 		if (stream->callbacks.broken) {
 			mux->why = stream->why			  ? stream->why
-				   : stream->error == -ECONNRESET ? words_of_break(0, true)
+				   : stream->error == -ECONNRESET ? advice_of_break(0, true)
 								  : xenmsg_error_text(stream->error);
 			stream->callbacks.broken(stream->userdata, stream, stream->error);
 			mux->why = NULL;
@@ -375,7 +376,7 @@ static int stream_on_reset(struct xenmsg_stream *stream, const uint8_t *payload,
 	if (!stream->error)
 		stream->why = reset.error == ENOMEM ? WORDS_OF_PEERS_LACK
 			      : reset.error == ECONNRESET
-				      ? words_of_break(reset.flags, stream->taken > 0 || stream->number & 1)
+				      ? advice_of_break(reset.flags, stream->taken > 0 || stream->number & 1)
 				      : words_of_reset(reset.flags);
 	/* Of one that has carried something, what broke it on the way says little. */
 	if (!stream->error)
@@ -574,7 +575,7 @@ void xenmsg_stream_stop(struct xenmsg_stream *stream)
 	stream_release(stream);
 }
 
-void xenmsg_stream_close(struct xenmsg_stream *stream)
+static void leave_stream(struct xenmsg_stream *stream, uint32_t flags)
 {
 	struct mux *mux = stream->mux;
 
@@ -588,10 +589,22 @@ void xenmsg_stream_close(struct xenmsg_stream *stream)
 	} else if (stream->state == OPEN || stream->state == OPENING) {
 		stream->state = RESET_SENT;
 		mux_check(mux,
-			  transport_reset(&mux->transport, stream->number, ECONNRESET, 0, stream->taken));
+			  transport_reset(&mux->transport, stream->number, ECONNRESET, flags, stream->taken));
 	}
 	mux_push(mux);
 	stream_release(stream);
+}
+
+void xenmsg_stream_close(struct xenmsg_stream *stream)
+{
+	leave_stream(stream, 0);
+}
+
+void xenmsg_stream_break(struct xenmsg_stream *stream, int error)
+{
+	uint32_t cause = error < 0 && error > -4096 ? (uint32_t)-error : 0;
+
+	leave_stream(stream, cause << RESET_CAUSE_SHIFT);
 }
 
 /* ---- what comes --------------------------------------------------------------------------- */

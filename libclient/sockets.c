@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,6 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "wire/advice.h"
+#include "wire/frame.h"
 #include "wire/ut.h"
 
 /* What goes over sockets: how a connection begins, frames where memory isn't shared, and streams that are
@@ -555,7 +558,7 @@ static int sockets_read_answer(struct stream_dial *dial)
 	if (!why.size && reply.error == ENOMEM)
 		why = frame_text_of(WORDS_OF_PEERS_LACK);
 	else if (!why.size && reply.error == ECONNRESET)
-		why = frame_text_of(words_of_break(0, false));
+		why = frame_text_of(advice_of_break(0, false));
 	frame_text_copy(why, dial->reason, sizeof(dial->reason));
 	return frame_error(reply.error, -EPROTO);
 }
@@ -722,6 +725,18 @@ void xenmsg_break(int stream)
 	    setsockopt(stream, SOL_SOCKET, SO_SNDBUF, &most, sizeof(most)) == 0)
 		sendmsg(stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	close(stream);
+}
+
+const char *xenmsg_break_reason(int stream)
+{
+	struct sockaddr_un name = {0};
+	socklen_t size = sizeof(name) - 1;
+	unsigned flags, has_come;
+
+	if (getpeername(stream, (struct sockaddr *)&name, &size) < 0 || name.sun_family != AF_UNIX ||
+	    name.sun_path[0] || sscanf(name.sun_path + 1, BREAK_NAME "%8x/%1u/", &flags, &has_come) != 2)
+		return advice_of_break(0, true);
+	return advice_of_break(flags, has_come);
 }
 
 void dial_free(struct stream_dial *dial)

@@ -6,6 +6,9 @@
  * devices and the socket's directory: the commands of systemd, or, in what was built without it (configure
  * --without-systemd), words. String literals, as `name` must be. */
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "config.h"
 
 #ifdef WITH_SYSTEMD
@@ -24,8 +27,10 @@
 #define ADVICE_LISTEN	     "start the service xenmsgd, which makes it"
 #endif
 
-/* Why a stream broke that another program has ended before anything came. */
-#define ADVICE_ENDED_FIRST                                                                                   \
-	"the program there has ended it before anything came, as 'xenmsg forward' does if it can't reach its target, and a server of 'xenmsg run' if something else calls it"
+#define ADVICE_DENIED_BY_RELAY                                                                               \
+	"denied by policy in domain 0, which passes it on; there 'xenmsg policy check FROM TO' says by which rule"
+
+/* Says in words why a stream broke, by the flags of its RESET. `has_come`: something came before. */
+const char *advice_of_break(uint32_t flags, bool has_come);
 
 #endif

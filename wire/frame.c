@@ -177,7 +177,7 @@ static inline void code_reset(struct coder *coder, struct frame_reset *reset)
 	code_u64(coder, &reset->consumed);
 	code_u64(coder, &reset->unsure);
 	if (!coder->writes)
-		reset->flags &= RESET_REFUSED | RESET_BY;
+		reset->flags &= RESET_REFUSED | RESET_BY | RESET_CAUSE;
 }
 BOTH_WAYS(reset)
 

@@ -294,10 +294,16 @@ struct frame_credit {
 #define RESET_BY_DEATH	 0x200u /* the program there has died, or left without a word */
 #define RESET_BY_LOSS	 0x300u /* the session with the domain there is lost: it or its daemon is gone */
 #define RESET_BY_RELAY	 0x400u /* domain 0, which relays between the two, by EACCES: its policy forbids it */
+/* With RESET_BY_PROGRAM: the errno of what the program there couldn't reach, or lost. 0: it doesn't say. */
+#define RESET_CAUSE	  0xfff0000u
+#define RESET_CAUSE_SHIFT 16
+/* So begins the abstract address of the daemon's end of a broken stream's socket: the flags of its RESET, in
+ * hex, and whether something came before follow (protocol.md, 6). */
+#define BREAK_NAME "xenmsg/break/"
 
 struct frame_reset {
 	uint32_t error;
-	uint32_t flags; /* RESET_REFUSED, RESET_BY; those of later versions are ignored */
+	uint32_t flags; /* RESET_REFUSED, RESET_BY, RESET_CAUSE; those of later versions are ignored */
 	uint64_t consumed, unsure;
 };
 

@@ -3,7 +3,7 @@
 noinst_LTLIBRARIES += libwire.la
 libwire_la_SOURCES = \
 	wire/address.c wire/address.h \
-	wire/advice.h \
+	wire/advice.c wire/advice.h \
 	wire/bytes.h \
 	wire/channel_table.c wire/channel_table.h \
 	wire/cursor.h \

@@ -76,11 +76,10 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 	hop_event(&stream->hop);
 	if (stream->state == CALLING) {
 		stream_answer_caller(stream, (int)reset.error,
-				     reset.error == ECONNRESET && (reset.flags & RESET_BY) == RESET_BY_PROGRAM
-					     ? ADVICE_ENDED_FIRST
-					     : "");
+				     reset.error == ECONNRESET ? advice_of_break(reset.flags, false) : "");
 		stream_finish(stream, true);
 	} else {
+		stream_note_break(stream, reset.flags);
 		stream_finish(stream, false);
 	}
 }
@@ -225,6 +224,8 @@ static void stream_run(struct stream *stream)
 		r = -ECONNRESET;
 	if (r == -ECONNRESET && stream->state == FLOWING) {
 		stream->state = BREAKING;
+		if (stream->breaks) /* by its program's own word */
+			hop_note_goodbye(&stream->hop);
 		hop_finish(&stream->hop, r, "the program has gone");
 		return;
 	}

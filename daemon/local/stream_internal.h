@@ -147,6 +147,8 @@ int stream_answer(struct stream *stream, int fd);
 int stream_try_later(struct stream *stream);
 /* Tells the program that its call has failed, and why, or "". */
 void stream_answer_caller(struct stream *stream, int error, const char *why);
+/* Leaves for the program, beside its socket, the flags of the RESET that breaks the stream. */
+void stream_note_break(struct stream *stream, uint32_t flags);
 /* Returns whether the program would see that the stream breaks, or nobody is there to see it. */
 bool stream_can_tell_break(struct stream *stream);
 /* Returns whether what one side has sent could go to the other, which would take it. */

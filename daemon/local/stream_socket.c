@@ -2,10 +2,15 @@
 #include "daemon/local/stream_internal.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cost.h"
@@ -492,6 +497,24 @@ int stream_answer(struct stream *stream, int fd)
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
+
+void stream_note_break(struct stream *stream, uint32_t flags)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	bool has_come = stream->taken > 0 || stream->number & 1; /* or the program hasn't opened it */
+	uint64_t random;
+	int size;
+
+	if (stream->fd < 0 || getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+		return;
+	/* Two can't have one name. getpeername(2) tells it also once this end is closed. An end that
+	 * isn't of a pair has a name already. */
+	size = snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, BREAK_NAME "%08x/%d/%016" PRIx64, flags,
+			has_come, random);
+	bind(stream->fd, (struct sockaddr *)&name,
+	     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)size));
+	stream_socket_spend(stream, 2 * COST_SYSCALL);
+}
 
 bool stream_can_tell_break(struct stream *stream)
 {

@@ -104,7 +104,7 @@ struct channel_end {
 	uint32_t reset_error;
 	bool is_stopped;   /* the receiver of what goes out here wants no more: CREDIT_STOP */
 	bool is_refused;   /* that error is a program's own: RESET_REFUSED */
-	uint32_t reset_by; /* RESET_BY; only for words, so it isn't handed over */
+	uint32_t reset_by; /* RESET_BY, RESET_CAUSE; only for words, so it isn't handed over */
 	uint64_t reset_consumed, reset_unsure;
 
 	/* channel_forbid() of a program's end: what it had released by then counts once its input was read up

@@ -374,7 +374,8 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 		return 0;
 	}
 	if (!channel_is_reset(out))
-		out->reset_by = end->hop->traits->is_daemon ? reset->flags & RESET_BY : RESET_BY_PROGRAM;
+		out->reset_by = (reset->flags & RESET_CAUSE) |
+				(end->hop->traits->is_daemon ? reset->flags & RESET_BY : RESET_BY_PROGRAM);
 	/* What the opener sent goes on to the acceptor before the RESET does, unless these are calls; so does
 	 * what comes back. */
 	channel_reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);

@@ -339,13 +339,14 @@ def test_a_client_that_resets_is_seen_by_the_server(rig):
                 seen.append("reset")
 
     seen = []
-    _, _, entry = rig.between(serve)
+    _, behind, entry = rig.between(serve)
     client = rig.dial(entry)
     client.sendall(b"hello")
     eventually(lambda: seen == [b"hello"], "it arrives")
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     client.close()
     eventually(lambda: seen == [b"hello", "reset"], "the server sees it")
+    assert b"the stream broke behind the program there: connection reset" in behind.stderr.readline()
 
 
 def unix_client_of_a_broken_server(rig, *options):

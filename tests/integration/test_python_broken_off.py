@@ -230,7 +230,7 @@ async def test_what_came_before_a_break_is_read_before_it(one, how):
             rest = {"read": reader.read(1), "readexactly": reader.readexactly(1), "readline": reader.readline(), "all": reader.read()}
             for name, coroutine in rest.items():
                 if name == how:
-                    with pytest.raises(ConnectionResetError):
+                    with pytest.raises(ConnectionResetError, match="has broken it off"):
                         await asyncio.wait_for(coroutine, LONG)
                 else:
                     coroutine.close()

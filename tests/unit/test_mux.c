@@ -435,6 +435,26 @@ MUX_BOTH(a_broken_stream_has_its_reason_in_words)
 	assert_int_equal(strncmp(died->why, "the stream broke: the program there has died", 44), 0);
 }
 
+MUX_BOTH(a_target_that_could_not_be_reached_is_told_with_its_cause)
+{
+	struct user *refused = connected(LIMIT), *other = connected(LIMIT), *ours = connected(LIMIT);
+
+	fake_reset_by(&fake, refused->number, ECONNRESET,
+		      RESET_BY_PROGRAM | ECONNREFUSED << RESET_CAUSE_SHIFT);
+	expect_log(refused, "b");
+	assert_string_equal(refused->why, "the program there can't reach its target: connection refused");
+	fake_reset_by(&fake, other->number, ECONNRESET, RESET_BY_PROGRAM | 4095u << RESET_CAUSE_SHIFT);
+	expect_log(other, "b");
+	assert_string_equal(other->why, "the program there can't reach its target: another error");
+	expect_reset(refused, ECONNRESET);
+	expect_reset(other, ECONNRESET);
+	xenmsg_stream_break(ours->stream, -EACCES);
+	ours->stream = NULL;
+	settle();
+	expect_frame(ours, FRAME_RESET);
+	assert_int_equal(FAKE_HEARD(&fake, reset).flags, EACCES << RESET_CAUSE_SHIFT);
+}
+
 /* Also behind many others. */
 MUX_SHARED(there_are_as_many_streams_as_there_are_numbers)
 {

@@ -178,7 +178,15 @@ static PyObject *break_stream(PyObject *module, PyObject *argument)
 	Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
+static PyObject *break_reason(PyObject *module, PyObject *argument)
+{
+	long fd = PyLong_AsLong(argument);
+
+	return PyErr_Occurred() ? NULL : PyUnicode_FromString(xenmsg_break_reason((int)fd));
+}
+
 static PyMethodDef functions[] = {
+	{"break_reason", break_reason, METH_O, "Says in words why a stream has broken."},
 	{"break_stream", break_stream, METH_O,
 	 "Closes a stream's descriptor so that the other side reads ECONNRESET."},
 	{NULL, NULL, 0, NULL},

@@ -186,7 +186,13 @@ class _Reader(asyncio.StreamReader):
 
     _broken: Optional[BaseException] = None
 
+    def __init__(self, stream: socket.socket, loop: asyncio.AbstractEventLoop):
+        super().__init__(loop=loop)
+        self._stream = stream
+
     def set_exception(self, exc: Exception) -> None:
+        if isinstance(exc, ConnectionResetError) and self._stream.fileno() >= 0:
+            exc = ConnectionResetError(exc.errno, _core.break_reason(self._stream.fileno()))
         self._broken = exc
         self.feed_eof()  # what is there is the last; whoever waits is woken
 
@@ -219,7 +225,7 @@ async def _opened(stream: socket.socket) -> tuple[asyncio.StreamReader, asyncio.
     """Gives a stream to the loop. Not to be cancelled: some loops close the descriptor then, of which the socket knows nothing, and
     would close it again."""
     loop = asyncio.get_running_loop()
-    reader = _Reader(loop=loop)
+    reader = _Reader(stream, loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await loop.create_unix_connection(lambda: protocol, sock=stream)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

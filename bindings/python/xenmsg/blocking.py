@@ -501,3 +501,9 @@ def break_stream(stream: socket.socket) -> None:
     """Closes a stream so that the other side reads ECONNRESET behind what came before, and not an orderly end. May wait while
     the other side doesn't read."""
     _core.break_stream(stream.detach())
+
+
+def break_reason(stream: socket.socket) -> str:
+    """Says in words why a stream has broken, of which reading has raised ConnectionResetError: who has ended it, and where it
+    leads to a target that couldn't be reached, why not. To be asked before the stream is closed."""
+    return _core.break_reason(stream.fileno())

@@ -25,6 +25,7 @@ struct State {
     opened: Cell<bool>,
     ended: Cell<bool>,
     error: Cell<c_int>, // why it is broken
+    cause: Cell<c_int>, // why we break it
     /// The reader within this call: bytes that come go there.
     place: Cell<(*mut u8, usize)>,
     opener: Cell<Option<Waker>>,
@@ -40,6 +41,7 @@ impl State {
             opened: Cell::new(opened),
             ended: Cell::new(false),
             error: Cell::new(0),
+            cause: Cell::new(0),
             place: Cell::new((ptr::null_mut(), 0)),
             opener: Cell::new(None),
             reader: Cell::new(None),
@@ -123,7 +125,10 @@ struct RawStream {
 impl Drop for RawStream {
     fn drop(&mut self) {
         unsafe {
-            ffi::xenmsg_stream_close(self.raw); // no callback follows
+            match (*self.state).cause.get() {
+                0 => ffi::xenmsg_stream_close(self.raw), // no callback follows
+                cause => ffi::xenmsg_stream_break(self.raw, cause),
+            }
             drop(Box::from_raw(self.state));
         }
     }
@@ -259,6 +264,11 @@ impl<'c> Stream<'c> {
             None => return Err(io::ErrorKind::NotConnected.into()),
         }
         Ok(())
+    }
+
+    /// Drops the stream and, if it hasn't ended, says to the other side why: the program's own target couldn't be reached, or was lost.
+    pub fn break_because(self, error: &io::Error) {
+        self.state().cause.set(-error.raw_os_error().unwrap_or_default());
     }
 
     /// [`try_read`](Stream::try_read), or wakes the task when something has come.

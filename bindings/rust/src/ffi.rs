@@ -316,6 +316,7 @@ extern "C" {
         op: *mut *mut xenmsg_op,
     ) -> c_int;
     pub fn xenmsg_break(stream: c_int);
+    pub fn xenmsg_break_reason(stream: c_int) -> *const c_char;
     pub fn xenmsg_listen(conn: *mut xenmsg, endpoint: *const c_char, options: *const xenmsg_options) -> c_int;
     pub fn xenmsg_begin_listen(
         conn: *mut xenmsg,
@@ -354,6 +355,7 @@ extern "C" {
     pub fn xenmsg_stream_under_way(stream: *const xenmsg_stream) -> u64;
     pub fn xenmsg_stream_resume(stream: *mut xenmsg_stream);
     pub fn xenmsg_stream_close(stream: *mut xenmsg_stream);
+    pub fn xenmsg_stream_break(stream: *mut xenmsg_stream, error: c_int);
     pub fn xenmsg_peer_domid(peer: *const xenmsg_peer) -> u32;
     pub fn xenmsg_peer_uid(peer: *const xenmsg_peer) -> u32;
     pub fn xenmsg_peer_gid(peer: *const xenmsg_peer) -> u32;

@@ -62,7 +62,7 @@ pub use message::{Draft, Message, OwnedMessage, Peeked, Sender};
 pub use options::{Options, USUAL};
 pub use pending::{Pending, Value};
 pub use serve::Server;
-pub use stream::{break_stream, Incoming, Peer};
+pub use stream::{break_reason, break_stream, Incoming, Peer};
 pub use topic::{Notice, NoticeKind, Retain, Topic};
 pub use watch::{Event, EventKind, Watch};
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Byte streams: plain sockets, which no longer need the connection.
 
+use std::ffi::CStr;
 use std::future::Future;
 use std::os::raw::c_int;
-use std::os::unix::io::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::io::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::time::Duration;
@@ -133,4 +134,11 @@ impl Connection {
 pub fn break_stream(stream: impl Into<OwnedFd>) {
     let fd: c_int = stream.into().into_raw_fd();
     unsafe { ffi::xenmsg_break(fd) }
+}
+
+/// Says in words why a stream has broken, which reading has told by `ECONNRESET`: who has ended it, and where it leads to a target
+/// that couldn't be reached, why not.
+pub fn break_reason(stream: impl AsFd) -> &'static str {
+    let words = unsafe { CStr::from_ptr(ffi::xenmsg_break_reason(stream.as_fd().as_raw_fd())) };
+    words.to_str().unwrap_or_default()
 }
