@@ -889,6 +889,17 @@ static int on_cancelled(struct outbox *outbox, struct sender *sender, const uint
 	return 0;
 }
 
+/* The other side of a channel of messages sends nothing, so its FIN comes first or answers ours. */
+static int on_fin(struct outbox *outbox, struct sender *sender)
+{
+	sender->fin_received = true;
+	if (sender->state == SENDER_CLOSING)
+		outbox_remove(outbox, sender, 0);
+	else if (sender->kind == CHANNEL_CALL) /* a server that answers no more can't be called either */
+		return outbox_reject(outbox, sender);
+	return 0;
+}
+
 struct sender *outbox_find(const struct outbox *outbox, uint32_t number)
 {
 	struct sender *sender = channel_table_find(&outbox->by_number, number);
@@ -896,12 +907,9 @@ struct sender *outbox_find(const struct outbox *outbox, uint32_t number)
 	return sender && sender->state != SENDER_RESET_SENT ? sender : NULL;
 }
 
-int outbox_frame(struct outbox *outbox, const struct frame_header *header, const uint8_t *payload)
+static int on_frame(struct outbox *outbox, struct sender *sender, const struct frame_header *header,
+		    const uint8_t *payload)
 {
-	struct sender *sender = channel_table_find(&outbox->by_number, header->channel);
-
-	if (!sender)
-		return transport_take_late(outbox->transport, header, payload);
 	if (sender->state == SENDER_RESET_SENT) {
 		if (header->type == FRAME_RESET)
 			outbox_remove(outbox, sender, 0);
@@ -921,16 +929,16 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 	case FRAME_REASSIGNED:
 		return on_reassigned(outbox, sender, payload, header->length);
 	case FRAME_FIN:
-		/* The other side of a channel of messages sends nothing, so its FIN comes first or answers
-		 * ours. */
-		sender->fin_received = true;
-		if (sender->state == SENDER_CLOSING)
-			outbox_remove(outbox, sender, 0);
-		else if (sender->kind == CHANNEL_CALL)
-			/* a server that answers no more can't be called either */
-			return outbox_reject(outbox, sender);
-		return 0;
+		return on_fin(outbox, sender);
 	default:
 		return -EPROTO;
 	}
+}
+
+int outbox_frame(struct outbox *outbox, const struct frame_header *header, const uint8_t *payload)
+{
+	struct sender *sender = channel_table_find(&outbox->by_number, header->channel);
+
+	return sender ? on_frame(outbox, sender, header, payload)
+		      : transport_take_late(outbox->transport, header, payload);
 }
