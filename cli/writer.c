@@ -479,6 +479,10 @@ static void add_columns(struct writer *writer, struct json_object *entry, const 
 
 		if (joined)
 			writer_text(writer, column.title, *joined ? joined : "nobody");
+		else if (json_object_is_type(value, json_type_double) && writer->format == WRITER_TABLE)
+			writer_real(writer, column.title, json_object_get_double(value),
+				    json_object_get_double(value) <
+					    10); /* no more digits than are measured */
 		else
 			writer_json(writer, column.title, json_object_get(value));
 		free(joined);
