@@ -586,6 +586,8 @@ int handover_read(struct daemon *daemon)
 		read_image(daemon, handover);
 		forget_again(daemon, handover);
 	}
+	if (handover->image.error || !handover->head.has_leaf)
+		vchan_host_leave_to_keeper(daemon->host);
 	if (handover->image.error) {
 		daemon->self.domid = domid;
 		log_error(

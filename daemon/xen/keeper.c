@@ -71,13 +71,13 @@ static int keeper_await_answer(int socket)
 	return got == 0 ? -ECONNRESET : 0;
 }
 
-static int keeper_hand_over(const char *path, int fd)
+static int keeper_hand_over(const char *path, int fd, const uint8_t *token)
 {
 	int socket = keeper_connect_to(path), r;
 
 	if (socket < 0)
 		return socket;
-	r = (int)descriptors_send(socket, "", 1, &fd, 1, MSG_DONTWAIT);
+	r = (int)descriptors_send(socket, token, KEEPER_TOKEN_SIZE, &fd, 1, MSG_DONTWAIT);
 	if (r > 0)
 		r = keeper_await_answer(socket);
 	close(socket);
@@ -131,10 +131,10 @@ static bool put_in_place(int fd, int listener)
 
 /* Runs in the child of a process with threads: nothing here but what is safe after fork(). It must not end,
  * whatever fails: it already has the handle open. */
-static _Noreturn void become_keeper(int fd, int listener)
+static _Noreturn void become_keeper(int fd, int listener, char *token)
 {
 	static char *const alone[] = {"@xenmsg-keeper", NULL};
-	static char *const listens[] = {"@xenmsg-keeper", "--listen", NULL};
+	char *const listens[] = {"@xenmsg-keeper", "--listen", token, NULL};
 
 	setsid();
 	close_others(fd, listener); /* the daemon may have had all that there are */
@@ -147,20 +147,23 @@ static _Noreturn void become_keeper(int fd, int listener)
 		pause();
 }
 
-static int fork_keeper(int fd, int listener)
+static int fork_keeper(int fd, int listener, const uint8_t *token)
 {
+	char text[2 * KEEPER_TOKEN_SIZE + 1];
 	sigset_t all, before;
 	int gate[2], error;
 	bool has_gate = pipe2(gate, O_CLOEXEC) == 0;
 	char byte;
 	pid_t pid;
 
+	for (unsigned i = 0; i < KEEPER_TOKEN_SIZE; i++)
+		snprintf(text + 2 * i, 3, "%02x", token[i]);
 	/* Signals stay blocked in the child for ever, so that none ends it. */
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
 	pid = fork();
 	if (pid == 0)
-		become_keeper(fd, listener);
+		become_keeper(fd, listener, text);
 	error = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	/* We wait until the child has closed its copies of everything else: otherwise, if we were killed now,
@@ -190,20 +193,27 @@ static int keeper_listen_at(const char *path)
 	return fd;
 }
 
-/* Hands the handle to the keeper that this daemon has made, or another one before, or makes one. */
-static int hold_by_own(int fd)
+/* Returns a directory through whose descriptor a path is short enough for an address, wherever it is. */
+static int own_path(char path[48])
 {
-	/* A path through the descriptor is short enough for an address, wherever the directory is. */
-	int directory = open(SINGLETON_DIRECTORY, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), listener, r;
+	int directory = open(SINGLETON_DIRECTORY, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	snprintf(path, 48, "/proc/self/fd/%d/" OWN_NAME, directory);
+	return directory;
+}
+
+/* Hands the handle to the keeper that this daemon has made, or another one before, or makes one. */
+static int hold_by_own(int fd, const uint8_t *token)
+{
 	char path[48];
+	int directory = own_path(path), listener, r;
 
 	if (directory < 0)
-		return fork_keeper(fd, -1);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d/" OWN_NAME, directory);
-	r = keeper_hand_over(path, fd);
+		return fork_keeper(fd, -1, token);
+	r = keeper_hand_over(path, fd, token);
 	if (r < 0) {
 		listener = keeper_listen_at(path);
-		r = fork_keeper(fd, listener);
+		r = fork_keeper(fd, listener, token);
 		if (listener >= 0)
 			close(listener);
 	}
@@ -211,21 +221,63 @@ static int hold_by_own(int fd)
 	return r;
 }
 
-int keeper_hold(int fd)
+int keeper_hold(int fd, const uint8_t token[KEEPER_TOKEN_SIZE])
 {
 	const char *service = getenv(KEEPER_ENVIRONMENT);
 	int r;
 
 	if (!service)
-		return hold_by_own(fd);
-	r = keeper_hand_over(service, fd);
+		return hold_by_own(fd, token);
+	r = keeper_hand_over(service, fd, token);
 	if (r < 0) {
 		log_warning(
 			"%s doesn't take the event channels of before the restore: %s; a process of this "
 			"daemon's keeps them, and "
 			"will delay the end of the system",
 			service, strerror(-r));
-		r = hold_by_own(fd);
+		r = hold_by_own(fd, token);
 	}
 	return r;
+}
+
+/* --- what no restore has ended ---------------------------------------------------------------- */
+
+int keeper_ask(const uint8_t token[KEEPER_TOKEN_SIZE])
+{
+	const char *service = getenv(KEEPER_ENVIRONMENT);
+	int socket = service ? keeper_connect_to(service) : -ENOENT, directory;
+	char path[48];
+
+	if (socket < 0 && (directory = own_path(path)) >= 0) {
+		socket = keeper_connect_to(path);
+		close(directory);
+	}
+	if (socket >= 0 && send(socket, token, KEEPER_TOKEN_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		close(socket);
+		return -ENOTCONN;
+	}
+	return socket;
+}
+
+int keeper_take_back(int socket)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	char byte;
+	struct iovec data = {&byte, 1};
+	struct msghdr message = {.msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = control.bytes,
+				 .msg_controllen = sizeof(control.bytes)};
+	const struct cmsghdr *header;
+	int fd = -ENOENT;
+
+	shutdown(socket, SHUT_RD); /* nothing comes any more that would be closed with the socket */
+	if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0 &&
+	    (header = CMSG_FIRSTHDR(&message)) && header->cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	close(socket);
+	return fd;
 }

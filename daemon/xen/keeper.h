@@ -14,18 +14,31 @@
  *
  *   the service's   xenmsg-keeper.service, root's, which systemd starts when a client connects to its socket,
  *                   named by $XENMSG_KEEPER. One process keeps the handles of all restores. A connection
- *                   carries one byte with one descriptor; the answer, one byte, says that it is kept.
+ *                   carries a token with one descriptor; the answer, one byte, says that it is kept. A token
+ *                   without a descriptor asks for the last one of that token; the answer, one byte, brings
+ *                   it, and the keeper has it no more; or there is no answer, and none of that token.
  *   our own         a child of the daemon, where there is no such service or it doesn't answer. It listens in
  *                   the directory of singleton.h, which only root and the daemon's user can enter, for the
  *                   handles of further restores, also of later daemons; only where it doesn't answer there is
  *                   another one.
  */
 
+#include <stdint.h>
+
 #define KEEPER_ENVIRONMENT "XENMSG_KEEPER" /* the path of the service's socket */
+
+/* What a daemon asks for a handle by that was given by it. */
+#define KEEPER_TOKEN_SIZE 16
 
 /* Makes a keeper hold a duplicate of `fd`. On 0 the caller may close its own; on a negative errno it may not.
  * This may block for some seconds if the service manager is slow, which happens at most once in each restore,
  * when no link works anyway. */
-int keeper_hold(int fd);
+int keeper_hold(int fd, const uint8_t token[KEEPER_TOKEN_SIZE]);
+/* Asks for what is held by this token. Returns a socket, which is readable when the answer is there, or a
+ * negative errno: there is no keeper that could be asked. */
+int keeper_ask(const uint8_t token[KEEPER_TOKEN_SIZE]);
+/* Takes what has come there, and closes the socket; what hasn't come stays with the keeper. Returns the handle,
+ * or -ENOENT. */
+int keeper_take_back(int socket);
 
 #endif

@@ -1,51 +1,105 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * xenmsg-keeper: holds the event-channel handles of daemons whose domain was saved and restored
- * (daemon/xen/keeper.h), until the system goes down. Nothing ends it: all signals are blocked, and it goes on
- * whatever fails. It never uses the handles.
+ * (daemon/xen/keeper.h), until the system goes down, or its daemon asks for them, since there was no restore.
+ * Nothing ends it: all signals are blocked, and it goes on whatever fails. It never uses the handles.
  *
- * With --listen descriptor 3 is a socket, and each client hands over one handle: it is the service, or
- * xenmsgd's child, which inherits its first handle. Without arguments it is a child that has no socket.
+ * With --listen descriptor 3 is a socket, and each client hands over one handle, or asks for one: it is the
+ * service, or xenmsgd's child, which inherits its first handle, of the token that follows. Without arguments it
+ * is a child that has no socket.
  */
 #include <config.h>
 
 #include <errno.h>
 #include <signal.h>
-#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "daemon/xen/keeper.h"
+
 #define LISTEN_FD      3
+#define KEPT_FD	       4
 #define PATIENCE_S     5
 #define OUT_OF_FILES_S 1
 
-/* Receives a descriptor, which is ours from now on and never closed; if there are more, the kernel drops the
- * rest. */
-static bool take_handle(int connection)
-{
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = {0};
-	char byte;
-	struct iovec data = {.iov_base = &byte, .iov_len = sizeof(byte)};
-	struct msghdr message = {
-		.msg_iov = &data,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = CMSG_LEN(
-			sizeof(int)), /* the padding of CMSG_SPACE would have room for a second one */
-	};
-	const struct cmsghdr *header;
+/* A handle that may be asked for. */
+struct held {
+	uint8_t token[KEEPER_TOKEN_SIZE];
+	int fd;
+};
 
-	if (recvmsg(connection, &message, MSG_CMSG_CLOEXEC) <= 0)
-		return false;
-	header = CMSG_FIRSTHDR(&message);
-	return header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-	       header->cmsg_len == CMSG_LEN(sizeof(int));
+static struct held *held;
+static size_t held_count;
+
+/* Without memory it stays open, and nobody gets it. */
+static void keep(const uint8_t *token, int fd)
+{
+	struct held *grown = realloc(held, (held_count + 1) * sizeof(*held));
+
+	if (!grown)
+		return;
+	held = grown;
+	held[held_count].fd = fd;
+	memcpy(held[held_count++].token, token, KEEPER_TOKEN_SIZE);
+}
+
+/* Room for one descriptor: the padding of CMSG_SPACE would have some for a second one. */
+union control {
+	struct cmsghdr header;
+	char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+/* Gives the client the last handle of its token, which is the client's from then on. */
+static void give_back(int connection, const uint8_t *token)
+{
+	union control control = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+	struct iovec data = {"", 1};
+	struct msghdr message = {.msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = CMSG_LEN(sizeof(int))};
+	size_t i = held_count;
+
+	while (i && memcmp(held[i - 1].token, token, KEEPER_TOKEN_SIZE))
+		i--;
+	if (!i)
+		return;
+	memcpy(CMSG_DATA(&control.header), &held[i - 1].fd, sizeof(int));
+	if (sendmsg(connection, &message, MSG_NOSIGNAL | MSG_DONTWAIT) <= 0)
+		return;
+	close(held[i - 1].fd);
+	memmove(held + i - 1, held + i, (held_count-- - i) * sizeof(*held));
+}
+
+/* Receives a token, and a descriptor that is ours from now on; if there are more, the kernel drops the
+ * rest. */
+static void answer_client(int connection)
+{
+	union control control = {0};
+	uint8_t token[KEEPER_TOKEN_SIZE];
+	struct iovec data = {token, sizeof(token)};
+	struct msghdr message = {.msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = CMSG_LEN(sizeof(int))};
+	ssize_t size = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *header = size > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	int fd;
+
+	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+	    header->cmsg_len == CMSG_LEN(sizeof(int))) {
+		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+		if (size == sizeof(token))
+			keep(token, fd);
+		send(connection, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	} else if (size == sizeof(token)) {
+		give_back(connection, token);
+	}
 }
 
 static void keeper_serve(void)
@@ -59,10 +113,23 @@ static void keeper_serve(void)
 		return;
 	}
 	/* A client that connects and sends nothing must not stop the service. */
-	if (setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
-	    take_handle(connection))
-		send(connection, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0)
+		answer_client(connection);
 	close(connection);
+}
+
+/* The handle that is inherited, of the token that is written so. */
+static void keep_first(const char *text)
+{
+	uint8_t token[KEEPER_TOKEN_SIZE];
+	unsigned byte;
+
+	for (size_t i = 0; i < sizeof(token); i++) {
+		if (sscanf(text + 2 * i, "%2x", &byte) != 1)
+			return;
+		token[i] = (uint8_t)byte;
+	}
+	keep(token, KEPT_FD);
 }
 
 /* A person has typed it, who may want it to end. */
@@ -85,6 +152,8 @@ int main(int argc, char **argv)
 		return answer(argv[1]);
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
+	if (argc > 2 && strlen(argv[2]) == 2 * (size_t)KEEPER_TOKEN_SIZE)
+		keep_first(argv[2]);
 	while (argc > 1 && !strcmp(argv[1], "--listen"))
 		keeper_serve();
 	for (;;)

@@ -63,8 +63,11 @@ void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms);
 /* Asks the hypervisor whether there is no such domain. */
 bool vchan_host_lacks(struct vchan_host *host, uint32_t domid);
 /* Writes what is known of peers that say, or don't say, that they have let go of pages, or reads it. The next
- * daemon gives back what this one keeps. */
+ * daemon gives back what this one keeps. With it goes what the keeper is asked for. */
 void vchan_host_words_image(struct image *image, struct vchan_host *host);
+
+/* There may have been a restore since the daemon before this: what the keeper has of that stays with it. */
+void vchan_host_leave_to_keeper(struct vchan_host *host);
 
 /* From now on this domain may be saved and restored: domain 0 never is. */
 void vchan_host_guard(struct vchan_host *host);

@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/image.h"
 #include "base/log.h"
 #include "base/timer.h"
 #include "daemon/xen/keeper.h"
@@ -180,6 +182,12 @@ int vchan_host_may_bind(struct vchan_host *host)
 	return host->restores_known == vchan_host_restores(host) ? open_events(host) : -EAGAIN;
 }
 
+void vchan_host_leave_to_keeper(struct vchan_host *host)
+{
+	(void)!getrandom(host->token, sizeof(host->token), 0); /* never fails for so few */
+	host->keeper_has = false;
+}
+
 int vchan_host_new(struct vchan_host **result, struct event_base *base, const char **what)
 {
 	struct vchan_host *host = calloc(1, sizeof(*host));
@@ -189,6 +197,9 @@ int vchan_host_new(struct vchan_host **result, struct event_base *base, const ch
 	if (!host)
 		return -ENOMEM;
 	host->logger.vmessage = log_of_library;
+	host->asked = host->given_back = -1;
+	vchan_host_leave_to_keeper(host);
+	restore_clock_init(&host->restore_clock); /* what XenStore says from now on is known by this */
 	host->look = evtimer_new(base, on_host_look, host);
 	r = host->look ? 0 : -ENOMEM;
 	if (r < 0)
@@ -217,7 +228,8 @@ fail:
 
 bool vchan_host_has_ports(const struct vchan_host *host)
 {
-	return host->vchans || host->retired_count || host->lost_port;
+	return host->vchans || host->retired_count || host->lost_port || host->asked >= 0 ||
+	       host->given_back >= 0;
 }
 
 void vchan_host_note_certain(struct vchan_host *host, unsigned restores)
@@ -234,12 +246,105 @@ static bool may_close_events(struct vchan_host *host)
 	return host->is_certain && vchan_host_restores(host) == host->certain_restores;
 }
 
+static int vchan_host_hold(struct vchan_host *host, int fd)
+{
+	int r = keeper_hold(fd, host->token);
+
+	host->keeper_has |= r == 0;
+	return r;
+}
+
 static int hold_events(struct vchan_host *host)
 {
-	int r = host->is_held ? 0 : keeper_hold(xenevtchn_fd(host->evtchn));
+	int r = host->is_held ? 0 : vchan_host_hold(host, xenevtchn_fd(host->evtchn));
 
 	host->is_held = r == 0;
 	return r;
+}
+
+/* --- what a keeper has, and no restore has ended ----------------------------------------------- */
+
+/*
+ * Behind a checkpoint, or if XenStore doesn't answer a daemon that hands over, a keeper has event channels that
+ * may be closed for all that. As soon as XenStore says so, the keeper gives them back, one handle after the
+ * other. That of a daemon before this waits as any port that is retired, since it is the last one; a duplicate
+ * of ours may be closed at any time.
+ */
+
+static void take_answer(struct vchan_host *host)
+{
+	if (host->asked < 0)
+		return;
+	free_event(host->answered);
+	host->answered = NULL;
+	host->given_back = keeper_take_back(host->asked);
+	host->given_back_ms = clock_ms();
+	host->asked = -1;
+}
+
+/* Leaves it to a keeper again. */
+static void leave_given_back(struct vchan_host *host)
+{
+	if (host->given_back >= 0 && vchan_host_hold(host, host->given_back) == 0)
+		close(host->given_back);
+	host->given_back = -1; /* else it stays open */
+}
+
+static void ask_keeper(struct vchan_host *host);
+
+static void on_answer(evutil_socket_t fd, short what, void *userdata)
+{
+	struct vchan_host *host = userdata;
+
+	take_answer(host);
+	if (host->given_back < 0) {
+		host->keeper_has = false;
+		return;
+	}
+	log_info("there was no restore: a keeper has given back event channels");
+	if (host->asked_own) {
+		close(host->given_back);
+		host->given_back = -1;
+		ask_keeper(host);
+	} else if (vchan_host_restores(host) != host->restores_known) {
+		leave_given_back(host);
+	} else if (host->retired_notify) {
+		host->retired_notify(host->retired_userdata);
+	}
+}
+
+static void ask_keeper(struct vchan_host *host)
+{
+	if (!host->keeper_has || host->asked >= 0 || host->given_back >= 0)
+		return;
+	host->asked = keeper_ask(host->token);
+	host->answered = host->asked >= 0 ? event_new(event_get_base(host->look), host->asked, EV_READ,
+						      on_answer, host)
+					  : NULL;
+	host->asked_own = host->is_held;
+	if (host->answered && event_add(host->answered, NULL) == 0)
+		host->is_held = false;
+	else
+		take_answer(host);
+}
+
+/* There is no restore between then and now. */
+static void close_given_back(struct vchan_host *host, uint64_t at_ms)
+{
+	if (host->given_back < 0 || host->given_back_ms > at_ms ||
+	    vchan_host_restores(host) != host->restores_known)
+		return;
+	close(host->given_back);
+	host->given_back = -1;
+}
+
+void vchan_host_keeper_image(struct image *image, struct vchan_host *host)
+{
+	bool has = host->keeper_has || (!image->is_read && !may_close_events(host));
+
+	image_bool(image, &has);
+	image_raw(image, host->token, sizeof(host->token));
+	host->keeper_has = has;
 }
 
 void vchan_host_look(struct vchan_host *host)
@@ -249,6 +354,7 @@ void vchan_host_look(struct vchan_host *host)
 	if (restores == host->restores_seen)
 		return;
 	host->restores_seen = restores;
+	leave_given_back(host);
 	if (host->evtchn && vchan_host_has_ports(host) && hold_events(host) == 0)
 		log_debug("the clocks show a restore: a keeper has the event channels, too");
 	if (host->retired_notify) /* until XenStore has been asked, nothing is bound */
@@ -294,11 +400,17 @@ void vchan_host_free(struct vchan_host *host)
 		close(event_get_fd(host->clock_set));
 		event_free(host->clock_set);
 	}
-	if (host->evtchn && may_close_events(host)) {
-		close_events(host);
-	} else if (host->evtchn) {
+	take_answer(host);
+	if (may_close_events(host)) {
+		if (host->given_back >= 0)
+			close(host->given_back);
+		if (host->evtchn)
+			close_events(host);
+	} else {
 		log_info("this domain may have been restored: a keeper gets the event channels");
-		park_events(host);
+		leave_given_back(host);
+		if (host->evtchn)
+			park_events(host);
 	}
 	if (host->gnttab)
 		xengnttab_close(host->gnttab);
@@ -324,8 +436,11 @@ void vchan_host_renew(struct vchan_host *host)
 	free_event(host->events);
 	host->events = NULL;
 	host->lost_port = false;
+	take_answer(host);
+	leave_given_back(host);
 	if (host->evtchn)
 		park_events(host);
+	vchan_host_leave_to_keeper(host);
 	r = open_events(host);
 	if (r < 0)
 		log_warning("after a restore: /dev/xen/evtchn: %s; trying again when a link is wanted",
@@ -361,7 +476,9 @@ void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms)
 	if (done > 0 && host->retired_count > 0)
 		memmove(host->retired, host->retired + done, host->retired_count * sizeof(*host->retired));
 	awaited = awaited && done > 0;
-	if (host->retired_count && host->retired_notify)
+	close_given_back(host, at_ms);
+	ask_keeper(host);
+	if ((host->retired_count || host->given_back >= 0) && host->retired_notify)
 		host->retired_notify(host->retired_userdata);
 	/* A caller that had a port and lacks pages isn't called: each of its attempts retires one, so that
 	 * would go on for ever. */
@@ -415,7 +532,6 @@ void vchan_host_guard(struct vchan_host *host)
 	int fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 
 	host->guarded = true;
-	restore_clock_init(&host->restore_clock);
 	if (fd >= 0 && await_clock_set(fd) == 0)
 		host->clock_set =
 			event_new(event_get_base(host->events), fd, EV_READ | EV_PERSIST, on_clock_set, host);

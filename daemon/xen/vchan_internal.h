@@ -12,6 +12,7 @@
 #include <xentoollog.h>
 
 #include "base/restore_clock.h"
+#include "daemon/xen/keeper.h"
 #include "wire/ut.h"
 
 #define LIVE_CLOSED    0
@@ -49,7 +50,15 @@ struct vchan_host {
 	unsigned restores_seen;	 /* the count at vchan_host_look() */
 	struct event *clock_set; /* wakes the loop when the clock of the day jumps; NULL: it can't */
 	bool is_held;		 /* a keeper has `evtchn`, too */
-	bool ports_short;	 /* vchan_grant() found no port, and its caller waits for `freed` */
+	/* What a keeper has since the last restore, also from daemons before this: it gives that back. */
+	uint8_t token[KEEPER_TOKEN_SIZE];
+	bool keeper_has;	/* something, perhaps */
+	int asked;		/* the keeper, by this socket; -1: it isn't */
+	struct event *answered; /* at that */
+	bool asked_own;		/* and what it gives back first is `evtchn` */
+	int given_back;		/* a handle from a daemon before this; -1: none */
+	uint64_t given_back_ms; /* when it came */
+	bool ports_short;	/* vchan_grant() found no port, and its caller waits for `freed` */
 	void (*freed)(void *userdata);
 	void *freed_userdata;
 	/* Ports of closed vchans, which are unbound once it is certain that they aren't from before a
@@ -106,6 +115,8 @@ uint32_t vchan_host_notify_port(const struct vchan_host *host, uint32_t port);
  * forget all others. Or why there is no handle, which there may not have been a descriptor for behind a
  * restore. */
 int vchan_host_may_bind(struct vchan_host *host);
+/* In the image: what a keeper may have. */
+void vchan_host_keeper_image(struct image *image, struct vchan_host *host);
 /* Has the live bytes looked at in a moment. */
 void vchan_host_look_soon(struct vchan_host *host);
 void vchan_clear_rings(struct vchan *vchan);

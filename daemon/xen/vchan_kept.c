@@ -404,6 +404,7 @@ void vchan_host_words_image(struct image *image, struct vchan_host *host)
 	struct word *word, *next;
 	uint32_t count;
 
+	vchan_host_keeper_image(image, host);
 	if (!image->is_read)
 		count_kept(host);
 	count = HASH_COUNT(host->kept.words);

@@ -145,12 +145,17 @@ class Installer:
         return command
 
     @contextlib.contextmanager
-    def waiting(self, option):
-        """What is installed next waits when it begins with such an option. Yields what waits for that."""
+    def waiting(self, option, then=False):
+        """What is installed next waits when it begins with such an option, or `then`, when it has done that. Yields what waits for that."""
         waits, go = self.folder / "waits", self.folder / "go"
         for each in (waits, go):
             each.unlink(missing_ok=True)
-        self.first(option, f": >{waits}; while [ ! -e {go} ]; do sleep 0.05; done")
+        wait = f": >{waits}; while [ ! -e {go} ]; do sleep 0.05; done"
+        if then:  # also at the next hand-over
+            self(f"""case $1 in {option}) {tool("xenmsgd")} "$@"; done=$?; {wait}; exit $done ;; esac
+                     over=$2; shift 2; exec {tool("xenmsgd")} --take-over "$over" --program {self.folder / "xenmsgd"} "$@" """)
+        else:
+            self.first(option, wait)
         yield lambda: eventually(waits.exists, "it waits")
         go.touch()
 

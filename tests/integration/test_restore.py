@@ -15,6 +15,7 @@ import pytest
 from conftest import children, stat_of
 from library import Connection
 from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, LOST_SOON, PATIENCE, eventually, start_all, traced, works
+from renewing import Installer, took_over
 
 KEEPER = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin")), "libexec/xenmsg/xenmsg-keeper")
 
@@ -63,11 +64,12 @@ def test_killing_before_the_restore_is_known_is_no_kernel_bug(nodes, host, saved
     assert host.list()["kernel_log"] == []
 
 
-def with_keeper(nodes, path):
-    """Domains 1 and 2, where the first one's daemon is told of a keeper there."""
+def with_keeper(nodes, path, prepare=lambda node: None):
+    """Domains 1 and 2, where the first one's daemon, which may be prepared, is told of a keeper there."""
     one, two = nodes(1, 2, start=False).values()
     if path:
         one.environment = dict(one.environment, XENMSG_KEEPER=str(path))
+    prepare(one)
     start_all(one, two)
     return one, two
 
@@ -82,6 +84,47 @@ def test_who_stops_closes_its_channels_unless_it_was_restored(nodes, host, keepe
     host.fault("stall-store", 1, "on")
     one.stop()
     assert keeper.held() == held + 1
+
+
+def leave_channels(host, node, install, during=lambda: None):
+    """Its daemon hands over while XenStore doesn't answer, so a keeper gets its channels."""
+    parked = lambda: node.log.read_text().count("may have been restored: a keeper gets the event channels")
+    before, renewed = parked(), took_over(node)
+    with install.waiting("--check-takeover", then=True) as has_asked:  # whether there is a XenStore
+        command = node.popen("daemon", "renew")
+        has_asked()
+        host.fault("stall-store", node.domid, "on")
+    eventually(lambda: parked() > before, "a keeper has them")
+    during()
+    host.fault("stall-store", node.domid, "off")
+    eventually(lambda: took_over(node) > renewed, "the next daemon has taken over")
+    command.wait(timeout=20 * PATIENCE)
+
+
+@pytest.mark.parametrize("service", [True, False], ids=["service's", "own"])
+def test_a_keeper_gives_back_what_no_restore_has_ended(nodes, host, keeper, tmp_path, service):
+    """Over several daemons, and after a checkpoint; what a restore has ended stays with it."""
+    install = []
+    one, two = with_keeper(nodes, keeper.path if service else "", lambda node: install.append(Installer(node, tmp_path)))
+    used = lambda: host.domain(one.domid)["event_channels"]["used"]
+    works(one, two)
+    before, held = used(), keeper.held()
+    for _ in range(2):
+        leave_channels(host, one, *install)
+    works(one, two)
+    eventually(lambda: used() <= before and keeper.held() == held, "they are closed")
+    said = len(one.log.read_text())
+    host.sim("checkpoint", one.domid, "--stall", 100)
+    eventually(lambda: "a keeper has given back" in one.log.read_text()[said:], "the checkpoint was none")
+    one.kill()
+    eventually(lambda: used() == 0 and keeper.held() == held, "nothing is left")
+    install[0]()
+    restart(host, one, lambda: None)
+    works(one, two)
+    leave_channels(host, one, *install, lambda: one.suspend() or one.resume())
+    works(one, two)
+    assert "was restored or migrated" in one.log.read_text() and host.list()["kernel_log"] == []
+    assert (keeper.held() > held) == service
 
 
 def test_a_restore_before_a_starting_daemon_watches_is_seen(nodes):

@@ -80,6 +80,7 @@ __attribute__((visibility("default"))) int execv(const char *path, char *const a
 
 TEST_EACH(handle_stays_open_however_few_descriptors_are_left, 2)
 {
+	static const uint8_t token[KEEPER_TOKEN_SIZE];
 	struct rlimit limit = {LIMIT, LIMIT};
 
 	if (access(SINGLETON_DIRECTORY, F_OK) == 0)
@@ -97,7 +98,7 @@ TEST_EACH(handle_stays_open_however_few_descriptors_are_left, 2)
 		assert_int_equal(errno, EMFILE);
 		for (int i = 0; i < spare; i++)
 			close(fill[--filled]);
-		assert_int_equal(keeper_hold(handle[1]), 0);
+		assert_int_equal(keeper_hold(handle[1], token), 0);
 		while (filled)
 			close(fill[--filled]);
 		close(handle[1]);

@@ -255,12 +255,22 @@ int xengnttab_unmap(xengnttab_handle *handle, void *pages, uint32_t count)
 	return pages_free(pages, count, &xen.mappings);
 }
 
-int keeper_hold(int fd)
+int keeper_hold(int fd, const uint8_t token[KEEPER_TOKEN_SIZE])
 {
 	if (refuses())
 		return -xen.error;
 	xen.parked = true;
 	return 0;
+}
+
+int keeper_ask(const uint8_t token[KEEPER_TOKEN_SIZE])
+{
+	return -ENOENT;
+}
+
+int keeper_take_back(int socket)
+{
+	return -ENOENT;
 }
 
 /* --- the scene -------------------------------------------------------------------------------- */
