@@ -346,14 +346,17 @@ static void outlet_image(struct image *image, struct outlet *outlet)
 /* The numbers of refused channels, whose openers haven't answered. */
 static void refused_image(struct image *image, struct refused *refused)
 {
-	uint32_t count = 0, number = 0;
+	uint32_t count = 0, number;
 
-	for (uint32_t i = 0; !image->is_read && i < CHANNEL_NUMBERS; i++)
-		count += refused_has(refused, i);
+	if (!image->is_read)
+		for (number = refused_next(refused, 0); number < CHANNEL_NUMBERS;
+		     number = refused_next(refused, number + 1))
+			count++;
 	image_upto(image, &count, CHANNEL_NUMBERS);
+	number = 0;
 	for (uint32_t i = 0; i < count && !image->error; i++, number++) {
-		while (!image->is_read && !refused_has(refused, number))
-			number++;
+		if (!image->is_read)
+			number = refused_next(refused, number);
 		image_upto(image, &number, CHANNEL_NUMBERS - 1);
 		if (image->is_read && !image->error && refused_add(refused, number) < 0)
 			image_fail(image, -ENOMEM);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "wire/frame.h"
 
@@ -34,6 +35,21 @@ static inline bool refused_has(const struct refused *refused, uint32_t number)
 {
 	return refused->bits && number < CHANNEL_NUMBERS &&
 	       (refused->bits[number / 8] & (1u << (number % 8)));
+}
+
+/* Returns the first one from `number` on, or CHANNEL_NUMBERS. A hand-over asks for each hop, so most are asked
+ * that have none, and the others by words. */
+static inline uint32_t refused_next(const struct refused *refused, uint32_t number)
+{
+	uint64_t word;
+
+	if (!refused->bits)
+		return CHANNEL_NUMBERS;
+	while (number < CHANNEL_NUMBERS && !refused_has(refused, number)) {
+		memcpy(&word, refused->bits + number / 64 * 8, sizeof(word));
+		number = word ? number + 1 : (number | 63) + 1;
+	}
+	return number;
 }
 
 /* Removes a number whose opener has answered; it must be in the set. */

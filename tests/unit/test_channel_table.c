@@ -2,6 +2,7 @@
 
 /* The table of channel numbers, which both ends of a hop have. */
 
+#include "daemon/switch/refused.h"
 #include "tests/unit/unit.h"
 
 #include "wire/channel_table.h"
@@ -93,4 +94,20 @@ TEST_WITH(no_more_are_given_out_than_the_most, set_up, tear_down)
 	assert_int_equal(channel_table_number(&table, &number), -ENOBUFS);
 	assert_true(channel_table_remove(&table, 1));
 	assert_int_equal(channel_table_number(&table, &number), 0);
+}
+
+/* As a hand-over writes them: those of a hop that has none cost nothing. */
+TEST(refused_numbers_are_found_in_their_order)
+{
+	const uint32_t numbers[] = {0, 1, 63, 64, 1023, 5000, CHANNEL_NUMBERS - 1};
+	struct refused refused = {0};
+	uint32_t at = 0;
+
+	assert_int_equal(refused_next(&refused, 0), CHANNEL_NUMBERS);
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		assert_int_equal(refused_add(&refused, numbers[i]), 0);
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(*numbers); i++, at++)
+		assert_int_equal(at = refused_next(&refused, at), numbers[i]);
+	assert_int_equal(refused_next(&refused, at), CHANNEL_NUMBERS);
+	refused_clear(&refused);
 }
