@@ -106,26 +106,28 @@ static bool inflow_has_room(const struct queue *queue, size_t size)
 	       size <= quota_share(INFLOW_MAX - inflow->size, HASH_COUNT(inflow->queues), queue->size);
 }
 
-bool inflow_put(struct inflow *inflow, const char *host, void *message, size_t size)
+int inflow_put(struct inflow *inflow, const char *host, void *message, size_t size)
 {
 	struct queue *queue = get_queue(inflow, host);
 	struct inflow_message *entry = NULL;
+	bool has_room;
 
 	if (!queue)
-		return false;
-	if (inflow_has_room(queue, size + INFLOW_MESSAGE))
+		return -ENOMEM;
+	has_room = inflow_has_room(queue, size + INFLOW_MESSAGE);
+	if (has_room)
 		entry = malloc(sizeof(*entry));
 	if (!entry) {
 		if (!queue->entries)
 			free_queue(queue);
-		return false;
+		return has_room ? -ENOMEM : -ENOBUFS;
 	}
 	*entry = (struct inflow_message){.message = message, .size = size};
 	queue->size += size + INFLOW_MESSAGE;
 	inflow->size += size + INFLOW_MESSAGE;
 	DL_APPEND(queue->entries, entry);
 	task_due(&queue->task);
-	return true;
+	return 0;
 }
 
 void inflow_clear(struct inflow *inflow, inflow_take_fn drop, void *userdata)

@@ -40,9 +40,9 @@ typedef void (*inflow_take_fn)(void *userdata, void *message);
 int inflow_new(struct inflow **inflow, struct event_base *base, inflow_take_fn take, void *userdata);
 /* Messages that wait must be cleared before. NULL is allowed. */
 void inflow_free(struct inflow *inflow);
-/* Keeps a message of `size` bytes until it is its host's turn. False: so much waits already of that host, or
- * of all, or there is no memory; the message stays the caller's. */
-bool inflow_put(struct inflow *inflow, const char *host, void *message, size_t size);
+/* Keeps a message of `size` bytes until it is its host's turn. Returns 0, -ENOBUFS (so much waits already of
+ * that host, or of all) or -ENOMEM; the message stays the caller's then. */
+int inflow_put(struct inflow *inflow, const char *host, void *message, size_t size);
 /* Gives all that waits to `drop`. */
 void inflow_clear(struct inflow *inflow, inflow_take_fn drop, void *userdata);
 

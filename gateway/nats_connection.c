@@ -272,10 +272,14 @@ static void nats_connection_put(struct nats_connection *connection, natsMsg *mes
 	const char *dot = strrchr(natsMsg_GetSubject(message), '.');
 	const char *host = dot ? dot + 1 : "";
 
-	if (inflow_put(connection->inflow, host, message, (size_t)natsMsg_GetDataLength(message)))
+	int r = inflow_put(connection->inflow, host, message, (size_t)natsMsg_GetDataLength(message));
+
+	if (r == 0)
 		return;
 	log_limited(LOG_LIMIT, log_by_host(host), LOG_LEVEL_WARNING,
-		    "%s: sends more than is taken of it; the rest is dropped", host);
+		    r == -ENOMEM ? "%s: out of memory; a message of it is dropped"
+				 : "%s: sends more than is taken of it; the rest is dropped",
+		    host);
 	nats_connection_spend(connection, message);
 }
 
@@ -452,10 +456,13 @@ size_t nats_connection_max_payload(const struct nats_connection *connection)
 void nats_connection_subscribe(struct nats_connection *connection, const char *subject)
 {
 	natsStatus status;
+	const char *known;
 
-	for (unsigned i = 0; i < connection->subscription_count; i++)
-		if (!strcmp(natsSubscription_GetSubject(connection->subscriptions[i]), subject))
+	for (unsigned i = 0; i < connection->subscription_count; i++) {
+		known = natsSubscription_GetSubject(connection->subscriptions[i]);
+		if (!known || !strcmp(known, subject)) /* NULL: it has ended, of which the loop will hear */
 			return;
+	}
 	if (connection->state != UP || connection->subscription_count == SUBSCRIPTIONS_MAX)
 		return;
 	status = natsConnection_SubscribeSync(&connection->subscriptions[connection->subscription_count],
