@@ -121,24 +121,36 @@ int conf_dir_list(const char *directory, char ***names, unsigned *count, char **
 	return r;
 }
 
+static int read_file(const char *path,
+		     int (*read)(void *userdata, FILE *file, const char *path, char **error), void *userdata,
+		     char **error)
+{
+	int r;
+	FILE *file = conf_open(path, &r, error);
+
+	if (!file)
+		return r;
+	r = read(userdata, file, path, error);
+	fclose(file);
+	return r;
+}
+
 int conf_dir_read(const char *directory,
 		  int (*read)(void *userdata, FILE *file, const char *path, char **error), void *userdata,
 		  char **error)
 {
+	struct stat status;
 	unsigned count;
 	char **paths;
-	int r = conf_dir_list(directory, &paths, &count, error);
+	int r;
 
+	if (stat(directory, &status) == 0 && S_ISREG(status.st_mode))
+		return read_file(directory, read, userdata, error);
+	r = conf_dir_list(directory, &paths, &count, error);
 	if (r < 0)
 		return r;
-	for (unsigned i = 0; i < count && r == 0; i++) {
-		FILE *file = conf_open(paths[i], &r, error);
-
-		if (!file)
-			break;
-		r = read(userdata, file, paths[i], error);
-		fclose(file);
-	}
+	for (unsigned i = 0; i < count && r == 0; i++)
+		r = read_file(paths[i], read, userdata, error);
 	conf_dir_free(paths, count);
 	return r;
 }

@@ -17,8 +17,8 @@ FILE *conf_open(const char *path, int *r, char **error);
  * conf_open() has it. */
 int conf_dir_list(const char *directory, char ***paths, unsigned *count, char **error);
 void conf_dir_free(char **paths, unsigned count);
-/* Opens and reads each of them, up to the first error. 0 or a negative errno, with why in *error as
- * ini_file_parse() has it. */
+/* Opens and reads each of them, up to the first error; or one file, if the path is that of a file. 0 or a
+ * negative errno, with why in *error as ini_file_parse() has it. */
 int conf_dir_read(const char *directory,
 		  int (*read)(void *userdata, FILE *file, const char *path, char **error), void *userdata,
 		  char **error);

@@ -58,7 +58,7 @@ const struct command commands[] = {
 	{"ping", cmd_ping, "measure round trips to a domain's daemon", NULL},
 	{"bench", cmd_bench, "measure messages, calls and streams to another domain", NULL},
 	{"daemon", cmd_daemon, "have the daemon hand over to the program that is installed now", NULL},
-	{"policy", cmd_policy, "which rules are in force, what they decide and have refused", "Policy"},
+	{"policy", cmd_more, "which rules are in force, what they decide and have refused", "Policy"},
 	{"exporter", cmd_more, "the status for Prometheus, by HTTP", "Export"},
 };
 const size_t commands_count = sizeof(commands) / sizeof(commands[0]);

@@ -37,7 +37,6 @@ xenmsg_SOURCES = \
 	cli/cmd_forward.c \
 	cli/cmd_list.c \
 	cli/cmd_ping.c \
-	cli/cmd_policy.c \
 	cli/cmd_publish.c \
 	cli/cmd_recv.c \
 	cli/cmd_run.c \
@@ -48,8 +47,7 @@ xenmsg_SOURCES = \
 	cli/cmd_trace.c \
 	cli/cmd_watch.c \
 	cli/commands.c cli/commands.h \
-	cli/main.c \
-	cli/policy_matrix.c cli/policy_matrix.h
+	cli/main.c
 xenmsg_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"' \
 	-DVCHAN_LIBRARY='"$(libdir)/libxenmsg-vchan.so.1"'
 xenmsg_LDADD = $(command_libs)
@@ -58,11 +56,15 @@ pkglibexec_PROGRAMS += xenmsg-more
 xenmsg_more_SOURCES = \
 	cli/more/cmd_doctor.c \
 	cli/more/cmd_exporter.c \
+	cli/more/cmd_policy.c \
+	cli/more/policy_matrix.c cli/more/policy_matrix.h \
+	cli/more/rules_tried.c cli/more/rules_tried.h \
 	cli/more/cmd_top.c \
 	cli/commands.h cli/more/commands.c cli/more/more.h \
 	cli/main.c
 xenmsg_more_CFLAGS = $(AM_CFLAGS) $(NCURSES_CFLAGS)
-xenmsg_more_LDADD = $(command_libs) $(LIBEVENT_EXTRA_LIBS) $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS)
+# Rules that aren't in force are read as the daemon does: of its library only that is taken.
+xenmsg_more_LDADD = libdaemon.a libbase.a $(command_libs) $(INIH_LIBS) $(LIBEVENT_EXTRA_LIBS) $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS)
 
 # Each shell looks for its completion there.
 bashcompletiondir = $(datadir)/bash-completion/completions

@@ -7,6 +7,7 @@
 const struct command commands[] = {
 	{"top", cmd_top, "", NULL},
 	{"doctor", cmd_doctor, "", NULL},
+	{"policy", cmd_policy, "", NULL},
 	{"exporter", cmd_exporter, "", NULL},
 };
 const size_t commands_count = sizeof(commands) / sizeof(commands[0]);

@@ -4,6 +4,7 @@
 import errno
 import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 
 from frames import OBEYS, RELAYS
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, SOURCES, Node, eventually, stopped, tool
+from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, SOURCES, Node, eventually, open_to_others, stopped,
+                       tool)
 from renewing import all_are_delivered, ended, posted, renew
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
@@ -621,6 +623,33 @@ def test_a_reload_says_how_many_rules_for_the_host_there_are(hosted, valid):
     assert there["for_host"] is None and b"host" not in one.xenmsg("policy", "reload").stdout
     said = [(node.xenmsg("doctor").stdout + node.xenmsg("doctor").stderr).decode() for node in (zero, one)]
     assert all("0 rules are in force, so other domains may reach what the host policy allows, and nothing else" in text for text in said), said
+
+
+def test_rules_are_tried_that_are_not_in_force(hosted, tmp_path):
+    """By whoever can read them, and for the host's policy in domain 0; what is in force decides nothing."""
+    zero, one, two = hosted(host_rule("dom1", "dom2", "deny"), {1: None, 2: None})
+    folder = pathlib.Path(two.socket).parent / "new.d"  # where others may look
+    folder.mkdir()
+    (folder / "10.conf").write_text("[rule]\nfrom = dom1\nuid = 1000\nto = print\naction = allow\n")
+    (tmp_path / "host.conf").write_text("[tags]\nred = dom1\n\n" + host_rule("@red", "dom2", "allow", "db") + host_rule("*", "*", "deny"))
+    (tmp_path / "bad.conf").write_text("[rule]\nfrm = 1\n")
+
+    def test(node, table, *options, by=()):
+        done = node.run_command(*by, node.tool("xenmsg"), "policy", "test", *options, "-", data=table)
+        return done.returncode, (done.stdout + done.stderr).decode()
+    table = b"1/1000 print allow\ndom1 print deny\ndom1/1000 other deny\nself other allow\nhostb/dom1 print deny\n"
+    for rules in (folder, folder / "10.conf"):
+        assert test(two, table, "--rules", rules) == (0, "5 answers, all as expected\n")
+    open_to_others(two)
+    assert test(two, table, "--rules", folder, by=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))[0] == 0
+    code, said = test(two, b"dom1/1000 print deny\nnobody print deny\n", "--rules", folder)
+    assert code == EXIT_ERROR and f"allow, not deny, by the rule in {folder}/10.conf, line 1\n" in said and "no domain of that name" in said
+    assert test(zero, b"dom1 dom2:db allow\ndom1 dom2:x deny\ndom2 dom1:db deny\n", "--host-rules", tmp_path / "host.conf")[0] == 0
+    assert test(zero, b"dom1 dom2:x allow\n", "--rules", folder)[0] == 0
+    code, said = test(one, table, "--rules", tmp_path / "bad.conf")
+    assert code == EXIT_USAGE and "bad.conf:2: [rule] has no key 'frm'" in said
+    assert test(one, table, "--rules", tmp_path / "none")[0] == EXIT_USAGE
+    assert b"only 'test' has --rules" in one.xenmsg("policy", "check", "--rules", folder, "1", "x").stderr
 
 
 def test_policy_test_finds_what_is_not_as_the_table_says(hosted):

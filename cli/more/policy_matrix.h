@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_CLI_POLICY_MATRIX_H
-#define XENMSG_CLI_POLICY_MATRIX_H
+#ifndef XENMSG_CLI_MORE_POLICY_MATRIX_H
+#define XENMSG_CLI_MORE_POLICY_MATRIX_H
 
 #include <stdbool.h>
 

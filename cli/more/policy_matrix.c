@@ -3,7 +3,7 @@
 /* policy matrix: who may reach what, over all domains of this host. Each daemon tells of its endpoints whom
  * its policy, and the host's, lets in (visible_to in doc/status.schema.json); nothing is decided here. */
 
-#include "cli/policy_matrix.h"
+#include "cli/more/policy_matrix.h"
 
 #include <stdbool.h>
 #include <stdio.h>

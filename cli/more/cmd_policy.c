@@ -15,7 +15,9 @@
 #include "cli/fields.h"
 #include "cli/json.h"
 #include "cli/nearest.h"
-#include "cli/policy_matrix.h"
+#include "cli/more/more.h"
+#include "cli/more/policy_matrix.h"
+#include "cli/more/rules_tried.h"
 #include "cli/writer.h"
 
 static const char help[] =
@@ -109,12 +111,21 @@ static const char test_help[] =
 	"does, and prints each answer that differs from its line. A line is FROM TO\n"
 	"ANSWER, and the answer allow, deny or undecided; a # begins a comment. In domain\n"
 	"0 it tests the host's policy, too. This is for root, the user that the daemon\n"
-	"runs as, and members of its admin-group.\n"
+	"runs as, and members of its admin-group; but whoever can read rules may try\n"
+	"them.\n"
 	"\n"
-	"Exit status 0: all is as expected; 1: something isn't.\n"
+	"Exit status 0: all is as expected; 1: something isn't; 2: the rules have a\n"
+	"mistake.\n"
+	"\n"
+	"      --rules PATH    ask the rules in this file, or in the files *.conf of this\n"
+	"                      directory, and not those in force\n"
+	"      --host-rules PATH\n"
+	"                      likewise those of the host's policy. With one of the two,\n"
+	"                      the other kind has no rules\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg policy test expected.txt\n"
+	"  xenmsg policy test --rules new.d expected.txt\n"
 	"  echo work print allow | xenmsg policy test -\n";
 
 static const char matrix_help[] =
@@ -141,7 +152,8 @@ struct policy_call {
 	struct cli *cli;
 	const char *command; /* "policy check" */
 	char **words;
-	const char *domain; /* NULL: without --domain */
+	const char *domain;		/* NULL: without --domain */
+	const char *rules, *host_rules; /* to be tried, likewise */
 	bool as_json;
 };
 
@@ -255,6 +267,7 @@ static int check(const struct policy_call *call)
 /* A table that is checked. */
 struct table {
 	struct xenmsg *conn;
+	struct rules_tried *tried; /* NULL: the rules in force are asked */
 	const char *path;
 	unsigned line, answers, wrong;
 };
@@ -307,25 +320,36 @@ static void print_wrong(const struct table *table, char *words[WORDS], struct js
 			       words[1], answer_of(decision), words[2], text_or(decision, "reason", ""));
 }
 
-/* Asks about one line. Returns an exit code, which isn't 0 if no further line can be asked about. */
-static int table_ask(struct table *table, char *words[WORDS])
+/* Returns what is decided, which the caller puts; NULL: *r is a negative errno, and *why says more. */
+static struct json_object *decide(const struct table *table, char *words[WORDS], int *r, const char **why)
 {
 	char question[512];
 	struct json_object *decision = NULL;
-	int r = -EINVAL;
 
+	if (table->tried)
+		return rules_tried_ask(table->tried, table->conn, words[0], words[1], r, why);
+	*r = -EINVAL;
 	if (snprintf(question, sizeof(question), "policy %s %s", words[0], words[1]) < (int)sizeof(question))
-		decision = cli_query(table->conn, question, NULL, &r);
+		decision = cli_query(table->conn, question, NULL, r);
+	*why = xenmsg_reason(table->conn, *r);
+	return decision;
+}
+
+/* Asks about one line. Returns an exit code, which isn't 0 if no further line can be asked about. */
+static int table_ask(struct table *table, char *words[WORDS])
+{
+	const char *why;
+	int r;
+	struct json_object *decision = decide(table, words, &r, &why);
+
 	table->answers++;
 	if (r == -EHOSTDOWN) { /* a domain that isn't known is no reason to leave out the others */
 		table->wrong++;
-		cli_print_line("%s:%u: %s to %s: %s", table->path, table->line, words[0], words[1],
-			       xenmsg_reason(table->conn, r));
+		cli_print_line("%s:%u: %s to %s: %s", table->path, table->line, words[0], words[1], why);
 		return 0;
 	}
 	if (r == -EINVAL)
-		return cli_usage("policy test", "%s:%u: %s", table->path, table->line,
-				 xenmsg_reason(table->conn, r));
+		return cli_usage("policy test", "%s:%u: %s", table->path, table->line, why);
 	if (r < 0)
 		return cli_error(table->conn, "policy test", words[0], r);
 	if (strcmp(answer_of(decision), words[2])) {
@@ -353,9 +377,8 @@ static int check_lines(struct table *table, FILE *file)
 				"policy test",
 				"%s:%u: a line is FROM TO and what is expected: allow, deny or undecided%s",
 				table->path, table->line,
-				is_of_rules(words, count)
-					? "; these are rules, which 'xenmsgd --check-config' checks"
-					: "");
+				is_of_rules(words, count) ? "; these are rules, which stand behind --rules"
+							  : "");
 		else
 			code = table_ask(table, words);
 	}
@@ -380,11 +403,23 @@ static int report(const struct table *table)
 	return code ? code : table->wrong ? EXIT_OTHER : EXIT_DONE;
 }
 
-static int test(const struct policy_call *call)
+static int test_file(const struct policy_call *call, struct table *table)
 {
 	bool is_input = !strcmp(call->words[0], "-");
-	struct table table = {.path = is_input ? "standard input" : call->words[0]};
-	FILE *file;
+	FILE *file = is_input ? stdin : fopen(table->path, "re");
+	int code = file ? check_lines(table, file)
+			: cli_usage("policy test", "%s: %s", table->path, strerror(errno));
+
+	if (code == 0)
+		code = report(table);
+	if (file && !is_input)
+		fclose(file);
+	return code;
+}
+
+static int test(const struct policy_call *call)
+{
+	struct table table = {.path = strcmp(call->words[0], "-") ? call->words[0] : "standard input"};
 	int code;
 
 	if (call->as_json)
@@ -392,13 +427,11 @@ static int test(const struct policy_call *call)
 	code = cli_open(call->cli, &table.conn);
 	if (code)
 		return code;
-	file = is_input ? stdin : fopen(table.path, "re");
-	code = file ? check_lines(&table, file)
-		    : cli_usage("policy test", "%s: %s", table.path, strerror(errno));
+	if (call->rules || call->host_rules)
+		code = rules_tried_read(&table.tried, call->rules, call->host_rules);
 	if (code == 0)
-		code = report(&table);
-	if (file && !is_input)
-		fclose(file);
+		code = test_file(call, &table);
+	rules_tried_free(table.tried);
 	xenmsg_close(table.conn);
 	return code;
 }
@@ -619,8 +652,11 @@ static const char *help_for(char **words)
 int cmd_policy(struct cli *cli, int argc, char **argv)
 {
 	struct policy_call call = {.cli = cli};
-	const struct cli_option options[] = {
-		{"json", .flag = &call.as_json}, {"domain", .text = &call.domain}, {0}};
+	const struct cli_option options[] = {{"json", .flag = &call.as_json},
+					     {"domain", .text = &call.domain},
+					     {"rules", .text = &call.rules},
+					     {"host-rules", .text = &call.host_rules},
+					     {0}};
 	const struct subcommand *found;
 	char command[32];
 	int code;
@@ -635,6 +671,8 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 			"which of its commands? There are 'check', 'test', 'matrix', 'show', 'denied' and 'reload'");
 	if (call.domain && strcmp(argv[optind], "show"))
 		return cli_usage("policy", "only 'show' has --domain");
+	if ((call.rules || call.host_rules) && strcmp(argv[optind], "test"))
+		return cli_usage("policy", "only 'test' has --rules and --host-rules");
 	found = find_subcommand(argv[optind++]);
 	if (!found)
 		return policy_unknown_command(argv[optind - 1]);
