@@ -83,6 +83,8 @@ def the_scene(make_host, tmp_path):
     (folder / "README.md").write_text("three words here\n")
     (folder / "names.txt").write_text("pear\nfig\napple\n")
     (folder / "expected.txt").write_text("work print allow\n0 print allow  # domain 0 may, too\n")
+    (folder / "new.d").mkdir()
+    (folder / "new.d" / "10.conf").write_text("[rule]\nfrom = work\nto = print\naction = allow\n")
     (folder / "picture.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     (folder / "question.json").write_text("{}\n")
     (served / "logger").write_text("#!/bin/sh\nexec cat >/dev/null\n")  # syslog isn't there on every machine
