@@ -191,6 +191,28 @@ static bool is_domain_0(struct json_object *end)
 	return at(end, "domid") && number_at(end, "domid") == 0;
 }
 
+/* The count of a direction, once all were asked, is remembered by this. */
+static void key_of_asked(const char *key, char *asked, size_t size)
+{
+	snprintf(asked, size, "asked %s", key);
+}
+
+/* Adds its rates, without what was moved by the questions of the look before. */
+static void add_direction_rates(const struct look *look, const char *key, struct json_object *direction,
+				struct json_object *before)
+{
+	char asked[2 * TEXT_MAX + 72];
+	struct json_object *then;
+	struct look since = *look;
+
+	key_of_asked(key, asked, sizeof(asked));
+	then = look->before && number_at(direction, "told_by") == 0 ? at(look->before->index, asked) : NULL;
+	if (then)
+		since.seconds -= look->before->asking_s;
+	host_view_add_rate(&since, direction, then ? then : before, "messages");
+	host_view_add_rate(&since, direction, then ? then : before, "bytes");
+}
+
 /* Adds one direction as one of its ends tells it. The end that has told it first is believed. */
 static void add_direction(const struct look *look, struct json_object *from, struct json_object *to,
 			  struct json_object *teller, struct json_object *link, const char *way)
@@ -220,8 +242,7 @@ static void add_direction(const struct look *look, struct json_object *from, str
 	before = remember(look, key, direction);
 	if (before && number_at(before, "told_by") != number_at(direction, "told_by"))
 		before = NULL;
-	host_view_add_rate(look, direction, before, "messages");
-	host_view_add_rate(look, direction, before, "bytes");
+	add_direction_rates(look, key, direction, before);
 	json_object_array_add(look->traffic, direction);
 }
 
@@ -313,6 +334,36 @@ static void add_traffic(const struct look *look, struct json_object *statuses)
 		}
 }
 
+static void note_asked(struct host_view *view, struct json_object *from, struct json_object *to,
+		       struct json_object *traffic)
+{
+	struct json_object *counts = json_object_new_object();
+	char key[2 * TEXT_MAX + 64], asked[2 * TEXT_MAX + 72];
+
+	key_of_direction(from, to, key, sizeof(key));
+	key_of_asked(key, asked, sizeof(asked));
+	copy(counts, traffic, "", "messages,bytes");
+	json_object_object_add(view->index, asked, counts);
+}
+
+void host_view_note_asked(struct host_view *view, struct json_object *status, double seconds)
+{
+	const struct look look = {.view = view};
+	struct json_object *domain = domain_by_number(&look, 0), *self = end_of(domain, NULL);
+
+	view->asking_s = seconds;
+	fields_foreach(at(status, "links"), link) {
+		struct json_object *other = other_end(&look, domain, link);
+
+		if (other) {
+			note_asked(view, self, other, at(link, "tx"));
+			note_asked(view, other, self, at(link, "rx"));
+		}
+		json_object_put(other);
+	}
+	json_object_put(self);
+}
+
 struct host_view *host_view_new(struct json_object *statuses, const struct host_view *before, double seconds)
 {
 	struct host_view *view = cli_made(malloc(sizeof(*view)));
@@ -320,6 +371,7 @@ struct host_view *host_view_new(struct json_object *statuses, const struct host_
 
 	view->shown = json_object_new_object();
 	view->index = json_object_new_object();
+	view->asking_s = 0;
 	look.domains = json_object_new_array();
 	look.traffic = json_object_new_array();
 	json_object_object_add(view->shown, "domains", look.domains);

@@ -520,9 +520,8 @@ static void host_add_head(struct top *top)
 	if (top->trouble[0])
 		add_line(top, true, "%s", top->trouble);
 	else
-		add_line(
-			top, false,
-			"bytes to domain 0 include answers to these questions; a domain's own figures come first");
+		add_line(top, false,
+			 "rates leave out the questions of this command; a domain's own figures come first");
 }
 
 static void shape_domain(struct top *top, struct json_object *domain)
@@ -656,8 +655,9 @@ static void make_lines(struct top *top)
  * negative errno, with *why as host_statuses_ask(). */
 static int look_once(struct xenmsg *conn, double seconds, struct host_view **view, const char **why)
 {
-	struct json_object *all;
+	struct json_object *all, *asked;
 	struct host_view *seen;
+	uint64_t begun = clock_ns();
 	int r = host_statuses_ask(conn, HOST_ANSWER_MS, &all, why);
 
 	if (r < 0)
@@ -666,6 +666,9 @@ static int look_once(struct xenmsg *conn, double seconds, struct host_view **vie
 	json_object_put(all);
 	if (!seen)
 		return -ENOMEM;
+	asked = cli_query(conn, "status all", NULL, NULL);
+	host_view_note_asked(seen, asked, (double)(clock_ns() - begun) / 1e9);
+	json_object_put(asked);
 	host_view_free(*view);
 	*view = seen;
 	return 0;

@@ -59,8 +59,10 @@ def test_who_talks_to_whom_is_told_by_who_tells(zero, one, valid):
 
 
 def test_two_looks_give_rates(zero, valid):
+    """In which the questions of the command itself have no part."""
     view, = valid("top", [printed(zero, "top", "--host", "--json", "--delay", "0.2")])
     assert all(way["bytes_per_s"] is not None for way in view["traffic"])
+    assert {way["messages_per_s"] for way in view["traffic"] if way["told_by"] == 0} == {0}, view
 
 
 def test_the_text_has_domains_and_what_goes_between_them(zero):
