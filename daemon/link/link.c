@@ -35,12 +35,12 @@ void link_set_state(struct link *link, enum link_state state)
 	if (link->state != state)
 		link->since = (uint64_t)time(NULL);
 	link->state = state;
-	if (link->waits_for_word)
+	if (link->word.waits)
 		event_del(link->again.timer);
-	link->waits_for_word = false;
+	link->word.waits = false;
 	if (state != LINK_CONNECTING) {
-		link->has_waited = link->has_word = false;
-		link->words = 0;
+		link->word.has_waited = link->word.has_come = false;
+		link->word.asked = 0;
 	}
 	if (was_away != (state == LINK_AWAY) && !link_is_remote(link))
 		registry_set_away(links->options.registry, link->stamped.number, !was_away);
@@ -132,7 +132,7 @@ static void link_finish_session(struct link *link, int error, const char *why, b
 		links_withdraw(link->links, link->peer);
 	link_set_state(link, LINK_IDLE);
 	link->session = (struct link_session){.state = RESUME_ENDED};
-	link->claims = link->awaits = false;
+	link->claims = link->awaited.is_some = false;
 	if (!link_is_unattributed(link))
 		link->stamped = link->peer;
 	if (link->again.timer)
@@ -328,10 +328,10 @@ static void send_due_ack(struct link *link)
 /* Notes that something was taken in, so the peer lives. */
 static void note_heard(struct link *link, uint64_t now)
 {
-	if (hop_rx(link->hop)->frames == link->heard_frames)
+	if (hop_rx(link->hop)->frames == link->times.heard_frames)
 		return;
-	link->heard_frames = hop_rx(link->hop)->frames;
-	link->heard_ms = now;
+	link->times.heard_frames = hop_rx(link->hop)->frames;
+	link->times.heard_ms = now;
 }
 
 /* Polls for the next answer instead of waiting for it, while answers come quickly (busy_poll.h). */
@@ -509,7 +509,7 @@ void link_take_next(struct link *link)
 {
 	link->carrier = link->next;
 	link->next = (struct carrier){0};
-	link->heard_ms = link->used_ms = link->carried_ms = clock_ms();
+	link->times.heard_ms = link->times.used_ms = link->times.carried_ms = clock_ms();
 	busy_poll_init(&link->busy_poll, link->links->options.busy_poll_ns);
 	link_hear_carrier(link);
 }

@@ -199,8 +199,9 @@ void link_lead_sought(struct link *link)
 
 void link_note_awaited(struct link *link)
 {
-	if (!link->awaits && !peers_instance(link->links->peers, link->peer.number, link->awaited))
-		memset(link->awaited, 0, sizeof(link->awaited));
+	if (!link->awaited.is_some &&
+	    !peers_instance(link->links->peers, link->peer.number, link->awaited.instance))
+		memset(link->awaited.instance, 0, sizeof(link->awaited.instance));
 }
 
 /* Whether `awaited` says, from before a restore, for whom it is that something waits. */
@@ -208,7 +209,7 @@ static bool is_awaited_known(const struct link *link)
 {
 	static const uint8_t nobody[AUTH_ID_SIZE];
 
-	return memcmp(link->awaited, nobody, sizeof(nobody)) != 0;
+	return memcmp(link->awaited.instance, nobody, sizeof(nobody)) != 0;
 }
 
 bool link_keep_waiting(struct link *link)
@@ -222,8 +223,8 @@ bool link_keep_waiting(struct link *link)
 	if (!link->links->is_held)
 		link_note_awaited(link);
 	/* Domain 0 is the same by its number on any host. */
-	link->awaits = !peer_is_domain(link->peer, 0);
-	if (link->awaits && !is_awaited_known(link))
+	link->awaited.is_some = !peer_is_domain(link->peer, 0);
+	if (link->awaited.is_some && !is_awaited_known(link))
 		return false;
 	link_drop_next(link);
 	if (link->state == LINK_GREETING)
@@ -257,10 +258,11 @@ void link_connect_again(struct link *link)
 void link_check_awaited(struct link *link)
 {
 	uint8_t instance[AUTH_ID_SIZE];
-	bool is_other = link->awaits && (!peers_instance(link->links->peers, link->peer.number, instance) ||
-					 memcmp(instance, link->awaited, sizeof(instance)) != 0);
+	bool is_other =
+		link->awaited.is_some && (!peers_instance(link->links->peers, link->peer.number, instance) ||
+					  memcmp(instance, link->awaited.instance, sizeof(instance)) != 0);
 
-	link->awaits = false;
+	link->awaited.is_some = false;
 	if (!is_other)
 		return;
 	link_set_state(link, LINK_IDLE); /* so that what has connected stays */

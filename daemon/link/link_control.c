@@ -59,7 +59,7 @@ static int take_ask(struct link *link, const struct frame_header *header, const 
 		return -EPROTO;
 	if (link->state != LINK_UP)
 		return -EINVAL;
-	link->used_ms = clock_ms();
+	link->times.used_ms = clock_ms();
 	return links->callbacks.asked(links->userdata, link->peer, header->type, payload, header->length);
 }
 
@@ -157,7 +157,7 @@ static bool is_ping_due(const struct link *link)
 	const struct links_options *options = &link->links->options;
 
 	return link_is_lower(link) || !link->rtt_ns ||
-	       clock_ms_since(link->heard_ms) >= options->heartbeat_ms;
+	       clock_ms_since(link->times.heard_ms) >= options->heartbeat_ms;
 }
 
 static bool carries_directory(const struct link *link)
@@ -172,8 +172,9 @@ static bool is_idle(const struct link *link)
 {
 	uint32_t idle_close_ms = link->links->options.idle_close_ms;
 
-	return idle_close_ms && !carries_directory(link) && clock_ms_since(link->used_ms) >= idle_close_ms &&
-	       clock_ms_since(link->asked_ms) >= idle_close_ms && !hop_has_input(link->hop) &&
+	return idle_close_ms && !carries_directory(link) &&
+	       clock_ms_since(link->times.used_ms) >= idle_close_ms &&
+	       clock_ms_since(link->times.asked_ms) >= idle_close_ms && !hop_has_input(link->hop) &&
 	       !hop_is_finishing(link->hop);
 }
 
@@ -187,7 +188,7 @@ static bool close_idle(struct link *link)
 	if (link->move.state != MOVE_NOT ||
 	    !hop_fall_silent(link->hop, FRAME_IDLE, payload, frame_u32_encode(IDLE_ASKS, payload)))
 		return false;
-	link->asked_ms = clock_ms();
+	link->times.asked_ms = clock_ms();
 	return true;
 }
 
@@ -197,8 +198,8 @@ static void look_at_answer(struct link *link)
 {
 	uint32_t patience_ms = 2 * link->links->options.dead_after_ms;
 
-	if (clock_ms_since(link->asked_ms) >= patience_ms &&
-	    clock_ms_since(link->carried_ms) >= patience_ms && !hop_has_input(link->hop))
+	if (clock_ms_since(link->times.asked_ms) >= patience_ms &&
+	    clock_ms_since(link->times.carried_ms) >= patience_ms && !hop_has_input(link->hop))
 		hop_fail(link->hop, -EPROTO, "the peer doesn't say whether it is idle");
 }
 
@@ -206,7 +207,7 @@ static void look_at_answer(struct link *link)
 static bool is_in_use(const struct link *link)
 {
 	return link_is_wanted(link) || hop_has_unsent(link->hop) || link->move.state != MOVE_NOT ||
-	       carries_directory(link) || clock_ms_since(link->used_ms) < LATELY_MS;
+	       carries_directory(link) || clock_ms_since(link->times.used_ms) < LATELY_MS;
 }
 
 int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)
@@ -256,10 +257,10 @@ static void beat(struct link *link)
 	link_look_at_move(link);
 	link->anews = 0;
 	if (link_is_wanted(link))
-		link->used_ms = clock_ms();
+		link->times.used_ms = clock_ms();
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
-	if (clock_ms_since(link->heard_ms) >= options->dead_after_ms && !hop_has_input(link->hop) &&
+	if (clock_ms_since(link->times.heard_ms) >= options->dead_after_ms && !hop_has_input(link->hop) &&
 	    (link->pings.sent_ns || hop_is_silent(link->hop))) {
 		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
 			 options->dead_after_ms / 1000);
@@ -280,7 +281,7 @@ static void beat(struct link *link)
 static bool is_forgotten(const struct link *link)
 {
 	return link->state == LINK_IDLE && !link_is_wanted(link) &&
-	       clock_ms_since(link->used_ms) >= link->links->options.dead_after_ms;
+	       clock_ms_since(link->times.used_ms) >= link->links->options.dead_after_ms;
 }
 
 void link_on_heartbeat(int fd, short what, void *userdata)

@@ -126,7 +126,7 @@ void link_greet(struct link *link)
 	char why[LINK_REASON_SIZE];
 	int r;
 
-	link->began_ms = link->used_ms = clock_ms();
+	link->times.began_ms = link->times.used_ms = clock_ms();
 	link->greeted = false;
 	link_set_state(link, LINK_GREETING);
 	r = handshake_begin(&link->handshake, &link->next, link_is_lower(link));
@@ -153,7 +153,7 @@ void link_look_at_greeting(struct link *link)
 	on_greeting(link);		    /* an event may have been lost, or we stood still ourselves */
 	if (link_find(links, peer) != link) /* it is another one's by now, and freed */
 		return;
-	if (link->state != LINK_GREETING || clock_ms_since(link->began_ms) < dead_after_ms)
+	if (link->state != LINK_GREETING || clock_ms_since(link->times.began_ms) < dead_after_ms)
 		return;
 	snprintf(why, sizeof(why), "nothing has come from it for %u s", dead_after_ms / 1000);
 	link_stop_greeting(link, -ETIMEDOUT, why);

@@ -51,7 +51,7 @@ static void wait_for_next(struct link *link)
 {
 	leave_next(link);
 	link->claims = false;
-	link->awaits &= hop_channel_count(link->hop) > 0;
+	link->awaited.is_some &= hop_channel_count(link->hop) > 0;
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link_set_state(link, hop_channel_count(link->hop) ? LINK_CONNECTING : LINK_IDLE);
 }
@@ -206,8 +206,8 @@ static void link_image(struct image *image, struct link *link, bool *is_away)
 		link_session_image(image, &link->session);
 		acks_image(image, link);
 	} else {
-		image_bool(image, &link->awaits);
-		image_raw(image, link->awaited, sizeof(link->awaited));
+		image_bool(image, &link->awaited.is_some);
+		image_raw(image, link->awaited.instance, sizeof(link->awaited.instance));
 	}
 }
 
@@ -282,7 +282,7 @@ void links_read_image(struct links *links, struct image *image, bool is_sought, 
 	image_expect(image, is_away || !is_sought);
 	if (image->error)
 		return;
-	link->used_ms = clock_ms();
+	link->times.used_ms = clock_ms();
 	if (!is_away)
 		link_set_state(link, LINK_CONNECTING);
 	else if (go_away_again(link) < 0)

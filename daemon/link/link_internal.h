@@ -100,6 +100,31 @@ struct handshake {
 
 #define LINK_UUID_SIZE 37 /* as text */
 
+/* CONNECTING: what waits was meant for this instance, by which the domain was known before this one
+ * was restored. It is also noted for a restore between two daemons; zeros: nobody knows. */
+struct link_awaited {
+	bool is_some;
+	uint8_t instance[AUTH_ID_SIZE];
+};
+
+/* CONNECTING: whether domain 0 leads there (link_registry.c). */
+struct link_word {
+	bool waits;	  /* for it */
+	bool has_waited;  /* so `again` has when that wait ends, whoever asks once more meanwhile */
+	bool has_come;	  /* domain 0 doesn't lead there */
+	uint8_t asked;	  /* how often, */
+	uint32_t resumes; /* and how often its session had been resumed by then */
+};
+
+struct link_times {
+	uint64_t began_ms; /* when it began to greet the peer */
+	uint64_t heard_ms; /* when something last arrived, */
+	uint64_t heard_frames;
+	uint64_t carried_ms; /* when the vchan began to carry it */
+	uint64_t asked_ms;   /* when the peer was asked last whether it is idle */
+	uint64_t used_ms;    /* when it last had a channel */
+};
+
 struct link {
 	struct peer_id peer;
 	char title[8 + HOST_NAME_SIZE]; /* "domain 7", "host hostb": for people */
@@ -126,30 +151,18 @@ struct link {
 	uint64_t former_until_ms;
 	struct peer_id stamped; /* whose its channels are: the one's before, until the session is resumed */
 	struct link_stamping stamping;
-	/* CONNECTING: what waits was meant for this instance, by which the domain was known before this one
-	 * was restored. It is also noted for a restore between two daemons; zeros: nobody knows. */
-	bool awaits;
-	uint8_t awaited[AUTH_ID_SIZE];
+	struct link_awaited awaited;
 	/* While away: to try again, or to give up. CONNECTING: to end what waits for domain 0's word
 	 * (link_registry.c). */
 	struct deadline again;
-	bool waits_for_word; /* CONNECTING: for domain 0's */
-	bool has_waited; /* CONNECTING: so `again` has when that wait ends, whoever asks once more meanwhile */
-	bool has_word;	 /* CONNECTING: domain 0 doesn't lead there */
-	uint8_t words;	 /* CONNECTING: how often domain 0 was asked, */
-	uint32_t word_resumes;	 /* and how often its session had been resumed by then */
+	struct link_word word;
 	uint32_t resumes, moves; /* of all sessions */
 	struct link_move move;
 	struct elastic elastic;
 	uint32_t ring_bytes;
 	uint64_t acked;		/* position in our last ACK */
 	uint64_t acked_by_peer; /* position in the peer's last ACK */
-	uint64_t began_ms;	/* when it began to greet the peer */
-	uint64_t heard_ms;	/* when something last arrived */
-	uint64_t heard_frames;
-	uint64_t carried_ms; /* when the vchan began to carry it */
-	uint64_t asked_ms;   /* when the peer was asked last whether it is idle */
-	uint64_t used_ms;    /* when it last had a channel */
+	struct link_times times;
 	uint64_t rtt_ns;
 	struct durations round_trips;
 	uint64_t since;

@@ -72,7 +72,7 @@ void links_on_known(void *userdata, enum registry_what what, uint32_t domid)
 	link_note_name(link);
 	if (link->state == LINK_UP)
 		link_lead_sought(link);
-	if (link->waits_for_word) /* in a turn of its own, since domain 0's frame is being read */
+	if (link->word.waits) /* in a turn of its own, since domain 0's frame is being read */
 		timer_set(link->again.timer, 0);
 }
 
@@ -237,9 +237,9 @@ void links_take_word(struct links *links, uint32_t domid)
 {
 	struct link *link = link_find_domain(links, domid);
 
-	if (!link || !link->waits_for_word)
+	if (!link || !link->word.waits)
 		return;
-	link->has_word = true;
+	link->word.has_come = true;
 	timer_set(link->again.timer, 0);
 }
 
@@ -248,9 +248,9 @@ static bool ask_for_word(struct link *link)
 {
 	const struct links *links = link->links;
 
-	if (link->words++ == WORDS_MAX || deadline_set(&link->again, WORD_MS) < 0)
+	if (link->word.asked++ == WORDS_MAX || deadline_set(&link->again, WORD_MS) < 0)
 		return false;
-	link->word_resumes = resumes_of_zero(link->links);
+	link->word.resumes = resumes_of_zero(link->links);
 	/* If it can't be asked, it may still tell. */
 	if (links->callbacks.word)
 		links->callbacks.word(links->userdata, link->peer.number);
@@ -260,21 +260,21 @@ static bool ask_for_word(struct link *link)
 /* Whether it couldn't hear the question, or its answer may be lost. */
 static bool is_unheard(const struct link *link)
 {
-	return away_zero(link->links) || resumes_of_zero(link->links) != link->word_resumes;
+	return away_zero(link->links) || resumes_of_zero(link->links) != link->word.resumes;
 }
 
 bool link_waits_for_word(struct link *link, int error, const char *reason)
 {
-	if (error != -EHOSTDOWN || link->has_word || links_zero_knows(link->links, link->peer) ||
+	if (error != -EHOSTDOWN || link->word.has_come || links_zero_knows(link->links, link->peer) ||
 	    !may_be_told(link))
 		return false;
 	if (link_make_timer(link) < 0)
 		return false;
 	/* If we stood still ourselves, it may lie there unread. */
-	link->waits_for_word = link->has_waited && !deadline_is_over(&link->again, WORD_MS);
-	if (!link->has_waited || (!link->waits_for_word && is_unheard(link)))
-		link->waits_for_word = link->has_waited = ask_for_word(link);
-	if (!link->waits_for_word)
+	link->word.waits = link->word.has_waited && !deadline_is_over(&link->again, WORD_MS);
+	if (!link->word.has_waited || (!link->word.waits && is_unheard(link)))
+		link->word.waits = link->word.has_waited = ask_for_word(link);
+	if (!link->word.waits)
 		return false;
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
 	return true;
@@ -284,7 +284,7 @@ void link_end_wait_for_word(struct link *link)
 {
 	char reason[LINK_REASON_SIZE];
 
-	if (link->waits_for_word)
+	if (link->word.waits)
 		links_failed(link->links, link->peer, -EHOSTDOWN,
 			     memcpy(reason, link->last_error, sizeof(reason)));
 }

@@ -164,7 +164,7 @@ static int links_ask_for(struct links *links, struct link *link, struct peer_id 
 {
 	int r = links_ask(links, peer, account);
 
-	if (!link || !link->waits_for_word)
+	if (!link || !link->word.waits)
 		return r;
 	if (r == 0)
 		link_set_state(link, LINK_CONNECTING); /* and no more than that */
@@ -194,7 +194,7 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 		*error = -ENOMEM;
 		return NULL;
 	}
-	link->used_ms = clock_ms();
+	link->times.used_ms = clock_ms();
 	if (*error < 0)
 		return NULL;
 	link->wanted_by = account_source(account);
@@ -282,7 +282,7 @@ int links_send(struct links *links, struct peer_id peer, uint8_t type, const voi
 
 	if (!link || link->claims || (link->state != LINK_UP && link->state != LINK_AWAY))
 		return -ENOTCONN;
-	link->used_ms = clock_ms();
+	link->times.used_ms = clock_ms();
 	return hop_send(link->hop, type, 0, 0, payload, length);
 }
 

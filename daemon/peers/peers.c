@@ -147,7 +147,7 @@ static bool is_for_image(const struct peer *peer)
 {
 	return peer->dead_instance[0] ||
 	       (peer->up && !peer->peers->options.domains &&
-		(!peer->peers->told || peer->leaves.hello_seen || peer->rendezvous.unlinkable));
+		(!peer->peers->zero.is_telling || peer->leaves.hello_seen || peer->rendezvous.unlinkable));
 }
 
 void peers_image(struct image *image, struct peers *peers)

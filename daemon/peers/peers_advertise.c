@@ -201,7 +201,7 @@ uint64_t advertise_cost(const struct peers *peers)
  * any more. Domain 0, which tells us of others, also tells the peer of us. */
 static bool says_something(const struct peer *peer, const char *value)
 {
-	return *value || peer->advert.written || peer->advert.answer || !peer->peers->told ||
+	return *value || peer->advert.written || peer->advert.answer || !peer->peers->zero.is_telling ||
 	       !peer->leaves.presence[0];
 }
 

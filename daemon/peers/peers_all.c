@@ -66,7 +66,7 @@ static uint32_t wait_ms(const struct peers *peers)
 /* Whether domain 0's daemon may still begin to tell of the others, so nobody else is looked for. */
 static bool told_is_awaited(const struct peers *peers)
 {
-	return evtimer_pending(peers->told_deadline.timer, NULL);
+	return evtimer_pending(peers->zero.deadline.timer, NULL);
 }
 
 static const struct peer *zero_looked_up(struct peers *peers)
@@ -84,12 +84,12 @@ void told_check(struct peers *peers)
 
 	if (!zero && told_is_awaited(peers))
 		return;
-	if (will_tell && told_is_awaited(peers) && peers->told_phase == TOLD_LOOKS_UP) {
-		deadline_set(&peers->told_deadline, wait_ms(peers)); /* until now XenStore took the time */
-		peers->told_phase = TOLD_SEEN;
+	if (will_tell && told_is_awaited(peers) && peers->zero.phase == TOLD_LOOKS_UP) {
+		deadline_set(&peers->zero.deadline, wait_ms(peers)); /* until now XenStore took the time */
+		peers->zero.phase = TOLD_SEEN;
 	}
-	if (!peers->told && (!told_is_awaited(peers) || !will_tell)) {
-		evtimer_del(peers->told_deadline.timer);
+	if (!peers->zero.is_telling && (!told_is_awaited(peers) || !will_tell)) {
+		evtimer_del(peers->zero.deadline.timer);
 		r = watch_all(peers);
 		if (r < 0)
 			presence_on_watched(peers, r, NULL, 0);
@@ -138,7 +138,7 @@ void bell_add(struct peers *peers, uint32_t domid)
 	bell = &peers->bells.of[peers->bells.count++ % BELLS_MAX];
 	store_unwatch(peers->store, &bell->watch);
 	bell->domid = domid;
-	if (peers->told)
+	if (peers->zero.is_telling)
 		bell_set(peers, bell);
 }
 
@@ -157,13 +157,13 @@ static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
 	struct peers *peers = userdata;
 	const struct peer *zero = zero_looked_up(peers);
 
-	if (!zero && peers->told_phase == TOLD_LOOKS_UP && peers->told_waits < TOLD_WAITS) {
-		peers->told_waits++;
-		deadline_set(&peers->told_deadline, wait_ms(peers));
-	} else if (zero && peers->told_phase == TOLD_SEEN && peer_hello_is_current(zero)) {
+	if (!zero && peers->zero.phase == TOLD_LOOKS_UP && peers->zero.waits < TOLD_WAITS) {
+		peers->zero.waits++;
+		deadline_set(&peers->zero.deadline, wait_ms(peers));
+	} else if (zero && peers->zero.phase == TOLD_SEEN && peer_hello_is_current(zero)) {
 		/* It may have died, and its hello stands there: then others must be answered in time. */
-		peers->told_phase = TOLD_ANSWERS;
-		deadline_set(&peers->told_deadline, wait_ms(peers) / 2);
+		peers->zero.phase = TOLD_ANSWERS;
+		deadline_set(&peers->zero.deadline, wait_ms(peers) / 2);
 	} else {
 		told_check(peers);
 	}
@@ -173,10 +173,10 @@ void peers_told(struct peers *peers, bool told)
 {
 	struct peer *peer;
 
-	if (!peers->options.told || !peers->told_deadline.timer || told == peers->told)
+	if (!peers->options.told || !peers->zero.deadline.timer || told == peers->zero.is_telling)
 		return;
-	peers->told = told;
-	evtimer_del(peers->told_deadline.timer); /* from now on nobody need be waited for */
+	peers->zero.is_telling = told;
+	evtimer_del(peers->zero.deadline.timer); /* from now on nobody need be waited for */
 	bells_follow(peers, told);
 	if (told)
 		store_unwatch_at_once(peers->store, &peers->all.watch);
@@ -196,9 +196,9 @@ int told_watch(struct peers *peers)
 	if (peers->hears)
 		return watch_all(peers);
 	if (!told_is_awaited(peers)) {
-		peers->told_phase = TOLD_LOOKS_UP;
-		peers->told_waits = 0;
-		deadline_set(&peers->told_deadline, wait_ms(peers));
+		peers->zero.phase = TOLD_LOOKS_UP;
+		peers->zero.waits = 0;
+		deadline_set(&peers->zero.deadline, wait_ms(peers));
 	}
 	r = store_watch_needed(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers,
 			       presence_on_watched, &peers->zero_watch);
@@ -209,17 +209,17 @@ void told_image(struct image *image, struct peers *peers)
 {
 	uint32_t left = 0;
 
-	if (!image->is_read && (peers->told || told_is_awaited(peers)))
-		left = peers->told ? wait_ms(peers) : deadline_left(&peers->told_deadline, 0);
+	if (!image->is_read && (peers->zero.is_telling || told_is_awaited(peers)))
+		left = peers->zero.is_telling ? wait_ms(peers) : deadline_left(&peers->zero.deadline, 0);
 	image_u32(image, &left);
-	if (image->is_read && told_is_awaited(peers) && left < deadline_left(&peers->told_deadline, 0))
-		deadline_set(&peers->told_deadline, left);
+	if (image->is_read && told_is_awaited(peers) && left < deadline_left(&peers->zero.deadline, 0))
+		deadline_set(&peers->zero.deadline, left);
 }
 
 int told_init(struct peers *peers)
 {
-	peers->told_deadline.timer = evtimer_new(peers->base, peers_told_on_late, peers);
-	return peers->told_deadline.timer ? 0 : -ENOMEM;
+	peers->zero.deadline.timer = evtimer_new(peers->base, peers_told_on_late, peers);
+	return peers->zero.deadline.timer ? 0 : -ENOMEM;
 }
 
 void told_destroy(struct peers *peers)
@@ -227,7 +227,7 @@ void told_destroy(struct peers *peers)
 	bells_follow(peers, false);
 	store_unwatch(peers->store, &peers->all.watch);
 	store_unwatch(peers->store, &peers->zero_watch);
-	free_event(peers->told_deadline.timer);
+	free_event(peers->zero.deadline.timer);
 }
 
 /* --- knowing all ------------------------------------------------------------------------------ */
@@ -252,7 +252,7 @@ static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 		return;
 	}
 	peers->all.state = ALL_UNWANTED;
-	if (!peers->told)
+	if (!peers->zero.is_telling)
 		return;
 	/* Domain 0 needn't tell us of all any more. */
 	store_cancel(&peers->all.request);
@@ -270,7 +270,7 @@ static bool is_unread(const struct peer *peer)
 static bool is_more_awaited(const struct peers *peers)
 {
 	return peers->options.domains ? !domains_are_listed(peers->options.domains)
-				      : peers->all.heard || (peers->told && !peers->all.listed);
+				      : peers->all.heard || (peers->zero.is_telling && !peers->all.listed);
 }
 
 static void look_again_soon(struct peers *peers)

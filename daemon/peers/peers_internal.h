@@ -255,6 +255,14 @@ struct repair {
  * domain 0, its first words, and the link that it has begun to make. */
 enum told_phase { TOLD_LOOKS_UP, TOLD_SEEN, TOLD_ANSWERS };
 
+/* A guest: of domain 0's daemon. */
+struct told_by_zero {
+	bool is_telling;	  /* what changes */
+	struct deadline deadline; /* to begin with that */
+	enum told_phase phase;
+	unsigned waits; /* how often the deadline was put off, in TOLD_LOOKS_UP */
+};
+
 struct peers {
 	struct event_base *base;
 	struct store *store;
@@ -279,10 +287,7 @@ struct peers {
 	struct store_watch *zero_watch; /* a guest: of what domain 0 writes */
 	unsigned leaf_watches;		/* a guest's, of peers */
 	bool hears;			/* what others do in answer to our presence, which we may show */
-	bool told;			/* domain 0 tells us what changes */
-	struct deadline told_deadline;	/* of domain 0, to begin with that */
-	enum told_phase told_phase;
-	unsigned told_waits; /* how often that was put off, in TOLD_LOOKS_UP */
+	struct told_by_zero zero;
 	/* In a guest: those with which it has had a link, and while it is told a watch on what each writes
 	 * for it: domain 0's daemon may stand still. The one that came first gives way. */
 	struct {

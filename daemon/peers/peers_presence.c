@@ -57,7 +57,7 @@ static enum peer_leaf leaf_to_watch(const struct peer *peer)
 
 	if ((!peer->up && !peer->dead_instance[0]) || (peer->domid == 0 && peers->zero_watch))
 		return LEAVES;
-	if (peers->told)
+	if (peers->zero.is_telling)
 		return rendezvous_is_late(peer) && !bell_is_there(peers, peer->domid) ? LEAF_FOR_US : LEAVES;
 	return peer->leaves.presence[0]	     ? LEAF_PRESENCE
 	       : peer->leaves.endpoints_seen ? LEAF_ENDPOINTS
