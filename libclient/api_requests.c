@@ -766,11 +766,12 @@ int xenmsg_stream_connect(struct xenmsg *conn, const char *address, const struct
 {
 	struct address parsed;
 	struct op_options opts;
-	int r = options_read(&opts, options, 0, FOR_EVER);
+	int r = options_read_first(conn, &opts, options, 0, FOR_EVER);
 
-	if (r < 0 || address_parse(address, strlen(address), &parsed, NULL) < 0)
-		return -EINVAL;
-	r = mux_ready(conn);
+	if (r == 0 && address_parse(address, strlen(address), &parsed, NULL) < 0)
+		r = conn_explain_address(conn, address, -EINVAL);
+	if (r == 0)
+		r = mux_ready(conn);
 	if (r == 0)
 		r = mux_connect(conn->mux, address, opts.timeout_ms, callbacks, userdata, stream);
 	if (r < 0)

@@ -170,6 +170,10 @@ void outcome_note(void *userdata, const struct xenmsg_result *result)
 
 	outcome->known = true;
 	outcome->result = *result;
+	if (result->reason && *result->reason) { /* which may end with this callback */
+		snprintf(outcome->words, sizeof(outcome->words), "%s", result->reason);
+		outcome->result.reason = outcome->words;
+	}
 }
 
 int result_without_op(struct xenmsg_result *result, int error)
@@ -196,8 +200,7 @@ int outcome_await(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *out
 		result->reason = "";
 	if (*result->reason)
 		conn_set_reason(conn, result->reason, strlen(result->reason));
-	else
-		result->reason = conn->reason;
+	result->reason = conn->reason;
 	return result->error;
 }
 

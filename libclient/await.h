@@ -68,6 +68,7 @@ int wait_for_room(struct xenmsg *conn, struct conn_wait *wait);
 struct outcome {
 	bool known;
 	struct xenmsg_result result;
+	char words[512]; /* its reason, if that isn't "" */
 };
 
 /* A `done`: notes it in the struct outcome. */

@@ -90,11 +90,14 @@ static void on_settled(void *userdata, const struct op_result *result)
 	struct call *call = userdata;
 
 	call->unsettled = false;
+	if (!call->reported && !call->op.settled && (result->error < 0 || call->message)) {
+		calls_complete(call, *result, NULL);
+		return;
+	}
+	op_result_drop(result);
 	if (call->reported)
 		free(call);
-	else if (!call->op.settled && (result->error < 0 || call->message)) {
-		calls_complete(call, *result, NULL);
-	} else if (!call->op.settled && call->expired) {
+	else if (!call->op.settled && call->expired) {
 		/* It was taken after all. calls_expire() is to withdraw it, not a function that is working on
 		 * its channel. */
 		forget_time(call);
@@ -122,8 +125,12 @@ static void calls_on_room(struct sender *sender, int error)
 	struct call *call, *next;
 
 	DL_FOREACH_SAFE(sender->rooms, call, next)
-		if (error != OUTBOX_MORE_ROOM || sender_has_room(sender, call->span))
-			calls_complete(call, op_result(error == OUTBOX_MORE_ROOM ? 0 : error), NULL);
+		if (error != OUTBOX_MORE_ROOM || sender_has_room(sender, call->span)) {
+			struct op_result result = op_result(error == OUTBOX_MORE_ROOM ? 0 : error);
+
+			outbox_say(call->calls->outbox, sender, &result);
+			calls_complete(call, result, NULL);
+		}
 }
 
 /* Ends what the server before has taken and not answered, and drops what is there of an answer. What has no
@@ -155,6 +162,7 @@ void call_tell(struct call *call)
 		call->done(call->userdata, &result);
 	else
 		xenmsg_message_free(call->reply);
+	op_result_drop(&call->result);
 	/* Not before: the program may have read meanwhile what became of the request. */
 	call->reported = true;
 	if (!call->unsettled)
@@ -176,6 +184,7 @@ void calls_free(struct calls *calls)
 
 	DL_FOREACH_SAFE(calls->completed, call, next) {
 		xenmsg_message_free(call->reply);
+		op_result_drop(&call->result);
 		free(call);
 	}
 	calls->completed = NULL;

@@ -424,13 +424,29 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 	request_release(request);
 }
 
+/* Says who may not reach the address of a stream, or which domain isn't there. */
+static void explain_dial(struct xenmsg *conn, const struct stream_dial *dial)
+{
+	struct frame_header header;
+	struct frame_open open;
+	char address[ADDRESS_MAX + 1];
+
+	if (frame_header_decode(dial->request, &header) < 0 || header.type != FRAME_OPEN ||
+	    frame_open_decode(dial->request + FRAME_HEADER_SIZE, header.length, &open) < 0)
+		return;
+	frame_text_copy(open.name, address, sizeof(address));
+	conn_explain_address(conn, address, dial->error);
+}
+
 void conn_tell_stream(struct xenmsg *conn, struct stream_dial *dial)
 {
 	struct xenmsg_result result = conn_result_of(dial->error);
 
 	DL_DELETE(conn->dials.settled, dial);
-	if (dial->error < 0 && !conn->dead)
+	if (dial->error < 0 && !conn->dead) {
 		conn_set_reason(conn, dial->reason, strlen(dial->reason));
+		explain_dial(conn, dial);
+	}
 	result.stream = dial->fd;
 	dial->fd = -1;
 	conn_tell(conn, dial->done, dial->userdata, result);

@@ -73,6 +73,7 @@ static void stream_release(struct xenmsg_stream *stream)
 		return;
 	mux->streams--;
 	fifo_free(&stream->queue);
+	free(stream->address);
 	free(stream);
 	if (mux->abandoned && mux->streams == 0)
 		free(mux);
@@ -181,6 +182,18 @@ static size_t stream_give(struct xenmsg_stream *stream, const void *data, size_t
 	return taken;
 }
 
+static const char *why_broken(struct xenmsg_stream *stream)
+{
+	struct mux *mux = stream->mux;
+
+	if (stream->why)
+		return stream->why;
+	if (stream->address && address_words(stream->error, mux->transport.domid, stream->address,
+					     mux->explanation, sizeof(mux->explanation)))
+		return mux->explanation;
+	return stream->error == -ECONNRESET ? advice_of_break(0, true) : xenmsg_error_text(stream->error);
+}
+
 /* Tells the program of the end, behind all that came before. */
 static void tell_end(struct xenmsg_stream *stream)
 {
@@ -191,9 +204,7 @@ static void tell_end(struct xenmsg_stream *stream)
 	if (stream->error && may_tell(stream)) {
 		stream->broken_told = true;
 		if (stream->callbacks.broken) {
-			mux->why = stream->why			  ? stream->why
-				   : stream->error == -ECONNRESET ? advice_of_break(0, true)
-								  : xenmsg_error_text(stream->error);
+			mux->why = why_broken(stream);
 			stream->callbacks.broken(stream->userdata, stream, stream->error);
 			mux->why = NULL;
 		}
@@ -298,6 +309,8 @@ static int stream_on_opened(struct xenmsg_stream *stream, const uint8_t *payload
 		return stream->state == RESET_SENT ? 0 : -EPROTO;
 	stream->state = OPEN;
 	stream->limit = opened.limit;
+	free(stream->address);
+	stream->address = NULL;
 	if (may_tell(stream) && stream->callbacks.opened)
 		stream->callbacks.opened(stream->userdata, stream);
 	return 0;
@@ -1141,6 +1154,7 @@ int mux_connect(struct mux *mux, const char *address, int timeout_ms,
 	if (r < 0)
 		return r;
 	xenmsg_stream_set_callbacks(stream, callbacks, userdata);
+	stream->address = strdup(address);
 	r = transport_control(&mux->transport, FRAME_OPEN, number, payload,
 			      frame_open_encode(&open, payload));
 	if (r < 0) {

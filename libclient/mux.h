@@ -41,6 +41,7 @@ struct xenmsg_stream {
 	struct fifo queue;		/* what the program hasn't taken */
 	int error;			/* why it is broken, a negative errno */
 	const char *why;		/* the same in words; NULL: nobody has said */
+	char *address;			/* while it is OPENING, for words; NULL: out of memory */
 	int64_t expires;		/* while it is OPENING (deadline.h); -1: never */
 	bool fin_came, fin_sent;
 	bool is_given; /* `data` is on the stack */
@@ -89,6 +90,7 @@ struct mux {
 	bool has_taken_much;	   /* which the daemon hasn't been told */
 	bool armed;		   /* the daemon is asked to tell when there is room */
 	const char *why;	   /* in words, while `broken` is on the stack; else NULL */
+	char explanation[512];	   /* the words, if it isn't a text that stays */
 	uint8_t *scratch;	   /* FRAME_PAYLOAD_MAX bytes */
 };
 

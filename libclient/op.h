@@ -13,18 +13,44 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "xenmsg.h"
 
 /* What became of a message or call, as it is kept until the program is told (struct xenmsg_result). */
 
 struct op_result {
-	const char *reason; /* a text that stays; NULL: that of the error (xenmsg_error_text()) */
+	const char *reason; /* a text that stays, or of a struct kept_words; NULL: xenmsg_error_text() */
 	int error;
 	uint16_t code;
-	uint8_t fate; /* enum xenmsg_fate */
+	unsigned fate : 7;    /* enum xenmsg_fate */
+	unsigned is_said : 1; /* `reason` is that of a struct kept_words */
 	uint8_t exit_status;
 };
+
+/* Words that were made for something that has failed. Each result that has them keeps them. */
+struct kept_words {
+	unsigned keepers;
+	char text[];
+};
+
+static inline struct kept_words *op_kept_words(const struct op_result *result)
+{
+	return (struct kept_words *)((uintptr_t)result->reason - offsetof(struct kept_words, text));
+}
+
+/* Keeps the words of a result once more. */
+static inline void op_result_keep(const struct op_result *result)
+{
+	if (result->is_said)
+		op_kept_words(result)->keepers++;
+}
+
+static inline void op_result_drop(const struct op_result *result)
+{
+	if (result->is_said && --op_kept_words(result)->keepers == 0)
+		free(op_kept_words(result));
+}
 
 /* Of a message, or of a call that wasn't taken: the error says what is known. */
 static inline struct op_result op_result(int error)
@@ -39,7 +65,7 @@ static inline struct op_result op_result(int error)
 static inline struct op_result op_result_remote(uint16_t code, uint8_t exit_status, enum xenmsg_fate fate)
 {
 	return (struct op_result){
-		.error = -EREMOTEIO, .code = code, .exit_status = exit_status, .fate = (uint8_t)fate};
+		.error = -EREMOTEIO, .code = code, .exit_status = exit_status, .fate = fate & 0x7fu};
 }
 
 /* Of a call that was taken, and of which nobody can know what came of it. */

@@ -9,6 +9,7 @@
 
 #include "libclient/op.h"
 #include "libclient/helpers.h"
+#include "wire/address.h"
 #include "wire/bytes.h"
 #include "wire/probes.h"
 #include "wire/properties.h"
@@ -89,6 +90,10 @@ void outbox_free(struct outbox *outbox)
 	channel_table_free(&outbox->by_number);
 	outbox_unreserve(outbox);
 	free(outbox->reserved.own);
+	for (uint32_t i = 0; i < outbox->settled.count; i++)
+		op_result_drop(
+			&outbox->settled.list[(outbox->settled.head + i) & (outbox->settled.capacity - 1)]
+				 .result);
 	free(outbox->settled.list);
 }
 
@@ -598,6 +603,7 @@ static inline void settled_tell(struct settled_queue *queue)
 	}
 	result = op_result_told(&settled.result, NULL);
 	settled.done(settled.userdata, &result);
+	op_result_drop(&settled.result);
 }
 
 int outbox_run(struct outbox *outbox, int budget)
@@ -629,6 +635,37 @@ static void outbox_settle_delivered(struct outbox *outbox, struct sender *sender
 	sender_drop_ops(sender, count);
 }
 
+void outbox_say(const struct outbox *outbox, const struct sender *sender, struct op_result *result)
+{
+	char words[512];
+	struct kept_words *said;
+
+	if (result->reason ||
+	    !address_words(result->error, outbox->transport->domid, sender->address, words, sizeof(words)))
+		return;
+	said = malloc(sizeof(*said) + strlen(words) + 1);
+	if (!said)
+		return; /* the words of the error itself remain */
+	said->keepers = 1;
+	strcpy(said->text, words);
+	result->reason = said->text;
+	result->is_said = true;
+}
+
+/* Gives a result the words that the one before has, which needn't be made again, or its own. */
+static void say_as_before(const struct outbox *outbox, const struct sender *sender, struct op_result *result,
+			  struct op_result *before)
+{
+	if (result->reason || result->error >= 0)
+		return;
+	if (result->error != before->error) {
+		op_result_drop(before);
+		*before = *result;
+		outbox_say(outbox, sender, before);
+	}
+	*result = *before;
+}
+
 /* Settles all messages of a channel that has ended (protocol.md, 2.3): one that isn't in the ring was
  * certainly not delivered and gets `unsent`, whatever the other end says; one that begins at `unsure` or
  * behind it `error`. `refused`: what the program there said of the message that begins at `unsure`; 0:
@@ -636,6 +673,8 @@ static void outbox_settle_delivered(struct outbox *outbox, struct sender *sender
 static void outbox_settle_all(struct outbox *outbox, struct sender *sender, uint64_t unsure, int error,
 			      int unsent, uint16_t refused)
 {
+	struct op_result said = {.error = 0};
+
 	outbox_settle_delivered(outbox, sender);
 	while (sender->ops_count > 0) {
 		uint64_t begin = sender->settled;
@@ -655,8 +694,12 @@ static void outbox_settle_all(struct outbox *outbox, struct sender *sender, uint
 			result.reason = sender->why_reset;
 		else if (result.error == -ENOMEM)
 			result.reason = WORDS_OF_PEERS_LACK;
+		say_as_before(outbox, sender, &result, &said);
+		if (op.done || op.settled) /* who gets the result keeps the words */
+			op_result_keep(&result);
 		settle(outbox, sender, &op, &result);
 	}
+	op_result_drop(&said);
 }
 
 void outbox_fail(struct outbox *outbox, int unsent)

@@ -27,6 +27,7 @@ struct properties;
 
 enum sender_state { SENDER_OPENING, SENDER_OPEN, SENDER_CLOSING, SENDER_RESET_SENT };
 
+/* Gets the result's words, too, to keep or to drop. */
 typedef void (*op_settled)(void *userdata, const struct op_result *result);
 
 /* A message without an outcome. It starts where the one before it ends. */
@@ -257,6 +258,9 @@ int outbox_cancel(struct outbox *outbox, struct sender *sender, const void *user
 /* Settles with -ECONNRESET a message whose CANCEL isn't answered. */
 void outbox_abandon(struct outbox *outbox, struct sender *sender, const void *userdata);
 
+/* Adds words to a result that has none, where more can be said than its error says: who may not reach this
+ * channel's address, or which domain isn't there. The caller drops them. */
+void outbox_say(const struct outbox *outbox, const struct sender *sender, struct op_result *result);
 /* Returns the channel to an address, NULL if there is none. */
 struct sender *outbox_lookup(const struct outbox *outbox, const char *address, enum channel_kind kind);
 /* Finds the channel to an address for a message of that size, or opens one. Returns 0, -EMSGSIZE, -EINVAL,

@@ -22,7 +22,7 @@ struct xenmsg_op *begin(const char *address, const void *data, size_t size, int 
 struct ended {
 	int times;
 	struct xenmsg_result result;
-	char reason[64];
+	char reason[256];
 };
 /* A done function: its userdata is a struct ended. */
 void note_end(void *userdata, const struct xenmsg_result *result);

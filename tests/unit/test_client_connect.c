@@ -479,6 +479,7 @@ TEST_WITH(a_stream_that_a_limit_refuses_waits_and_nobody_spins, open_with_daemon
 
 struct dialled {
 	int times, error, stream;
+	char reason[256];
 };
 
 static void note_stream(void *userdata, const struct xenmsg_result *result)
@@ -488,6 +489,7 @@ static void note_stream(void *userdata, const struct xenmsg_result *result)
 	dialled->times++;
 	dialled->error = result->error;
 	dialled->stream = result->stream;
+	snprintf(dialled->reason, sizeof(dialled->reason), "%s", result->reason);
 }
 
 static void loop_until_dialled(const struct dialled *dialled)
@@ -517,6 +519,7 @@ TEST_WITH(a_stream_is_opened_without_waiting, open_with_daemon, leave_place)
 	struct dialled dialled = dial_answered(EACCES);
 
 	assert_int_equal(dialled.error, -EACCES);
+	assert_non_null(strstr(dialled.reason, " may not reach 'shell'"));
 	assert_int_equal(dialled.stream, -1);
 	dialled = dial_answered(0);
 	assert_int_equal(dialled.error, 0);

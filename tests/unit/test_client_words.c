@@ -149,3 +149,60 @@ BOTH(why_a_connection_is_over_is_said_whatever_fails_then)
 	ROW(-ENOTCONN, "going home", query_for(10));
 	ROW(-ENOTCONN, "going home", recv_for(0));
 }
+
+static int begin_to_5(bool is_call, struct ended *ended)
+{
+	return (is_call ? xenmsg_begin_call : xenmsg_begin_send)(C, "5:inbox", "x", 1, NULL, note_end, ended,
+								 NULL);
+}
+
+/* Whoever is told later gets the same words as a function that waits: several of one channel, and when the
+ * channel is gone. */
+BOTH(what_was_begun_ends_with_the_words_of_its_address)
+{
+	static const struct {
+		uint32_t error;
+		const char *words;
+	} rows[] = {
+		{EACCES, "domain 7 may not reach 'inbox'; in domain 5 'xenmsg policy check 7 inbox'"},
+		{EHOSTDOWN, "domain 5 isn't there"},
+		{ENOENT, "no such endpoint there"},
+		{ENOMEM, "has no memory for it"},
+	};
+
+	for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+		struct ended ended[3] = {{0}};
+		uint32_t channel;
+
+		for (int each = 0; each < 3; each++)
+			assert_int_equal(begin_to_5(i & 1, &ended[each]), 0);
+		xenmsg_process(C);
+		channel = fake_expect_open(&fake);
+		fake_reset(&fake, channel, rows[i / 2].error, 0, 0);
+		for (int each = 0; each < 3; each++) {
+			expect_end(&ended[each], -(int)rows[i / 2].error);
+			if (!strstr(ended[each].reason, rows[i / 2].words))
+				fail_msg("%zu: %s", i, ended[each].reason);
+		}
+		fake_read_up_to(&fake, FRAME_RESET);
+	}
+}
+
+/* What nobody is told any more takes its words along. */
+BOTH(words_that_nobody_hears_are_dropped)
+{
+	struct ended ended[2] = {{0}};
+	uint32_t channel;
+
+	assert_int_equal(begin_to_5(false, &ended[0]), 0);
+	assert_int_equal(xenmsg_begin_send(C, "5:inbox", "x", 1, NULL, NULL, NULL, NULL), 0);
+	assert_int_equal(begin_to_5(true, &ended[1]), 0);
+	xenmsg_process(C);
+	channel = expect_open("5:inbox");
+	fake_reset(&fake, channel, EACCES, 0, 0);
+	while (!is_readable(C))
+		;
+	xenmsg_close(C);
+	fake.conn = NULL;
+	assert_int_equal(ended[0].times + ended[1].times, 2);
+}

@@ -424,6 +424,10 @@ MUX_BOTH(a_broken_stream_has_its_reason_in_words)
 	fake_reset(&fake, refused->number, ENOENT, 0, 0);
 	expect_log(refused, "b");
 	assert_string_equal(refused->why, xenmsg_error_text(-ENOENT));
+	refused = dial();
+	fake_reset(&fake, refused->number, EACCES, 0, 0);
+	expect_log(refused, "b");
+	assert_non_null(strstr(refused->why, " may not reach '"));
 	died->take = 0;
 	send_data(died, "bytes", 5);
 	fake_reset_by(&fake, died->number, ECONNRESET, RESET_BY_DEATH);
