@@ -281,8 +281,7 @@ bool local_end_unfit(struct local *local)
 
 		if (session_fits_image(session))
 			continue;
-		session_say_goodbye(session);
-		local->callbacks->gone(local->userdata, session);
+		session_end_unfit(session);
 		were_some = true;
 	}
 	return were_some;

@@ -107,8 +107,8 @@ bool session_is_socket(int fd);
 void session_ask_again(struct session *session);
 /* Whether its socket can be given to another process (base/fd_parcel.h). */
 bool session_can_be_carried(const struct session *session);
-/* Tells the program of one that doesn't fit. */
-void session_say_goodbye(struct session *session);
+/* Tells the program of one that doesn't fit, leaves to others what it shares with them, and ends it. */
+void session_end_unfit(struct session *session);
 /* Lets one that was read go on, once all were. */
 void session_go_on(struct session *session);
 

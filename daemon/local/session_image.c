@@ -90,7 +90,7 @@ bool session_can_be_carried(const struct session *session)
 	return session->fd < 0 || fd_parcel_takes(session->fd);
 }
 
-void session_say_goodbye(struct session *session)
+void session_end_unfit(struct session *session)
 {
 	if (keeps_too_much(session))
 		session_send_goodbye(
@@ -100,6 +100,10 @@ void session_say_goodbye(struct session *session)
 	else
 		session_send_goodbye(session, -ECONNRESET,
 				     "the daemon hands over, and can't hand over this connection");
+	while (session->callbacks->leave &&
+	       session->callbacks->leave(session->userdata, session, &session->left_at))
+		; /* nobody has turns now */
+	session_end(session);
 }
 
 /* --- without shared memory -------------------------------------------------------------------- */

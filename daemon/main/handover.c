@@ -137,8 +137,7 @@ static void handover_end_unfit(void *userdata, struct session *session)
 
 	if (!daemon->is_restarted || session_can_be_carried(session))
 		return;
-	session_say_goodbye(session);
-	requests_session_callbacks.gone(&daemon->request_context, session);
+	session_end_unfit(session);
 }
 
 /* Whether the peer was told that its questions have no answer, since the next daemon doesn't know them. */

@@ -9,8 +9,8 @@ import os
 
 import pytest
 
-from frames import (BECOMES_STREAM, BIND, CANCEL, DATA, HEADER, MEMORY, MESSAGES, REPLY, RESET, STREAM, WELCOME, bind_payload, frame, hello, question_frames,
-                    message, open_frame, u64)
+from frames import (BECOMES_STREAM, BIND, CALLS, CANCEL, DATA, HEADER, MEMORY, MESSAGES, REPLY, RESET, SHARED, STREAM, WELCOME, bind_payload, frame, hello,
+                    question_frames, message, open_frame, u64)
 from library import Connection
 from messaging import eventually, stopped
 from polling import readable
@@ -211,15 +211,24 @@ def test_memory_that_a_program_keeps_is_paid_for_after_it(one):
 
 
 def test_who_keeps_more_than_it_may_is_ended_and_nobody_else(nodes):
-    """Each hand-over gives it other memory, and it keeps what it had. There is no room for that and what the two have."""
+    """Each hand-over gives it other memory, and it keeps what it had. There is no room for that and what the two have.
+    What lies with it at an endpoint that it shares goes to the next program."""
     one, kept = nodes(1, config=limits(max_memory=16 << 20))[1], []
     with (Program(one.socket) as asker, Connection(one.socket, binds="inbox") as other,
           Program(one.socket, shared=True) as program):
         assert asker.query("renew")
         kept.append(goes_on(program))
+        program.bind("work", kinds=MESSAGES | CALLS | SHARED)
+        outcomes = []
+        assert other.post("self:work", b"goes on", outcomes.append) == 0
+        eventually(lambda: other.wait(10) >= 0 and program.deliveries.ready(), "it lies there")
+        assert other.bind("work", 4096) == 0
         assert asker.query("renew")
         error, text = program.goodbye()
         assert error == errno.ENOBUFS and "keeps that of before the last hand-over" in text
-        assert other.post("self:inbox", b"x", lambda error: None) == 0 and other.receive().data == b"x"
+        assert other.post("self:inbox", b"x", lambda error: None) == 0
+        assert {other.receive().data for _ in range(2)} == {b"x", b"goes on"}
+        eventually(lambda: other.wait(10) >= 0 and outcomes, "it has an outcome")
+        assert outcomes == [0]
     for memory in kept:
         os.close(memory)
