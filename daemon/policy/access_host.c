@@ -190,9 +190,10 @@ bool access_host_shown_to(struct access *access, const char *endpoint, struct js
 
 /* --- domain 0: what guests are told ------------------------------------------------------------- */
 
-/* Writes a guest's share of these rules, and what it says of domains. 0, -E2BIG with *why, -ENOMEM. */
-static int write_share(struct access *access, const struct policy *host, uint32_t guest, char **text,
-		       size_t *size, char *why, size_t room)
+/* Writes a guest's share of these rules, and what it says of domains, unless only the rules are wanted. 0,
+ * -E2BIG with *why, -ENOMEM. */
+static int write_share(struct access *access, const struct policy *host, uint32_t guest, bool only_rules,
+		       char **text, size_t *size, char *why, size_t room)
 {
 	struct policy_subject to = access_subject(access, guest, 0);
 	const struct registry_domain *domain = NULL;
@@ -203,7 +204,7 @@ static int write_share(struct access *access, const struct policy *host, uint32_
 	*text = NULL;
 	file = open_memstream(text, size);
 	r = file ? host_policy_write_rules(host, &to, file, why, room) : -ENOMEM;
-	while (r == 0 && host_policy_needs_domains(host, &to) &&
+	while (r == 0 && !only_rules && host_policy_needs_domains(host, &to) &&
 	       (domain = registry_next(access->registry, domain)) != NULL) {
 		struct policy_subject subject = access_subject(access, domain->domid, 0);
 		char *its_tags = access_add_tags(access, host, &subject);
@@ -224,10 +225,31 @@ static int write_share(struct access *access, const struct policy *host, uint32_
 	return r;
 }
 
+/* Whether what any share says of all domains has room in it, whatever its rules name. Otherwise each guest's
+ * has to be looked at, which is work for each pair of domains. */
+static bool domains_have_room(struct access *access, const struct policy *host)
+{
+	const struct registry_domain *domain = NULL;
+	size_t most = HOST_SHARE_BYTES;
+
+	while (most <= HOST_TOLD_MAX && (domain = registry_next(access->registry, domain)) != NULL) {
+		struct policy_subject subject = access_subject(access, domain->domid, 0);
+		char *tags = access_add_tags(access, host, &subject);
+
+		most += sizeof("[domain]\ndomid = 32768\nname = \nuuid = \n") + strlen(subject.name) +
+			strlen(subject.uuid);
+		for (const char *tag = tags; tag && *tag; tag++)
+			most += *tag == ',' ? sizeof("tag = \n") : 1;
+		free(tags);
+	}
+	return most <= HOST_TOLD_MAX;
+}
+
 int access_load_host(struct access *access, struct policy **host, char **error)
 {
 	const struct registry_domain *domain = NULL;
 	char why[512], *text = NULL;
+	bool only_rules;
 	size_t size;
 	int r = 0;
 
@@ -235,8 +257,9 @@ int access_load_host(struct access *access, struct policy **host, char **error)
 	if (!access->host_directory)
 		return 0;
 	r = host_policy_load(host, access->host_directory, error);
+	only_rules = r == 0 && domains_have_room(access, *host);
 	while (r == 0 && (domain = registry_next(access->registry, domain)) != NULL) {
-		r = write_share(access, *host, domain->domid, &text, &size, why, sizeof(why));
+		r = write_share(access, *host, domain->domid, only_rules, &text, &size, why, sizeof(why));
 		free(text);
 		text = NULL;
 	}
@@ -284,7 +307,7 @@ char *access_host_share(struct access *access, uint32_t guest, size_t *size)
 		write_tags_path(why, guest);
 		return denial(why, size);
 	}
-	r = write_share(access, access->host, guest, &text, size, why, sizeof(why));
+	r = write_share(access, access->host, guest, false, &text, size, why, sizeof(why));
 	if (r == 0)
 		return text;
 	free(text);
