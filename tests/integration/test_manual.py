@@ -152,6 +152,15 @@ def test_each_setting_is_in_its_manual(table, page):
     assert [name for name in settings if not re.search(rf'(?<![a-z-]){name}(?![a-z-])', tags)] == []
 
 
+def test_each_function_stands_in_an_example():
+    pages = [read_source("doc", "man3", file) for file in os.listdir(PAGES)]
+    examples = "".join(page.split(".SH EXAMPLES", 1)[1] for page in pages if ".SH EXAMPLES" in page)
+    examples += "".join(read_source("examples", file) for file in os.listdir(f"{SOURCES}/examples") if file.endswith(".c"))
+    headers = read_source("include", "xenmsg.h") + read_source("include", "xenmsg-stream.h")
+    functions = set(re.findall(r"XENMSG_API[^;]*?\b(xenmsg_\w+)\(", headers, re.S))
+    assert len(functions) > 90 and {name for name in functions if not re.search(rf"\b{name}\b", examples)} == set()
+
+
 def test_the_examples_compile(tmp_path):
     count = 0
     for file in os.listdir(PAGES):
