@@ -440,13 +440,19 @@ int message_lines_read(struct message_lines *lines)
 #define TICK_MS	   100
 #define LONG_TICKS (CLI_LONG_MS / TICK_MS)
 
-/* The reasons of messages and calls are texts that stay. */
+/* The reasons of messages and calls are texts that stay, but for those that an address has. Of these
+ * cli_error() says more. */
 static void note_result(void *userdata, const struct xenmsg_result *result)
 {
 	struct delivery *delivery = userdata;
+	char words[512];
 
 	delivery->known = true;
 	delivery->result = *result;
+	if (address_words(result->error, xenmsg_domid(delivery->conn), delivery->address, words,
+			  sizeof(words)) &&
+	    !strcmp(words, result->reason))
+		delivery->result.reason = xenmsg_error_text(result->error);
 }
 
 static int messages_fail(struct delivery *delivery, int error, enum xenmsg_fate fate)
