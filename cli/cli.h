@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <getopt.h>
 
+#include "wire/address.h"
 #include "xenmsg.h"
 
 enum exit_code {
@@ -101,6 +102,9 @@ int cli_ask(struct cli *cli, const char *question, const char *subject, int time
 /* Returns all that is known of a domain of this host, which the caller puts: its entry among the peers, or
  * the status of the own one. NULL: nothing is. */
 struct json_object *cli_find_domain(struct xenmsg *conn, const char *domain);
+/* Returns whether an entry of the peers, or a status, is of the domain with this number, name or UUID, in
+ * whatever case that is. */
+bool cli_is_domain(struct json_object *entry, struct address_part domain);
 
 /* One of several questions that are asked at once, and what came of it. */
 struct cli_asked {

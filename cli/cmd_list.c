@@ -241,13 +241,11 @@ static bool is_one(const char *pattern)
 /* Returns whether the entry is of such a domain, by its domid, name or UUID, and is such an endpoint. */
 static bool is_meant(const struct listing *listing, struct json_object *entry)
 {
-	const char *const of_domain[] = {text_or(entry, "domid", NULL),
-					 text_or(entry, listing->domain_name, NULL),
-					 text_or(entry, "uuid", NULL)};
-	bool domain_fits = !*listing->domain;
+	const char *uuid = text_or(entry, "uuid", "");
+	bool domain_fits = !*listing->domain || fits(listing->domain, text_or(entry, "domid", NULL)) ||
+			   fits(listing->domain, text_or(entry, listing->domain_name, NULL)) ||
+			   (*uuid && fnmatch(listing->domain, uuid, FNM_CASEFOLD) == 0);
 
-	for (size_t i = 0; !domain_fits && i < sizeof(of_domain) / sizeof(of_domain[0]); i++)
-		domain_fits = fits(listing->domain, of_domain[i]);
 	return domain_fits && (!*listing->endpoint || fits(listing->endpoint, text_or(entry, "name", NULL)));
 }
 
@@ -364,7 +362,7 @@ static bool take_options(struct cli *cli, int argc, char **argv, const char *hel
 static bool is_domain_here(struct json_object *peers, const char *typed, struct nearest *nearest)
 {
 	fields_foreach(peers, peer) {
-		if (!strcmp(text_or(peer, "name", ""), typed) || !strcmp(text_or(peer, "uuid", ""), typed))
+		if (cli_is_domain(peer, (struct address_part){typed, strlen(typed)}))
 			return true;
 		nearest_try(nearest, text_or(peer, "name", ""));
 	}

@@ -114,8 +114,7 @@ static char *ask_about_host(const struct refused_address *refused)
 	return why;
 }
 
-/* Returns whether an entry of the peers, or a status, is of the domain with this number, name or UUID. */
-static bool is_domain(struct json_object *entry, struct address_part domain)
+bool cli_is_domain(struct json_object *entry, struct address_part domain)
 {
 	const char *uuid = text_of(entry, "uuid");
 
@@ -131,7 +130,7 @@ static bool link_is_meant(struct json_object *peer, const char *address)
 	struct address_parts parts = address_split(address, strlen(address));
 
 	return parts.host.data ? address_part_is(parts.host, text_of(peer, "host"))
-			       : is_domain(peer, parts.domain);
+			       : cli_is_domain(peer, parts.domain);
 }
 
 /* Returns whether what is for that domain goes through domain 0. */
@@ -551,11 +550,11 @@ struct json_object *cli_find_domain(struct xenmsg *conn, const char *domain)
 	const struct address_part named = {domain, strlen(domain)};
 
 	fields_foreach(peers, peer)
-		if (!found && is_domain(peer, named))
+		if (!found && cli_is_domain(peer, named))
 			found = json_object_get(peer);
 	json_object_put(peers);
 	if (found || !(found = cli_query(conn, "status", NULL, NULL)) || !strcmp(domain, "self") ||
-	    is_domain(found, named))
+	    cli_is_domain(found, named))
 		return found;
 	json_object_put(found);
 	return NULL;

@@ -906,9 +906,7 @@ static void find_relay(struct doctor *doctor, struct json_object *facts)
 		const char *number = text_or(peer, "domid", "");
 		struct json_object *relay;
 
-		if (!at(peer, "via") ||
-		    (strcmp(number, domain) != 0 && strcmp(text_or(peer, "name", ""), domain) != 0 &&
-		     strcmp(text_or(peer, "uuid", ""), domain) != 0))
+		if (!at(peer, "via") || !cli_is_domain(peer, (struct address_part){domain, strlen(domain)}))
 			continue;
 		relay = doctor_add_entry(facts, "relays");
 		fields_add(relay, "domid", "%s", number);
@@ -1096,8 +1094,8 @@ static void find_rule(struct doctor *doctor, struct json_object *facts)
 	fields_add(facts, "place", "%s", text_or(at(rule, "cure"), "file", "/etc/xenmsg/policy.d"));
 }
 
-/* Goes the way to an address, and says the first that is wrong. `name` is this domain's; "": unknown. */
-static void check_address(struct doctor *doctor, const char *name, const char *address)
+/* Goes the way to an address, and says the first that is wrong. `status` is this domain's. */
+static void check_address(struct doctor *doctor, struct json_object *status, const char *address)
 {
 	static const struct doctor_step steps[] = {
 		{find_host, host_checks},	  {find_domain, domain_checks}, {find_relay, relay_checks},
@@ -1111,8 +1109,8 @@ static void check_address(struct doctor *doctor, const char *name, const char *a
 		return;
 	is_remote = *parsed.host;
 	snprintf(domid, sizeof(domid), "%u", xenmsg_domid(doctor->conn));
-	is_own = !strcmp(parsed.domain, "self") || !strcmp(parsed.domain, domid) ||
-		 !strcmp(parsed.domain, name);
+	is_own = !strcmp(parsed.domain, "self") ||
+		 cli_is_domain(status, (struct address_part){parsed.domain, strlen(parsed.domain)});
 	facts = json_object_new_object();
 	fields_add(facts, "address", "%s", address);
 	fields_add(facts, "host", "%s", parsed.host);
@@ -1144,7 +1142,7 @@ static const struct check peer_checks[] = {
 struct doctor_peers {
 	struct doctor *doctor;
 	struct json_object *peers;
-	const char *name; /* this domain's; "": unknown */
+	struct json_object *status; /* this domain's */
 };
 
 static bool is_address(const struct cli_asked *asked)
@@ -1169,7 +1167,7 @@ static void check_peer(void *userdata, struct cli_asked *asked)
 	int error = asked->error;
 
 	if (is_address(asked)) {
-		check_address(all->doctor, all->name, domain);
+		check_address(all->doctor, all->status, domain);
 		return;
 	}
 	facts = json_object_new_object();
@@ -1193,10 +1191,10 @@ static const struct check no_peers_checks[] = {
 
 /* Tries the daemons of these domains, and the ways to these addresses; without any, of all domains. All are
  * asked at once, since each that is silent costs the whole time-out. */
-static void check_peers(struct doctor *doctor, const char *name, char **named, int count)
+static void check_peers(struct doctor *doctor, struct json_object *status, char **named, int count)
 {
 	struct json_object *peers = cli_query(doctor->conn, "peers", NULL, NULL);
-	struct doctor_peers all = {doctor, peers, name};
+	struct doctor_peers all = {doctor, peers, status};
 	size_t asked_count = 0;
 	struct cli_asked *asked = calloc((size_t)count + length_of(peers) + 1, sizeof(*asked));
 
@@ -1233,7 +1231,7 @@ static void check_all(struct doctor *doctor, char **named, int count)
 
 	doctor_take(doctor, steps, false, facts);
 	if (doctor->conn)
-		check_peers(doctor, text_or(at(facts, "status"), "name", ""), named, count);
+		check_peers(doctor, at(facts, "status"), named, count);
 	xenmsg_close(doctor->conn);
 	json_object_put(facts);
 }

@@ -53,14 +53,12 @@ static bool has_tag(struct json_object *tags, const char *tag)
 /* Whether this word of a rule means the domain. *unknown is set if nobody knows. */
 static bool means(struct json_object *domain, struct json_object *about, const char *word, bool *unknown)
 {
-	const char *name = text_or(domain, "name", NULL), *uuid = text_or(about, "uuid", NULL);
-
 	if (*word == '@') {
 		*unknown |= !at(about, "tags");
 		return has_tag(at(about, "tags"), word + 1);
 	}
-	return !strcmp(word, "*") || !strcmp(word, text_or(domain, "domid", "")) ||
-	       (name && !strcmp(word, name)) || (uuid && !strcmp(word, uuid));
+	return !strcmp(word, "*") ||
+	       cli_is_domain(about ? about : domain, (struct address_part){word, strlen(word)});
 }
 
 /* Returns what the first word that means the sender says. */

@@ -53,6 +53,9 @@ def test_the_listings_show_names_and_uuids(zero, one, two, host):
     knows(one, {0: "Domain-0", 1: "dom1", 2: "dom2"})
     peers = {peer["domid"]: peer for peer in one.json("peers")}
     assert (peers[2]["name"], peers[2]["uuid"]) == ("dom2", uuid_of(host, 2))
+    for node in (zero, one):
+        for asked in (uuid_of(host, 2), uuid_of(host, 2).upper(), "dom2", "2"):
+            assert [peer["domid"] for peer in node.json("peers", asked)] == [2], asked
     assert peers[0]["name"] == "Domain-0"
     status = one.status()
     assert status["name"] == "dom1"
