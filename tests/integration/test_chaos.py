@@ -387,6 +387,7 @@ def play_of_domains(kind, host, tmp_path, request, seconds):
             eventually(lambda node=node: all(link["pages"] == 0 for link in node.status()["links"]), "idle links are closed")
             eventually(lambda node=node: node.status()["grants"]["used_pages"] == 0, "nobody maps what it has kept for a peer")
         for node in chaos.places:
+            eventually(lambda node=node: host.domain(node.domid)["event_channels"]["used"] == 0, "no port is bound, not even by a keeper")
             eventually(lambda node=node: node.descriptors() <= chaos.idle_descriptors,
                        f"the daemon of domain {node.domid} holds no more than {chaos.idle_descriptors} descriptors")
             node.stop()
