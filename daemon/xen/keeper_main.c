@@ -57,7 +57,9 @@ union control {
 /* Gives the client the last handle of its token, which is the client's from then on. */
 static void give_back(int connection, const uint8_t *token)
 {
-	union control control = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+	union control control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+					    .cmsg_level = SOL_SOCKET,
+					    .cmsg_type = SCM_RIGHTS}};
 	struct iovec data = {"", 1};
 	struct msghdr message = {.msg_iov = &data,
 				 .msg_iovlen = 1,

@@ -9,8 +9,8 @@ import os
 
 import pytest
 
-from frames import (BECOMES_STREAM, BIND, CALLS, CANCEL, DATA, HEADER, MEMORY, MESSAGES, REPLY, RESET, SHARED, STREAM, WELCOME, bind_payload, frame, hello,
-                    question_frames, message, open_frame, u64)
+from frames import (BECOMES_STREAM, BIND, CALLS, CANCEL, DATA, HEADER, MEMORY, MESSAGES, REPLY, RESET, SHARED, STREAM, WELCOME, bind_payload, frame,
+                    hello, question_frames, message, open_frame, u64)
 from library import Connection
 from messaging import eventually, stopped
 from polling import readable
