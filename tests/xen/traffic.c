@@ -71,7 +71,6 @@ struct traffic {
 
 	struct xenmsg_message *unanswered[CALLS_MAX];
 	int64_t last_got_ms, longest_pause_ms;
-	int counts;
 };
 
 static volatile sig_atomic_t stopping;
@@ -400,13 +399,17 @@ static void send_end(struct traffic *traffic)
 
 static void write_counts(struct traffic *traffic)
 {
-	char line[160];
-	int n = snprintf(line, sizeof(line),
-			 "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
-			 traffic->delivered, traffic->got, traffic->answered, traffic->served,
-			 traffic->out.bytes, traffic->in.bytes);
+	char line[160], name[80], next[96];
+	int fd, n = snprintf(line, sizeof(line),
+			     "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+			     traffic->delivered, traffic->got, traffic->answered, traffic->served,
+			     traffic->out.bytes, traffic->in.bytes);
 
-	if (pwrite(traffic->counts, line, (size_t)n, 0) != n)
+	/* A shell reads byte by byte, and must not find a part of an older line behind it. */
+	snprintf(name, sizeof(name), "/tmp/%s.counts", traffic->tag);
+	snprintf(next, sizeof(next), "%s.next", name);
+	fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, line, (size_t)n) != n || close(fd) < 0 || rename(next, name) < 0)
 		fail("counts: %s", strerror(errno));
 }
 
@@ -466,7 +469,7 @@ int main(int argc, char **argv)
 	traffic.other_key = key_of(argv[3]);
 	snprintf(traffic.address, sizeof(traffic.address), "%s:%s", argv[4], traffic.tag);
 	snprintf(name, sizeof(name), "/tmp/%s.counts", traffic.tag);
-	traffic.counts = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	unlink(name);
 	r = xenmsg_open(&traffic.conn, NULL, NULL);
 	snprintf(name, sizeof(name), "%s-s", traffic.tag);
 	if (r == 0)
