@@ -23,7 +23,7 @@ WRONG = {
     ("call", "listen"): (TO_CONNECT, EXIT_ERROR),
     ("connect", "recv"): (TO_SEND, EXIT_ERROR),
     ("connect", "serve"): (TO_CALL, EXIT_ERROR),
-    ("connect", "listen --run"): ("a server of 'xenmsg run' if something else calls it", EXIT_UNKNOWN),
+    ("connect", "listen --run"): ("a server of 'xenmsg run' does if something else calls it", EXIT_UNKNOWN),
     ("run", "recv"): (TO_SEND, 255),
     ("run", "serve"): (TO_CALL, 255),
     ("run", "listen"): ("'xenmsg listen' without --run serves that endpoint; try xenmsg connect", 255),
@@ -70,7 +70,7 @@ def test_who_says_nothing_to_a_run_server_is_broken_off(one):
     one.popen("listen", "--run", "x", "--", "cat", binds="x")
     silent = one.popen("connect", "self:x", stdin=subprocess.PIPE)
     assert silent.wait(timeout=60) == EXIT_UNKNOWN
-    assert b"a server of 'xenmsg run' if something else calls it" in silent.stderr.read()
+    assert b"a server of 'xenmsg run' does if something else calls it" in silent.stderr.read()
 
 
 def test_xensim_names_what_was_meant(host):
