@@ -140,11 +140,40 @@ static void add_words(struct json_object *status)
 		   plural(number_at(last, "count")));
 }
 
+/* Returns whether an account has something, or had trouble: the others are in the JSON. */
+static bool is_in_use(struct json_object *account)
+{
+	json_object_object_foreach(account, name, resource) {
+		(void)name;
+		if (number_at(resource, "used") || number_at(resource, "refused") ||
+		    number_at(resource, "rests"))
+			return true;
+	}
+	return number_at(account, "cut_off") != 0;
+}
+
+static void leave_out_idle(struct json_object *status)
+{
+	struct json_object *accounts = at(status, "accounts"), *used = json_object_new_array();
+	size_t left;
+
+	fields_foreach(accounts, account)
+		if (is_in_use(account))
+			json_object_array_add(used, json_object_get(account));
+	left = length_of(accounts) - length_of(used);
+	if (at(status, "totals"))
+		json_object_object_add(at(status, "totals"), "accounts",
+				       json_object_new_int64((int64_t)(total_of(status, "accounts") - left)));
+	json_object_object_add(status, "accounts", used);
+}
+
 static int write_summary(struct json_object *status)
 {
 	int code = EXIT_DONE;
 
 	add_words(status);
+	if (at(status, "accounts"))
+		leave_out_idle(status);
 	for (size_t i = 0; i < sizeof(summary) / sizeof(summary[0]); i++) {
 		char *words = fields_words(status, summary[i].text);
 

@@ -27,8 +27,8 @@ struct host_view {
 /* Makes a view of what host_statuses() has told. `before`: the look before, so many seconds ago; NULL: there
  * was none, and no rates. NULL: out of memory. */
 struct host_view *host_view_new(struct json_object *statuses, const struct host_view *before, double seconds);
-/* Notes what domain 0 says, in `status`, once all were asked, which has taken so many seconds. The next look's
- * rates leave out the traffic of the questions themselves, which is all over links of domain 0. */
+/* Notes what domain 0 says, in `status`, once all were asked, which has taken so many seconds. The next
+ * look's rates leave out the traffic of the questions themselves, which is all over links of domain 0. */
 void host_view_note_asked(struct host_view *view, struct json_object *status, double seconds);
 void host_view_free(struct host_view *view);
 
