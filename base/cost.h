@@ -17,7 +17,7 @@
 #define COST_TAKEN    8u   /* for each entry of the ledger */
 /* A request of a program, besides the work that it makes others do. */
 #define COST_BIND	 150u
-#define COST_WATCH	 400u
+#define COST_REQUEST	 400u
 #define COST_SYSCALL	 60u  /* one that moves little: a notification, a look at a socket */
 #define COST_WAKE_UP	 300u /* by an event channel: the event loop comes round, and reads and unmasks it */
 #define COST_CHANNEL_END 60u  /* for each channel that ends with its hop */

@@ -29,7 +29,7 @@ libdaemon_a_SOURCES = \
 	daemon/registry/changes.c daemon/registry/changes.h \
 	daemon/registry/past.c daemon/registry/past.h \
 	daemon/registry/registry.c daemon/registry/registry.h \
-	daemon/local/host_watches.c daemon/local/host_watches.h \
+	daemon/serve/host_watches.c daemon/serve/host_watches.h \
 	daemon/switch/work_pool.c daemon/switch/work_pool.h \
 	daemon/switch/memfd_lifetimes.c daemon/switch/memfd_lifetimes.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
@@ -119,7 +119,7 @@ libdaemon_a_SOURCES = \
 	daemon/xen/vchan_internal.h daemon/xen/vchan_kept.c \
 	daemon/serve/viewer.c daemon/serve/viewer.h \
 	daemon/main/wiring.c daemon/main/wiring_links.c daemon/main/wiring_peers.c \
-	daemon/local/watches.c daemon/local/watches.h daemon/local/watches_image.c daemon/local/watches_internal.h
+	daemon/serve/watches.c daemon/serve/watches.h daemon/serve/watches_internal.h
 
 if WITH_SYSTEMD
 libdaemon_a_SOURCES += daemon/activation/units.c daemon/activation/units_module.h

@@ -94,7 +94,7 @@ static int conn_start(struct xenmsg **made, const char *socket_path)
 	outbox_init(&conn->outbox, &conn->transport, &calls_outbox_callbacks);
 	conn->calls = (struct calls){.outbox = &conn->outbox, .pool = pool};
 	inbox_init(&conn->inbox, &conn->transport, &conn->outbox, pool);
-	requests_init(&conn->requests, &conn->transport);
+	requests_init(&conn->requests, &conn->transport, &conn->calls);
 	conn->dials = (struct dials){.transport = &conn->transport, .due = -1};
 	conn->reconnect.parts.transport = &conn->transport;
 	conn->transport.on_stream = api_open_on_stream;
@@ -266,6 +266,7 @@ static void settle_all(struct xenmsg *conn)
 	if (!conn->dead) {
 		conn_pump(conn);
 		outbox_finish(&conn->outbox);
+		requests_let_go(&conn->requests);
 		outbox_fail(&conn->outbox, -ECANCELED);
 		inbox_fail(&conn->inbox, -ECANCELED);
 		requests_fail(&conn->requests, -ECANCELED);
@@ -286,6 +287,7 @@ void conn_end(struct xenmsg *conn)
 	if (conn_is_here(conn)) {
 		settle_all(conn);
 	} else {
+		requests_let_go(&conn->requests);
 		outbox_fail(&conn->outbox, -ECANCELED);
 		inbox_fail(&conn->inbox, -ECANCELED);
 		awaited_fail(conn->awaited, -ECANCELED);

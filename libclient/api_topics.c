@@ -582,7 +582,7 @@ static bool take_refusal(struct xenmsg *conn, const struct request *request)
 		return true;
 	}
 	DL_FOREACH(conn->patterns, pattern)
-		if (request->type == FRAME_WATCH && pattern->watch == request->number) {
+		if (request->type == REQUEST_WATCH && pattern->watch == request->number) {
 			reconnect_tell(&conn->reconnect, XENMSG_NOT_SUBSCRIBED, request->error, pattern->text,
 				       0, reason);
 			return true;

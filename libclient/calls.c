@@ -59,6 +59,22 @@ void call_expires(struct call *call, int64_t deadline, int timeout_ms)
 	set_expiry(call, deadline);
 }
 
+/* Tells of the end of one that stands, and frees it, as call_tell() does. */
+static void end_standing(struct call *call, const struct op_result *result, struct xenmsg_message *reply)
+{
+	int error =
+		result->error == -EREMOTEIO ? frame_error((uint32_t)result->code, -EPROTO) : result->error;
+
+	call->standing->ended(call->userdata, error, reply ? xenmsg_message_data(reply) : result->reason,
+			      reply	       ? xenmsg_message_size(reply)
+			      : result->reason ? strlen(result->reason)
+					       : 0);
+	xenmsg_message_free(reply);
+	call->reported = true;
+	if (!call->unsettled)
+		free(call);
+}
+
 static void calls_complete(struct call *call, struct op_result result, struct xenmsg_message *reply)
 {
 	forget_time(call);
@@ -79,6 +95,10 @@ static void calls_complete(struct call *call, struct op_result result, struct xe
 	if (call->began_ns)
 		call->took_ns = now_ns() - call->began_ns;
 	call->op.settled = true;
+	if (call->standing) {
+		end_standing(call, &result, reply);
+		return;
+	}
 	call->result = result;
 	call->reply = reply;
 	DL_APPEND(call->calls->completed, call);
@@ -270,10 +290,10 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 	return 0;
 }
 
-int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
-		const struct properties *properties, xenmsg_done done, void *userdata, struct call **started)
+/* Begins a call like that one. */
+static int start_call(struct calls *calls, const char *address, const void *data, size_t size,
+		      const struct properties *properties, struct call call, struct call **started)
 {
-	struct call call = {.done = done, .userdata = userdata};
 	uint8_t block[PROPERTIES_WRITE];
 	struct message_pieces pieces;
 	int r = outbox_channel(calls->outbox, address, CHANNEL_CALL, size, false, &call.sender);
@@ -288,6 +308,22 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call.numbered.number);
 	add_properties(&pieces, properties, block);
 	return start(calls, &call, &pieces, size, NULL, false, started);
+}
+
+int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
+		const struct properties *properties, xenmsg_done done, void *userdata, struct call **started)
+{
+	return start_call(calls, address, data, size, properties,
+			  (struct call){.done = done, .userdata = userdata}, started);
+}
+
+int calls_stand(struct calls *calls, const char *address, const void *data, size_t size,
+		const struct call_standing *standing, void *userdata, struct call **started)
+{
+	const struct properties none = {.has_deadline = false};
+
+	return start_call(calls, address, data, size, &none,
+			  (struct call){.standing = standing, .userdata = userdata}, started);
 }
 
 int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,
@@ -362,12 +398,13 @@ int calls_await_room(struct calls *calls, struct sender *sender, size_t size, xe
 /* Ends a call that was taken and whose time is up: completes it with -ETIMEDOUT and tells the server. */
 static int calls_withdraw(struct call *call)
 {
-	struct sender *sender = call->caller->sender;
+	struct transport *transport = call->calls->outbox->transport;
+	uint32_t channel = call->caller->sender->number;
 	uint8_t number[4];
 
+	frame_u32_encode(call->numbered.number, number);
 	calls_complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
-	return transport_control(call->calls->outbox->transport, FRAME_WITHDRAW, sender->number, number,
-				 frame_u32_encode(call->numbered.number, number));
+	return transport_control(transport, FRAME_WITHDRAW, channel, number, sizeof(number));
 }
 
 /* Cancels a request that wasn't taken yet, as far as is known. */
@@ -413,6 +450,28 @@ int calls_expire(struct calls *calls)
 			r = cancel(call, now);
 	}
 	return r;
+}
+
+static int take_none(void *userdata, const void *data, size_t size)
+{
+	return 0;
+}
+
+static void tell_none(void *userdata, int error, const void *text, size_t size)
+{
+}
+
+void calls_forsake(struct call *call)
+{
+	static const struct call_standing nobody = {.part = take_none, .ended = tell_none};
+
+	call->standing = &nobody;
+}
+
+int calls_let_go(struct call *call)
+{
+	calls_forsake(call);
+	return withdraw_op(&call->op);
 }
 
 /* ---- answers ------------------------------------------------------------------------------ */
@@ -486,6 +545,19 @@ static void note_progress(struct call *call)
 	call_expires(call, deadline_in(call->timeout_ms), call->timeout_ms);
 }
 
+/* Gives a part to whom the call stands for. The first one begins it anew. -EPROTO: it isn't the next one, or
+ * makes no sense. */
+static int take_standing(struct call *call, struct xenmsg_message *message)
+{
+	uint32_t part = message->properties->part;
+
+	if (part && part != call->next_part)
+		return -EPROTO;
+	call->next_part = part + 1;
+	return call->standing->part(call->userdata, xenmsg_message_data(message),
+				    xenmsg_message_size(message));
+}
+
 /* Takes a part of a reply. The first one begins it anew. Returns 0; or -EPROTO: it isn't the next one. */
 static int take_part(struct caller *caller, struct call *call, struct xenmsg_message *message)
 {
@@ -496,6 +568,13 @@ static int take_part(struct caller *caller, struct call *call, struct xenmsg_mes
 	if (!address_part_is(caller->to.endpoint, DAEMON_ENDPOINT)) { /* only daemons send parts */
 		xenmsg_message_free(message);
 		return -EPROTO;
+	}
+	if (call->standing) {
+		r = take_standing(call, message);
+		xenmsg_message_free(message);
+		if (r == -ENOMEM)
+			calls_complete(call, op_result_unknown(-ENOMEM, CALL_REPLY_LACKED), NULL);
+		return r == -ENOMEM ? 0 : r;
 	}
 	if (part == 0) {
 		xenmsg_message_free(call->parts);

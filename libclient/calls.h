@@ -59,6 +59,14 @@ struct caller {
 	struct caller *prev, *next; /* in calls->unreported */
 };
 
+/* What takes the answer of a call that stands (calls_stand()). */
+struct call_standing {
+	/* The next part has come. Returns 0, or a negative errno: the call ends. */
+	int (*part)(void *userdata, const void *data, size_t size);
+	/* There are no more: `text` says why, if the server did. Not after calls_forsake(). */
+	void (*ended)(void *userdata, int error, const void *text, size_t size);
+};
+
 struct call {
 	struct xenmsg_op op;	  /* the first */
 	struct numbered numbered; /* of its caller */
@@ -92,6 +100,7 @@ struct call {
 	int timeout_ms;	 /* within which it, or the next part, must come */
 	/* Makes of the result what the program gets; NULL: it is that. */
 	void (*read_answer)(const struct call *call, struct xenmsg_result *result);
+	const struct call_standing *standing; /* instead of `done` */
 	uint64_t began_ns, took_ns;	      /* of a ping */
 	struct call *prev, *next;	      /* in calls->completed, or sender->rooms */
 	struct call *timed_prev, *timed_next; /* in calls->timed, by `expires` */
@@ -106,6 +115,14 @@ extern const struct outbox_callbacks calls_outbox_callbacks;
 /* Begins a call, with these properties if the server knows any. Returns as xenmsg_begin_call(). */
 int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
 		const struct properties *properties, xenmsg_done done, void *userdata, struct call **started);
+/* Begins a call that stands: each part of its answer is given to the callbacks as it comes. Its end frees it.
+ * Returns as calls_start(). */
+int calls_stand(struct calls *calls, const char *address, const void *data, size_t size,
+		const struct call_standing *standing, void *userdata, struct call **started);
+/* Lets no callback be told any more of one that stands. */
+void calls_forsake(struct call *call);
+/* Does so, and ends it. Returns 0 or -EPROTO. */
+int calls_let_go(struct call *call);
 /* Begins to send a message that can be withdrawn, or may have a deadline or properties. Returns as
  * xenmsg_begin_send(). */
 int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,

@@ -101,7 +101,6 @@ static int conn_dispatch(struct xenmsg *conn, const struct frame_header *header,
 	case FRAME_GOODBYE:
 		return conn_on_goodbye(conn, payload, header->length);
 	case FRAME_REPLY:
-	case FRAME_EVENT:
 		return requests_frame(&conn->requests, header, payload);
 	case FRAME_INCOMING:
 		return incoming_frame(&conn->incoming, header, payload);
@@ -173,6 +172,7 @@ static int conn_read_in(struct xenmsg *conn)
 /* Continues without the daemon. What waited for room ends, too: the next send is in a new session. */
 static void outlive(struct xenmsg *conn, int error)
 {
+	requests_let_go(&conn->requests);
 	outbox_fail(&conn->outbox, -ENOTCONN);
 	inbox_fail_drains(&conn->inbox, -ENOTCONN);
 	dials_fail(&conn->dials, error);
@@ -204,6 +204,7 @@ int conn_fail(struct xenmsg *conn, int error)
 		return 0;
 	}
 	conn->dead = error;
+	requests_let_go(&conn->requests);
 	outbox_fail(&conn->outbox, -ENOTCONN);
 	inbox_fail(&conn->inbox, -ENOTCONN);
 	requests_fail(&conn->requests, error);
@@ -260,9 +261,10 @@ int conn_pump_all(struct xenmsg *conn)
 	r = conn_read_in(conn);
 	if (r >= 0 || r == -ENOMEM)
 		r = calls_expire(&conn->calls);
+	if (r == 0)
+		r = requests_look(&conn->requests);
 	if (r < 0)
 		return conn_fail(conn, r);
-	requests_look(&conn->requests);
 	dials_look(&conn->dials);
 	if (conn->mux)
 		mux_look(conn->mux, !reconnect_is_lost(&conn->reconnect),
@@ -330,13 +332,14 @@ int conn_watch(struct xenmsg *conn, const char *pattern, int timeout_ms, xenmsg_
 
 int conn_unwatch(struct xenmsg *conn, uint32_t number)
 {
-	uint8_t payload[4];
+	int r = requests_unwatch(&conn->requests, number);
 
-	if (!requests_unwatch(&conn->requests, number))
-		return -ENOENT;
-	if (conn->dead)
-		return conn->dead;
-	return conn_tell_daemon(conn, FRAME_UNWATCH, payload, frame_u32_encode(number, payload));
+	if (r == -ENOENT)
+		return r;
+	r = conn_check(conn, r);
+	if (r == 0)
+		conn_push_now(conn);
+	return r;
 }
 
 bool conn_has_bound(struct xenmsg *conn, const char *endpoint)
@@ -396,9 +399,7 @@ static void undo(struct xenmsg *conn, const struct request *request)
 		mux_undo(conn->mux, request, conn->dead);
 	else if (request->type == FRAME_BIND || request->type == FRAME_SUBSCRIBE)
 		undo_bind(conn, request);
-	else if (request->type == FRAME_WATCH && request->finished)
-		requests_unwatch(&conn->requests, request->number);
-	else if (request->type == FRAME_WATCH)
+	else if (request->type == REQUEST_WATCH)
 		conn_unwatch(conn, request->number);
 }
 
@@ -409,7 +410,7 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 	request_take(request);
 	if (request->after_loss && request->error < 0 &&
 	    !(conn->pattern_hooks && conn->pattern_hooks->take_refusal(conn, request)) &&
-	    !(request->type == FRAME_WATCH && awaited_take_refusal(conn->awaited, request->number)))
+	    !(request->type == REQUEST_WATCH && awaited_take_refusal(conn->awaited, request->number)))
 		reconnect_refused(&conn->reconnect, request, bound_by(conn, request));
 	if (request->error < 0)
 		undo(conn, request);

@@ -848,8 +848,7 @@ static void ask_again(struct mux *mux)
 		const struct frame_bind bind = {.kinds = listening->kinds,
 						.endpoint = frame_text_of(listening->endpoint)};
 		int r = requests_ask_again(&mux->requests, FRAME_BIND, payload,
-					   frame_bind_encode(&bind, payload), mux->loss, true,
-					   &listening->asked);
+					   frame_bind_encode(&bind, payload), mux->loss, &listening->asked);
 
 		if (r < 0 && r != -ENOENT) {
 			DL_DELETE(mux->listening, listening);
@@ -1024,7 +1023,7 @@ struct mux *mux_new(struct transport *first, const bool *stop, struct xenmsg *co
 	channel_table_init(&mux->mine, 0, CHANNEL_NUMBERS / 2);
 	channel_table_init(&mux->theirs, 1, CHANNEL_NUMBERS / 2);
 	transport_join(&mux->transport, first);
-	requests_init(&mux->requests, &mux->transport);
+	requests_init(&mux->requests, &mux->transport, NULL);
 	return mux;
 }
 

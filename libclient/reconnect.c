@@ -122,7 +122,7 @@ static int ask_to_bind(struct reconnect *reconnect, const char *endpoint, uint32
 					.endpoint = {.data = endpoint, .size = strlen(endpoint)}};
 
 	return requests_ask_again(reconnect->parts.requests, FRAME_BIND, payload,
-				  frame_bind_encode(&bind, payload), reconnect->losses, true, asked);
+				  frame_bind_encode(&bind, payload), reconnect->losses, asked);
 }
 
 static int ask_to_subscribe(struct reconnect *reconnect, struct binding *binding)
@@ -132,14 +132,8 @@ static int ask_to_subscribe(struct reconnect *reconnect, struct binding *binding
 	uint8_t payload[4 + ADDRESS_MAX];
 
 	return requests_ask_again(reconnect->parts.requests, FRAME_SUBSCRIBE, payload,
-				  frame_subscribe_encode(&subscribe, payload), reconnect->losses, true,
+				  frame_subscribe_encode(&subscribe, payload), reconnect->losses,
 				  &binding->asked);
-}
-
-static int ask_to_watch(struct reconnect *reconnect, struct event_watch *watch)
-{
-	return requests_ask_again(reconnect->parts.requests, FRAME_WATCH, watch->pattern,
-				  strlen(watch->pattern), reconnect->losses, false, &watch->number);
 }
 
 /* Asks for all that the program had. What wasn't granted yet, and won't be, isn't asked for (-ENOENT); what
@@ -170,9 +164,10 @@ static void ask_for_all(struct reconnect *reconnect)
 			reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, r, listening->endpoint, 0, "");
 	}
 	DL_FOREACH(reconnect->parts.requests->watches, watch) {
-		r = ask_to_watch(reconnect, watch);
+		r = requests_watch_again(watch, reconnect->losses);
 		if (r < 0 && r != -ENOENT)
-			reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, r, "", (int)watch->number, "");
+			reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, r, "", (int)watch->request.number,
+				       "");
 	}
 }
 
@@ -181,7 +176,7 @@ void reconnect_refused(struct reconnect *reconnect, const struct request *reques
 	char reason[256];
 
 	request_reason(request, reason, sizeof(reason));
-	if (request->type == FRAME_WATCH)
+	if (request->type == REQUEST_WATCH)
 		reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, request->error, "", (int)request->number,
 			       reason);
 	else if (endpoint)

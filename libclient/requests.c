@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "libclient/calls.h"
 #include "libclient/deadline.h"
 #include "wire/address.h"
 #include "wire/ut.h"
@@ -20,26 +22,33 @@ struct pending_event {
 	char name[];
 };
 
-void requests_init(struct requests *requests, struct transport *transport)
+/* Something that is there, as far as a watch was told. */
+struct told_thing {
+	UT_hash_handle hh;	/* by the first bytes */
+	bool is_away, was_away; /* was_away: as the program was told */
+	bool is_seen;		/* also since the list began anew */
+	struct frame_event event;
+	char bytes[]; /* its key, whose last part is the endpoint; the domain's name; the host */
+};
+
+static void forget_thing(struct event_watch *watch, struct told_thing *thing)
 {
-	*requests = (struct requests){.transport = transport, .due = -1};
+	HASH_DEL(watch->told, thing);
+	free(thing);
 }
 
-void requests_free(struct requests *requests)
+static void forget_things(struct event_watch *watch)
 {
-	struct event_watch *watch, *next_watch;
-	struct pending_event *event, *next_event;
-	struct request *request;
+	struct told_thing *thing, *next;
 
-	requests_fail(requests, -ENOTCONN);
-	while ((request = requests->settled)) {
-		request_take(request);
-		request_release(request);
-	}
-	DL_FOREACH_SAFE(requests->watches, watch, next_watch)
-		free(watch);
-	DL_FOREACH_SAFE(requests->events, event, next_event)
-		free(event);
+	HASH_ITER(hh, watch->told, thing, next)
+		forget_thing(watch, thing);
+	watch->is_listed = false;
+}
+
+void requests_init(struct requests *requests, struct transport *transport, struct calls *calls)
+{
+	*requests = (struct requests){.transport = transport, .calls = calls, .due = -1};
 }
 
 /* ---- asking ------------------------------------------------------------------------------- */
@@ -48,7 +57,7 @@ static struct event_watch *find_watch(struct requests *requests, uint32_t number
 {
 	struct event_watch *watch;
 
-	DL_SEARCH_SCALAR(requests->watches, watch, number, number);
+	DL_SEARCH_SCALAR(requests->watches, watch, request.number, number);
 	return watch;
 }
 
@@ -74,10 +83,20 @@ static void leave_pending(struct request *request)
 		requests->due = -1;
 }
 
+static struct event_watch *watch_of(const struct request *request)
+{
+	return request->type == REQUEST_WATCH ? (struct event_watch *)request : NULL;
+}
+
+/* Lets it go; a watch stays until it is ended. */
 static void free_request(struct request *request)
 {
+	const struct event_watch *watch = watch_of(request);
+
 	fifo_free(&request->body);
-	free(request);
+	request->finished = request->told = true;
+	if (!watch || watch->is_ended)
+		free(request);
 }
 
 static void requests_settle(struct request *request, int error)
@@ -114,10 +133,41 @@ static void expires(struct request *request, int timeout_ms)
 		requests->due = request->expires;
 }
 
+static const struct call_standing watching;
+
+/* Makes the call of a watch. */
+static int send_watch(struct event_watch *watch)
+{
+	char question[FRAME_SMALL_MAX];
+	int r = snprintf(question, sizeof(question), "watch %s", watch->pattern);
+
+	if (r >= (int)sizeof(question))
+		return -EINVAL;
+	r = calls_stand(watch->request.requests->calls, "self:" DAEMON_ENDPOINT, question, (size_t)r,
+			&watching, watch, &watch->call);
+	return r == -EAGAIN ? -ENOBUFS : r;
+}
+
 static int send_question(const struct request *request)
 {
-	return transport_control(request->requests->transport, request->type, request->number,
-				 request->question, request->size);
+	struct event_watch *watch = watch_of(request);
+
+	return watch ? send_watch(watch)
+		     : transport_control(request->requests->transport, request->type, request->number,
+					 request->question, request->size);
+}
+
+/* Sends it. It waits for its answer from then on. */
+static int put_request(struct request *request)
+{
+	int r = send_question(request);
+
+	if (r < 0)
+		return r;
+	DL_APPEND(request->requests->pending, request);
+	request->requests->count += request->counts;
+	expires(request, request->timeout_ms);
+	return 0;
 }
 
 static int requests_start(struct requests *requests, uint8_t type, const void *payload, size_t size,
@@ -130,23 +180,17 @@ static int requests_start(struct requests *requests, uint8_t type, const void *p
 		return -ENOMEM;
 	*request = *like;
 	request->size = (uint32_t)size;
-	if (size)
-		memcpy(request->question, payload, size);
+	request->question = size ? memcpy(request + 1, payload, size) : NULL;
 	request->op.withdraw = requests_withdraw;
 	request->requests = requests;
 	request->type = type;
-	if (!request->number)
-		request->number = requests_unused_number(requests);
-	r = send_question(request);
-	if (r < 0) {
+	request->number = requests_unused_number(requests);
+	r = put_request(request);
+	if (r < 0)
 		free(request);
-		return r;
-	}
-	DL_APPEND(requests->pending, request);
-	requests->count += request->counts;
-	expires(request, request->timeout_ms);
-	*started = request;
-	return 0;
+	else
+		*started = request;
+	return r;
 }
 
 int request_begin(struct requests *requests, uint8_t type, const void *payload, size_t size, int timeout_ms,
@@ -175,9 +219,9 @@ int requests_tell(struct requests *requests, uint8_t type, const void *payload, 
  * goes and comes, so this one does, too. */
 static bool may_pass(const struct request *request, int error)
 {
-	const struct event_watch *watch = find_watch(request->requests, request->number);
+	const struct event_watch *watch = watch_of(request);
 
-	return request->after_loss && request->type == FRAME_WATCH && watch &&
+	return request->after_loss && watch &&
 	       address_split(watch->pattern, strlen(watch->pattern)).host.data &&
 	       (error == -EHOSTDOWN || error == -EHOSTUNREACH);
 }
@@ -191,24 +235,18 @@ static void watch_later(struct request *request)
 
 static void watch_again(struct request *request)
 {
-	const struct event_watch *watch = find_watch(request->requests, request->number);
-
 	request->expires = -1;
-	if (!watch) { /* ended meanwhile, of which the daemon was told, and knew nothing */
-		requests_settle(request, 0);
-		requests_finish(request, 0);
-	} else if (send_question(request) < 0) {
+	if (send_question(request) < 0)
 		watch_later(request);
-	}
 }
 
-void requests_look(struct requests *requests)
+int requests_look(struct requests *requests)
 {
 	struct request *request, *next;
 	int64_t now;
 
 	if (requests->due < 0 || (now = now_ms()) < requests->due)
-		return;
+		return requests->broken;
 	requests->due = -1;
 	DL_FOREACH_SAFE(requests->pending, request, next) {
 		if (request->expires < 0)
@@ -220,6 +258,7 @@ void requests_look(struct requests *requests)
 		else if (requests->due < 0 || request->expires < requests->due)
 			requests->due = request->expires;
 	}
+	return requests->broken;
 }
 
 void request_take(struct request *request)
@@ -234,6 +273,18 @@ void request_release(struct request *request)
 		free_request(request);
 }
 
+void requests_let_go(struct requests *requests)
+{
+	struct event_watch *watch;
+
+	requests->broken = 0;
+	DL_FOREACH(requests->watches, watch) {
+		if (watch->call)
+			calls_forsake(watch->call);
+		watch->call = NULL;
+	}
+}
+
 void requests_fail(struct requests *requests, int error)
 {
 	while (requests->pending)
@@ -243,8 +294,7 @@ void requests_fail(struct requests *requests, int error)
 static bool is_a_wish(const struct request *request)
 {
 	return !request->op.settled && !request->after_loss &&
-	       (request->type == FRAME_BIND || request->type == FRAME_WATCH ||
-		request->type == FRAME_SUBSCRIBE);
+	       (request->type == FRAME_BIND || watch_of(request) || request->type == FRAME_SUBSCRIBE);
 }
 
 /* Lets nobody be told of it. */
@@ -261,7 +311,10 @@ void requests_leave(struct requests *requests, int error)
 {
 	struct pending_event *event, *next_event;
 	struct request *request, *next;
+	struct event_watch *watch;
 
+	DL_FOREACH(requests->watches, watch)
+		forget_things(watch);
 	DL_FOREACH_SAFE2(requests->settled, request, next, told_next)
 		if (request->after_loss)
 			requests_forget(request);
@@ -301,16 +354,15 @@ bool requests_are_begun(const struct requests *requests)
 }
 
 int requests_ask_again(struct requests *requests, uint8_t type, const void *payload, size_t size,
-		       uint32_t after_loss, bool is_new, uint32_t *number)
+		       uint32_t after_loss, uint32_t *number)
 {
-	const struct request own = {
-		.after_loss = after_loss, .number = is_new ? 0 : *number, .timeout_ms = FOR_EVER};
+	const struct request own = {.after_loss = after_loss, .timeout_ms = FOR_EVER};
 	struct request *request;
 	int r;
 
 	DL_SEARCH_SCALAR(requests->pending, request, number, *number);
 	if (request)
-		return transport_control(requests->transport, type, *number, payload, (uint32_t)size);
+		return send_question(request);
 	DL_FOREACH2(requests->settled, request, told_next)
 		if (request->number == *number && request->type == type && request->error < 0)
 			return -ENOENT;
@@ -330,51 +382,131 @@ int requests_watch(struct requests *requests, const char *pattern, int timeout_m
 
 	if (!watch)
 		return -ENOMEM;
-	r = request_begin(requests, FRAME_WATCH, pattern, size, timeout_ms, done, done_userdata, begun);
+	*watch = (struct event_watch){.request = {.op.withdraw = requests_withdraw,
+						  .requests = requests,
+						  .number = requests_unused_number(requests),
+						  .type = REQUEST_WATCH,
+						  .counts = true,
+						  .timeout_ms = timeout_ms,
+						  .done = done,
+						  .userdata = done_userdata},
+				      .handler = handler,
+				      .userdata = userdata};
+	memcpy(watch->pattern, pattern, size + 1);
+	r = requests->count >= REQUESTS_MAX ? -ENOBUFS : put_request(&watch->request);
 	if (r < 0) {
 		free(watch);
 		return r;
 	}
-	*watch = (struct event_watch){.number = (*begun)->number, .handler = handler, .userdata = userdata};
-	memcpy(watch->pattern, pattern, size + 1);
 	DL_APPEND(requests->watches, watch);
+	*begun = &watch->request;
 	return 0;
 }
 
-bool requests_unwatch(struct requests *requests, uint32_t number)
+int requests_watch_again(struct event_watch *watch, uint32_t after_loss)
+{
+	struct request *request = &watch->request;
+	bool is_told = request->told;
+	int r;
+
+	if (!request->finished)
+		return send_watch(watch);
+	if (!is_told && request->error < 0)
+		return -ENOENT;
+	if (is_told) {
+		request->after_loss = after_loss;
+		request->counts = false;
+		request->timeout_ms = FOR_EVER;
+		request->done = NULL;
+	} else { /* that it is watched: the program is told when it is so again */
+		request_take(request);
+	}
+	request->finished = request->told = request->op.settled = false;
+	r = put_request(request);
+	if (r == 0)
+		return 0;
+	request->finished = true;
+	request->told = is_told;
+	if (is_told)
+		return r;
+	requests_settle(request, r);
+	return -ENOENT;
+}
+
+/* Ends it. Returns its call, or NULL. */
+static struct call *end_watch(struct event_watch *watch)
+{
+	struct request *request = &watch->request;
+	struct call *call = watch->call;
+
+	DL_DELETE(request->requests->watches, watch);
+	forget_things(watch);
+	watch->call = NULL;
+	watch->is_ended = true;
+	if (!request->finished)
+		requests_finish(request, 0);
+	else if (request->told)
+		free_request(request);
+	return call;
+}
+
+int requests_unwatch(struct requests *requests, uint32_t number)
 {
 	struct event_watch *watch = find_watch(requests, number);
+	struct call *call;
 
 	if (!watch)
-		return false;
-	DL_DELETE(requests->watches, watch);
-	free(watch);
-	return true;
+		return -ENOENT;
+	call = end_watch(watch);
+	return call ? calls_let_go(call) : 0;
+}
+
+void requests_free(struct requests *requests)
+{
+	struct pending_event *event, *next_event;
+	struct request *request;
+
+	while (requests->watches)
+		end_watch(requests->watches);
+	requests_fail(requests, -ENOTCONN);
+	while ((request = requests->settled)) {
+		request_take(request);
+		request_release(request);
+	}
+	DL_FOREACH_SAFE(requests->events, event, next_event)
+		free(event);
 }
 
 /* ---- answers and events ------------------------------------------------------------------- */
 
-static int requests_on_reply(struct requests *requests, const struct frame_header *header,
-			     const uint8_t *payload)
+/* Notes the answer. */
+static int take_answer(struct requests *requests, struct request *request, int error, const void *text,
+		       size_t size)
 {
-	struct frame_reply reply;
-	struct request *request;
-	int error;
-
-	if (frame_reply_decode(payload, header->length, &reply) < 0)
-		return -EPROTO;
-	DL_SEARCH_SCALAR(requests->pending, request, number, header->channel);
-	if (!request)
-		return -EPROTO;
-	if (!request->op.settled && fifo_append(&request->body, reply.body.data, reply.body.size) < 0)
+	if (!request->op.settled && size && fifo_append(&request->body, text, size) < 0)
 		return -ENOMEM;
-	error = reply.error ? frame_error(reply.error, -EPROTO) : 0;
 	if (may_pass(request, error))
 		watch_later(request);
 	else
 		requests_finish(request, error);
 	return 0;
 }
+
+int requests_frame(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_reply reply;
+	struct request *request;
+
+	if (frame_reply_decode(payload, header->length, &reply) < 0)
+		return -EPROTO;
+	DL_SEARCH_SCALAR(requests->pending, request, number, header->channel);
+	if (!request || request->type == REQUEST_WATCH)
+		return -EPROTO;
+	return take_answer(requests, request, reply.error ? frame_error(reply.error, -EPROTO) : 0,
+			   reply.body.data, reply.body.size);
+}
+
+/* ---- what watches tell -------------------------------------------------------------------- */
 
 /* Copies a text, which ends at a zero already. Returns what is behind that. */
 static char *copy_text(char *to, struct frame_text text)
@@ -384,47 +516,213 @@ static char *copy_text(char *to, struct frame_text text)
 	return to + text.size + 1;
 }
 
-static int requests_on_event(struct requests *requests, const struct frame_header *header,
-			     const uint8_t *payload)
+/* Lets the program be told. */
+static int tell(const struct event_watch *watch, const struct frame_event *event)
 {
-	struct frame_event event;
-	struct pending_event *pending;
-	size_t size;
+	struct requests *requests = watch->request.requests;
+	struct frame_text text = event->text.size ? event->text : event->domain_name;
+	size_t size = sizeof(struct pending_event) + text.size + 1 + event->domain_name.size + 1 +
+		      event->host.size + 1;
+	struct pending_event *pending = calloc(1, size);
 	char *at;
 
-	if (frame_event_decode(payload, header->length, &event) < 0)
-		return -EPROTO;
-	/* Skips kinds of a later minor version, and events that were in flight when the watch was ended. */
-	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_LISTED ||
-	    !find_watch(requests, header->channel))
-		return 0;
-	if (event.kind != EVENT_ENDPOINT_UP && event.kind != EVENT_ENDPOINT_DOWN)
-		event.domain_name = event.text;
-	size = sizeof(*pending) + event.text.size + 1 + event.domain_name.size + 1 + event.host.size + 1;
-	if (requests->events_size > KEPT_MAX)
-		return -EPROTO;
-	pending = calloc(1, size);
 	if (!pending)
 		return -ENOMEM;
 	pending->size = size;
 	requests->events_size += size;
-	at = copy_text(pending->name, event.text);
-	pending->watch = header->channel;
-	pending->event = (struct xenmsg_event){.kind = (enum xenmsg_event_kind)event.kind,
-					       .domid = event.domid,
+	at = copy_text(pending->name, text);
+	pending->watch = watch->request.number;
+	pending->event = (struct xenmsg_event){.kind = (enum xenmsg_event_kind)event->kind,
+					       .domid = event->domid,
 					       .name = pending->name,
 					       .domain_name = at};
-	pending->event.host = at = copy_text(at, event.domain_name);
-	copy_text(at, event.host);
+	pending->event.host = at = copy_text(at, event->domain_name);
+	copy_text(at, event->host);
 	DL_APPEND(requests->events, pending);
 	return 0;
 }
 
-int requests_frame(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
+#define KEY_MAX (5 + ENDPOINT_NAME_MAX)
+
+static bool is_of_host(const struct frame_event *event)
 {
-	return header->type == FRAME_REPLY ? requests_on_reply(requests, header, payload)
-					   : requests_on_event(requests, header, payload);
+	return event->kind == EVENT_HOST_UP || event->kind == EVENT_HOST_DOWN;
 }
+
+/* Writes what tells the thing from others of its watch. Returns how many bytes. */
+static size_t key_of(const struct frame_event *event, char key[KEY_MAX])
+{
+	key[0] = is_of_host(event) ? 'h' : event->text.size ? 'e' : 'd';
+	memcpy(key + 1, &event->domid, sizeof(event->domid));
+	memcpy(key + 5, event->text.size ? event->text.data : "", event->text.size);
+	return 5 + event->text.size;
+}
+
+static struct frame_text keep_text(char *at, struct frame_text text)
+{
+	memcpy(at, text.size ? text.data : "", text.size);
+	return (struct frame_text){at, text.size};
+}
+
+/* Notes what is up, and lets the program be told. */
+static int remember(struct event_watch *watch, const struct frame_event *event)
+{
+	struct told_thing *thing =
+		calloc(1, sizeof(*thing) + KEY_MAX + event->domain_name.size + event->host.size);
+	size_t size;
+
+	if (!thing)
+		return -ENOMEM;
+	thing->is_seen = true;
+	thing->event = *event;
+	size = key_of(event, thing->bytes);
+	thing->event.text.data = thing->bytes + 5;
+	thing->event.domain_name = keep_text(thing->bytes + size, event->domain_name);
+	thing->event.host = keep_text(thing->bytes + size + event->domain_name.size, event->host);
+	HASH_ADD(hh, watch->told, bytes, size, thing);
+	if (!HASH_ADDED(thing)) {
+		free(thing);
+		return -ENOMEM;
+	}
+	return tell(watch, event);
+}
+
+/* Whether the program knows it by this name. A daemon that has just begun may not know the name yet. */
+static bool is_known(const struct told_thing *thing, const struct frame_event *event)
+{
+	struct frame_text known = thing->event.domain_name, name = event->domain_name;
+
+	return (known.size == name.size && (!name.size || memcmp(known.data, name.data, name.size) == 0)) ||
+	       (!name.size && !thing->is_seen);
+}
+
+/* Lets the program be told that a domain is away, or back, unless it knows. */
+static int tell_away(const struct event_watch *watch, struct told_thing *thing,
+		     const struct frame_event *event)
+{
+	if (thing->is_away == thing->was_away)
+		return 0;
+	thing->was_away = thing->is_away;
+	return tell(watch, event);
+}
+
+/* Takes what is told of a thing. The program hears of it unless it knows that already. */
+static int take_change(struct event_watch *watch, const struct frame_event *event)
+{
+	bool is_up = event->kind == EVENT_DOMAIN_UP || event->kind == EVENT_ENDPOINT_UP ||
+		     event->kind == EVENT_HOST_UP;
+	struct told_thing *thing;
+	char key[KEY_MAX];
+
+	HASH_FIND(hh, watch->told, key, key_of(event, key), thing);
+	if (!thing)
+		return is_up ? remember(watch, event) : 0;
+	if (is_up ? is_known(thing, event) : event->kind == EVENT_DOMAIN_AWAY) {
+		thing->is_seen = true;
+		thing->is_away = !is_up;
+		return watch->lists_again ? 0 : tell_away(watch, thing, event);
+	}
+	forget_thing(watch, thing);
+	return is_up ? remember(watch, event) : tell(watch, event);
+}
+
+/* Lets the list begin, also anew. */
+static void begin_list(struct event_watch *watch)
+{
+	struct told_thing *thing;
+
+	watch->lists_again = watch->told;
+	for (thing = watch->told; thing; thing = thing->hh.next)
+		thing->is_seen = false;
+}
+
+/* All that is there was listed. Tells of the rest of these things, which has gone, and of who is away. */
+static int tell_rest(struct event_watch *watch, char kind)
+{
+	struct told_thing *thing, *next;
+	int r = 0;
+
+	HASH_ITER(hh, watch->told, thing, next) {
+		struct frame_event event = thing->event;
+
+		if (r < 0 || *thing->bytes != kind)
+			continue;
+		event.kind = !thing->is_seen ? event.kind + 1 : /* from _UP to _DOWN */
+				     thing->is_away ? EVENT_DOMAIN_AWAY
+						    : event.kind;
+		r = thing->is_seen ? tell_away(watch, thing, &event) : tell(watch, &event);
+		if (!thing->is_seen)
+			forget_thing(watch, thing);
+	}
+	return r;
+}
+
+/* What has gone is told behind all that it had. */
+static int end_list(struct event_watch *watch, const struct frame_event *listed)
+{
+	int r = 0;
+
+	watch->lists_again = false;
+	for (const char *kind = "edh"; *kind && r == 0; kind++)
+		r = tell_rest(watch, *kind);
+	if (r == 0 && !watch->is_listed)
+		r = tell(watch, listed);
+	watch->is_listed = true;
+	return r;
+}
+
+static int take_event(struct event_watch *watch, const void *data, size_t length)
+{
+	struct frame_event event;
+
+	if (frame_event_decode(data, (uint32_t)length, &event) < 0 ||
+	    watch->request.requests->events_size > KEPT_MAX)
+		return -EPROTO;
+	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_LISTED) /* of a later minor version */
+		return 0;
+	if (event.kind == EVENT_LISTED)
+		return end_list(watch, &event);
+	if (event.kind != EVENT_ENDPOINT_UP && event.kind != EVENT_ENDPOINT_DOWN) {
+		event.domain_name = event.text;
+		event.text = (struct frame_text){NULL, 0};
+	} else if (event.text.size == 0 || event.text.size > ENDPOINT_NAME_MAX) {
+		return -EPROTO;
+	}
+	return take_change(watch, &event);
+}
+
+/* The first part says that it is watched, and begins the list. */
+static int requests_on_part(void *userdata, const void *data, size_t size)
+{
+	struct event_watch *watch = userdata;
+
+	if (size)
+		return watch->request.requests->broken = take_event(watch, data, size);
+	begin_list(watch);
+	if (!watch->request.finished)
+		requests_finish(&watch->request, 0);
+	return 0;
+}
+
+/* The daemon has refused it. Or there is no more of it, without which the program would miss something: then
+ * the connection ends. */
+static void requests_on_ended(void *userdata, int error, const void *text, size_t size)
+{
+	struct event_watch *watch = userdata;
+	struct request *request = &watch->request;
+	struct requests *requests = request->requests;
+	bool is_asked = !request->finished;
+
+	watch->call = NULL;
+	if (is_asked && take_answer(requests, request, error, text, size) < 0) {
+		requests_finish(request, error);
+	} else if (!is_asked && !requests->broken) {
+		transport_keep_reason(requests->transport, (struct frame_text){text, size});
+		requests->broken = error == -ENOMEM ? error : -ENOTCONN;
+	}
+}
+
+static const struct call_standing watching = {.part = requests_on_part, .ended = requests_on_ended};
 
 int requests_run_events(struct requests *requests, int budget, const bool *stop)
 {

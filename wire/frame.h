@@ -59,9 +59,6 @@ enum frame_type {
 	FRAME_REASSIGNED = 26,
 	FRAME_BIND = 32,
 	FRAME_UNBIND = 33,
-	FRAME_WATCH = 34,
-	FRAME_UNWATCH = 35,
-	FRAME_EVENT = 36,
 	FRAME_REPLY = 39,
 	FRAME_ACCEPT = 40,
 	FRAME_INCOMING = 41,
@@ -362,6 +359,7 @@ struct frame_listeners {
 };
 #define FRAME_LISTENERS_MAX (8u + ENDPOINT_NAME_MAX)
 
+/* A part of the answer to a watch, which is no frame. */
 struct frame_event {
 	uint32_t kind;
 	uint32_t domid;

@@ -28,6 +28,7 @@ type outgoing struct {
 	cause      *Error
 	parts      *Message // of the reply, so far
 	nextPart   uint32
+	watch      *binding // whose call it is, which it outlives
 	cancelling *time.Timer
 	done       chan struct{}
 	err        *Error
@@ -93,6 +94,9 @@ func (m *outgoing) settle(err *Error, reply *Message) {
 	if m.cancelling != nil {
 		m.cancelling.Stop()
 		m.isAlone = true // its timer may run just now
+	}
+	if m.watch != nil {
+		m.watch.calledBack(m, err)
 	}
 	m.done <- struct{}{}
 }
@@ -748,6 +752,10 @@ func (ch *channel) takeAnswer(m *incoming) *Error {
 const partsMax = 256 << 20
 
 func (m *outgoing) takePart(part *incoming) (whole bool, err *Error) {
+	if m.watch != nil && (part.part == 0 || part.part == m.nextPart) && part.moreParts {
+		m.nextPart = part.part + 1
+		return false, m.watch.takeEvent(part.data)
+	}
 	if part.part == 0 {
 		m.parts, m.nextPart = &Message{}, 0
 	}

@@ -614,9 +614,6 @@ func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payloa
 	c.nextRequest++
 	r := &request{done: make(chan struct{}), of: of}
 	c.requests[c.nextRequest] = r
-	if of != nil {
-		of.numbered(c.nextRequest)
-	}
 	c.out = appendFrame(c.out, kind, c.nextRequest, payload)
 	c.flush()
 	c.mu.Unlock()
@@ -702,8 +699,6 @@ func (c *Conn) takeFrame(f frame) *Error {
 		if b := c.bindings[in.peer.Endpoint]; b != nil && b.listens() {
 			b.put(in)
 		}
-	case frameEvent:
-		c.takeEvent(f.channel, p.event())
 	case frameSelf:
 		c.domid = p.u32()
 		c.note(Change{Kind: Renumbered})

@@ -28,9 +28,6 @@ const (
 	frameReassigned  = 26
 	frameBind        = 32
 	frameUnbind      = 33
-	frameWatch       = 34
-	frameUnwatch     = 35
-	frameEvent       = 36
 	frameReply       = 39
 	frameAccept      = 40
 	frameIncoming    = 41
@@ -147,7 +144,7 @@ func appendHello(out []byte, flags uint32) []byte {
 
 // least is how long a payload from the daemon is at least: its fields, so that no decoder can fail. [3]
 var least = [256]int{frameWelcome: 40, frameGoodbye: 4, frameOpen: 20, frameOpened: 20, frameCredit: 16, frameFin: 8,
-	frameReset: 24, frameCancel: 8, frameCancelled: 12, frameWithdraw: 4, frameReassigned: 16, frameEvent: 8,
+	frameReset: 24, frameCancel: 8, frameCancelled: 12, frameWithdraw: 4, frameReassigned: 16,
 	frameReply: 8, frameIncoming: 24, frameSelf: 4, frameListeners: 8, frameSender: 4}
 
 // fields are what is left of a payload, or of a property.

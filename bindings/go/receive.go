@@ -159,9 +159,8 @@ type binding struct {
 	name      string
 	key       string // in Conn.bindings
 	op, takes string // what is done with it, for errors
-	ask, undo uint8  // frames
+	ask, undo uint8  // frames; of a watch none
 	word      uint32 // in front of the name: the kinds of BIND, the flags of SUBSCRIBE
-	number    uint32 // of its request
 	ready     []*channel
 	streams   []incomingStream // at most as many as the daemon lets wait
 	events    []Event          // one of each domain, endpoint and host
@@ -169,7 +168,12 @@ type binding struct {
 	over      chan struct{}    // closed when nothing comes any more
 	err       *Error
 	drained   bool
-	isBound   bool // the daemon has granted it once
+	isBound   bool          // the daemon has granted it once
+	call      *outgoing     // of a watch, to the daemon, whose answer never ends
+	begun     chan struct{} // closed by its first part
+	told      map[thing]*toldThing
+	isListed  bool // it was told so
+	isAgain   bool // the list began anew, and nothing is told yet of who is away, since links come back
 }
 
 // bind asks the daemon for it. It is there before, since what it brings comes right behind the answer.
@@ -179,17 +183,17 @@ func (c *Conn) bind(ctx context.Context, b binding) (*binding, error) {
 	defer c.mu.Unlock()
 	for {
 		err := c.await(ctx)
-		if b.ask != frameWatch {
-			if b.key = b.name; err == nil && c.bindings[b.key] != nil {
-				err = &Error{Errno: syscall.EEXIST, Fate: NotDone}
-			}
+		if b.key = b.name; b.ask == 0 { // none of a name
+			c.nextRequest++
+			b.key = string(le.AppendUint32([]byte{0}, c.nextRequest))
+		}
+		if err == nil && c.bindings[b.key] != nil {
+			err = &Error{Errno: syscall.EEXIST, Fate: NotDone}
 		}
 		if err != nil {
 			return nil, err.about(b.op, b.name)
 		}
-		if b.ask != frameWatch {
-			c.bindings[b.key] = &b
-		}
+		c.bindings[b.key] = &b
 		c.mu.Unlock()
 		err = b.bindAgain(ctx)
 		c.mu.Lock()
@@ -204,10 +208,10 @@ func (c *Conn) bind(ctx context.Context, b binding) (*binding, error) {
 }
 
 func (b *binding) bindAgain(ctx context.Context) *Error {
-	payload := []byte(b.name)
-	if b.ask != frameWatch {
-		payload = append(le.AppendUint32(nil, b.word), b.name...)
+	if b.ask == 0 {
+		return b.watchAgain(ctx)
 	}
+	payload := append(le.AppendUint32(nil, b.word), b.name...)
 	_, err := b.c.request(ctx, b.op, b.name, b.ask, payload, b)
 	return err
 }
@@ -223,24 +227,15 @@ func (b *binding) granted(isLate bool) {
 	}
 }
 
-// numbered: its request has this number, and so what a watch brings. With the lock.
-func (b *binding) numbered(number uint32) {
-	if b.number = number; b.ask == frameWatch && b.err == nil {
-		delete(b.c.bindings, b.key)
-		b.key = watchKey(number)
-		b.c.bindings[b.key] = b
-	}
-}
-
 func (b *binding) listens() bool { return b.ask == frameBind && b.word&4 != 0 }
 
 // forget ends it at the daemon. With the lock.
 func (b *binding) forget() {
-	text := b.name
-	if b.ask == frameWatch {
-		text = string(le.AppendUint32(nil, b.number))
+	if b.ask == 0 {
+		b.call.cancel(&Error{Errno: syscall.ECANCELED, Fate: NotDone})
+		return
 	}
-	b.c.tellDaemon(b.undo, text)
+	b.c.tellDaemon(b.undo, b.name)
 }
 
 // end lets nothing come any more. With the lock.

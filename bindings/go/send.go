@@ -70,13 +70,20 @@ func (c *Conn) ask(ctx context.Context, op, domain, question string) ([]byte, er
 	reply, err := c.Call(ctx, domain+":xenmsg", []byte(question))
 	var answered *Error
 	if errors.As(err, &answered) && answered.Errno == syscall.EREMOTEIO {
-		// The daemon's errors are those of this package, and definite.
-		return nil, &Error{Op: op, Address: question, Errno: errnoOf(uint32(answered.Code)), Fate: NotDone, Reason: string(answered.Data)}
+		return nil, answered.ofDaemon().about(op, question)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return reply.Data, nil
+}
+
+// ofDaemon is what a call to the daemon has ended with: its errors are those of this package, and definite.
+func (e *Error) ofDaemon() *Error {
+	if e.Errno != syscall.EREMOTEIO {
+		return e
+	}
+	return &Error{Errno: errnoOf(uint32(e.Code)), Fate: NotDone, Reason: string(e.Data)}
 }
 
 func (c *Conn) deliver(ctx context.Context, op string, key outKey, kind uint8, data []byte, options []Option) (*Message, error) {

@@ -368,3 +368,37 @@ func TestAnEndpointOutlivesDaemonsThatEndAtOnce(t *testing.T) {
 		t.Fatal(m, err)
 	}
 }
+
+// Of a list that begins anew with the next daemon a watch tells what differs.
+func TestAWatchThatBeginsAnewTellsChanges(t *testing.T) {
+	w := &binding{told: map[thing]*toldThing{}, begun: make(chan struct{}), wake: make(chan struct{}, 1)}
+	close(w.begun)
+	for _, step := range []struct {
+		says []Event // after it has begun
+		want []Event
+	}{
+		{[]Event{{Kind: DomainUp, DomID: 2}, {Kind: EndpointUp, DomID: 2, Name: "print"}, {Kind: Listed}},
+			[]Event{{Kind: DomainUp, DomID: 2}, {Kind: EndpointUp, DomID: 2, Name: "print"}, {Kind: Listed}}},
+		{[]Event{{Kind: DomainUp, DomID: 2}, {Kind: DomainAway, DomID: 2}, {Kind: DomainUp, DomID: 2},
+			{Kind: EndpointUp, DomID: 2, Name: "print"}, {Kind: EndpointDown, DomID: 2, Name: "never"}, {Kind: Listed}}, nil},
+		{[]Event{{Kind: DomainUp, DomID: 2, Domain: "web"}, {Kind: Listed}},
+			[]Event{{Kind: DomainUp, DomID: 2, Domain: "web"}, {Kind: EndpointDown, DomID: 2, Name: "print"}}},
+		{[]Event{{Kind: DomainUp, DomID: 2}, {Kind: DomainAway, DomID: 2}, {Kind: Listed}},
+			[]Event{{Kind: DomainAway, DomID: 2, Domain: "web"}}},
+	} {
+		w.events = nil
+		if err := w.takeEvent(nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range step.says {
+			if e.Kind == Listed {
+				w.endList(e)
+			} else {
+				w.takeChange(e)
+			}
+		}
+		if len(w.events)+len(step.want) > 0 && !reflect.DeepEqual(w.events, step.want) {
+			t.Fatalf("told %v, not %v", w.events, step.want)
+		}
+	}
+}

@@ -47,15 +47,69 @@ const pendingMax = 65536
 // is DOMAIN (it and all of its endpoints) or DOMAIN:ENDPOINT, each may be a shell pattern: "*", "*:print"; with
 // HOST/ before it of another host. Of several changes of one thing that Next hasn't told yet it tells the last.
 func (c *Conn) Watch(ctx context.Context, pattern string) (*Watch, error) {
-	b, err := c.bind(ctx, binding{name: pattern, op: "watch", takes: "watch", ask: frameWatch, undo: frameUnwatch})
+	b, err := c.bind(ctx, binding{name: pattern, op: "watch", takes: "watch"})
 	if err != nil {
 		return nil, err
 	}
 	return &Watch{b}, nil
 }
 
-// watchKey is none of a name.
-func watchKey(number uint32) string { return string(le.AppendUint32([]byte{0}, number)) }
+// watchAgain makes the call, and waits for its first part.
+func (b *binding) watchAgain(ctx context.Context) *Error {
+	b.c.mu.Lock()
+	defer b.c.mu.Unlock()
+	if b.c.sock == nil || b.c.closed {
+		return b.c.gone().about(b.op, b.name)
+	}
+	ch, err := b.c.channelTo(outKey{"self:xenmsg", kindCall})
+	if err != nil {
+		return err.about(b.op, b.name)
+	}
+	call, begun := newOutgoing(typeRequest, nil, []byte("watch "+b.name)), make(chan struct{})
+	b.call, b.begun, call.watch = call, begun, b
+	b.told, b.isListed, b.isAgain = map[thing]*toldThing{}, false, false
+	ch.number32(call)
+	ch.push(call)
+	b.c.flush()
+	b.c.mu.Unlock()
+	isOver := ctx.Done()
+	for err == nil {
+		select {
+		case <-begun:
+			b.c.mu.Lock()
+			return nil
+		case <-isOver:
+			b.c.mu.Lock()
+			call.cancel(ended(ctx, Unknown))
+			b.c.mu.Unlock()
+			isOver = nil
+		case <-call.done:
+			err = call.err
+		}
+	}
+	b.c.mu.Lock()
+	if err = err.ofDaemon(); err.Errno == syscall.ECONNRESET {
+		err = &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+	}
+	return err.about(b.op, b.name)
+}
+
+// isBegun: the daemon watches. With the lock.
+func (b *binding) isBegun() bool {
+	select {
+	case <-b.begun:
+		return true
+	default:
+		return false
+	}
+}
+
+// calledBack: no more comes of a call, which is made again when the daemon has gone. With the lock.
+func (b *binding) calledBack(call *outgoing, err *Error) {
+	if call == b.call && b.isBegun() && b.c.sock != nil {
+		b.end(err.ofDaemon())
+	}
+}
 
 func (f *fields) event() (e Event) {
 	e.Kind, e.DomID = EventKind(f.u32()), f.u32()
@@ -66,15 +120,119 @@ func (f *fields) event() (e Event) {
 	return e
 }
 
-func (c *Conn) takeEvent(number uint32, e Event) {
-	w := c.bindings[watchKey(number)]
-	if w == nil || e.Kind.String() == "unknown" {
-		return
+// A thing is what events are about: a domain, an endpoint or a host.
+type thing struct {
+	domID  uint32
+	name   string
+	isHost bool
+}
+
+func (e *Event) thing() thing {
+	return thing{e.DomID, e.Name, e.Kind == HostUp || e.Kind == HostDown}
+}
+
+func (t thing) rank() int {
+	switch {
+	case t.isHost:
+		return 2
+	case t.name == "":
+		return 1
+	default:
+		return 0
 	}
-	isEndpoint := e.Kind == EndpointUp || e.Kind == EndpointDown
+}
+
+// A toldThing is there, as far as a watch was told by this daemon and those that have handed over to it: of what
+// the next one lists it is told only what differs.
+type toldThing struct {
+	Event
+	isAway, wasAway bool // wasAway: as the watch was told
+	isSeen          bool // also since the list began anew
+}
+
+// takeEvent takes a part of the answer, of which the first begins the list of what is there, also anew.
+func (w *binding) takeEvent(part fields) *Error {
+	if len(part) == 0 {
+		w.isAgain = len(w.told) > 0
+		for _, t := range w.told {
+			t.isSeen = false
+		}
+		if !w.isBegun() {
+			close(w.begun)
+			w.granted(false)
+		}
+		return nil
+	}
+	if len(part) < 8 {
+		return errProto("an event of %d bytes", len(part))
+	}
+	if e := part.event(); w.err == nil && e.Kind == Listed {
+		w.endList(e)
+	} else if w.err == nil && e.Kind.String() != "unknown" {
+		w.takeChange(e)
+	}
+	return nil
+}
+
+// takeChange tells the watch what it doesn't know already.
+func (w *binding) takeChange(e Event) {
+	t := w.told[e.thing()]
+	isUp := e.Kind == DomainUp || e.Kind == EndpointUp || e.Kind == HostUp
+	// A daemon that has just begun may not know the domain's name yet.
+	isKnown := t != nil && (t.Domain == e.Domain || (e.Domain == "" && !t.isSeen))
+	switch {
+	case isUp && !isKnown:
+		w.told[e.thing()] = &toldThing{Event: e, isSeen: true}
+		w.tell(e)
+	case t == nil:
+	case isUp || e.Kind == DomainAway:
+		t.isSeen, t.isAway = true, !isUp
+		if !w.isAgain {
+			w.tellAway(t)
+		}
+	default:
+		delete(w.told, e.thing())
+		w.tell(e)
+	}
+}
+
+func (w *binding) tellAway(t *toldThing) {
+	if t.isAway != t.wasAway {
+		e := t.Event
+		if t.isAway {
+			e.Kind = DomainAway
+		}
+		t.wasAway = t.isAway
+		w.tell(e)
+	}
+}
+
+// endList: all that is there was listed, and the rest has gone, each thing behind all that it had.
+func (w *binding) endList(listed Event) {
+	w.isAgain = false
+	for rank := 0; rank < 3; rank++ {
+		for of, t := range w.told {
+			switch {
+			case of.rank() != rank:
+			case t.isSeen:
+				w.tellAway(t)
+			default:
+				t.Kind++ // from up to down
+				delete(w.told, of)
+				w.tell(t.Event)
+			}
+		}
+	}
+	if !w.isListed {
+		w.tell(listed)
+	}
+	w.isListed = true
+}
+
+// tell lets Next return it, and nothing else of that thing.
+func (w *binding) tell(e Event) {
 	for i, p := range w.events {
-		if p.DomID == e.DomID && p.Name == e.Name && p.Host == e.Host && (p.Kind == Listed) == (e.Kind == Listed) &&
-			isEndpoint == (p.Kind == EndpointUp || p.Kind == EndpointDown) {
+		if p.thing() == e.thing() && (p.Kind == Listed) == (e.Kind == Listed) {
 			w.events = append(w.events[:i], w.events[i+1:]...)
 			break
 		}

@@ -69,7 +69,7 @@ static unsigned cost_of_request(uint8_t type)
 	case FRAME_DRAIN:
 		return COST_BIND;
 	default:
-		return COST_WATCH;
+		return COST_REQUEST;
 	}
 }
 
@@ -83,8 +83,6 @@ static int session_on_control(void *owner, const struct frame_header *header, co
 	case FRAME_BIND:
 	case FRAME_UNBIND:
 	case FRAME_DRAIN:
-	case FRAME_WATCH:
-	case FRAME_UNWATCH:
 	case FRAME_SUBSCRIBE:
 	case FRAME_UNSUBSCRIBE:
 		if (hop_is_finishing(session->hop))

@@ -25,7 +25,6 @@
 #include "daemon/local/local.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
-#include "daemon/local/watches.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
@@ -40,7 +39,6 @@
 
 #define LAST_PASSES   100     /* for what can still be said */
 #define SHELVE_MS     10000u  /* for what is queued to be written before */
-#define BEHIND_MS     1000u   /* until watches are told what there is */
 #define PAGES_AT_ONCE 262144u /* bytes: between two turns of everybody */
 #define LINKS_MAX     65536u
 #define TOPICS_MAX    1048576u
@@ -119,8 +117,6 @@ void handover_get_pages(struct daemon *daemon)
 	while (shelf->end < bytes && clock_ms() - began < SHELVE_MS &&
 	       topics_shelve(daemon->topics, shelf, PAGES_AT_ONCE))
 		handover_serve(daemon);
-	while (watches_are_behind(daemon->watches) && clock_ms() - began < BEHIND_MS)
-		handover_serve(daemon);
 	for (at = shelf->end; at + PAGES_AT_ONCE < bytes; at += PAGES_AT_ONCE) {
 		if (fallocate(shelf->fd, 0, (off_t)at, PAGES_AT_ONCE) < 0)
 			return;
@@ -151,7 +147,6 @@ static bool asks_nothing(void *userdata, struct peer_id peer)
 static void end_others(struct daemon *daemon)
 {
 	questions_hand_over(daemon->questions);
-	watches_hold(daemon->watches);
 	relay_hand_over(daemon->relay);
 	asks_hand_over(daemon->asks);
 	links_hand_over(daemon->links);
@@ -219,7 +214,7 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	local_write_ledgers(daemon->local, image);
 	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
-	watches_write_image(daemon->watches, image);
+	questions_write_standing(daemon->questions, image);
 	if (!daemon->is_restarted) /* the end of a process doesn't wait for what it closes */
 		work_pool_write_image(daemon->work_pool, image);
 	/* Behind those who hold accounts: a domain's account that nobody holds is forgotten. */
@@ -328,7 +323,6 @@ void handover_leave_xen(struct daemon *daemon)
 static void handover_stay(struct daemon *daemon)
 {
 	asks_stay(daemon->asks);
-	watches_stay(daemon->watches);
 	relay_go_on(daemon->relay);
 	topics_stay(daemon->topics);
 	questions_stay(daemon->questions);

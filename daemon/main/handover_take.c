@@ -25,7 +25,7 @@
 #include "daemon/link/relay.h"
 #include "daemon/local/local.h"
 #include "daemon/local/streams.h"
-#include "daemon/local/watches.h"
+#include "daemon/serve/watches.h"
 #include "daemon/main/daemon.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/main/renewal.h"
@@ -248,11 +248,10 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 static unsigned handover_take_rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_HOSTS,	IMAGE_REGISTRY, IMAGE_POLICY,  IMAGE_MEMORY,	 IMAGE_SESSION,
-		IMAGE_LINK,	IMAGE_TOPIC,	IMAGE_STREAM,  IMAGE_QUESTIONS,	 IMAGE_ROOM,
-		IMAGE_COMMAND,	IMAGE_WAITING,	IMAGE_CHANNEL, IMAGE_LEDGER,	 IMAGE_PARTY,
-		IMAGE_ENDPOINT, IMAGE_THING,	IMAGE_WATCH,   IMAGE_HOST_WATCH, IMAGE_CLOSING,
-		IMAGE_COUNTERS,
+		IMAGE_HOSTS,	IMAGE_REGISTRY, IMAGE_POLICY,  IMAGE_MEMORY,	IMAGE_SESSION,
+		IMAGE_LINK,	IMAGE_TOPIC,	IMAGE_STREAM,  IMAGE_QUESTIONS, IMAGE_ROOM,
+		IMAGE_COMMAND,	IMAGE_WAITING,	IMAGE_CHANNEL, IMAGE_LEDGER,	IMAGE_PARTY,
+		IMAGE_ENDPOINT, IMAGE_STANDING, IMAGE_CLOSING, IMAGE_COUNTERS,
 	};
 	unsigned i = 0;
 
@@ -351,10 +350,8 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	case IMAGE_ENDPOINT:
 		router_read_image(daemon->router, image, hops);
 		break;
-	case IMAGE_WATCH:
-	case IMAGE_THING:
-	case IMAGE_HOST_WATCH:
-		watches_read_image(daemon->watches, image, hops, type);
+	case IMAGE_STANDING:
+		questions_read_standing(daemon->questions, image, hops);
 		break;
 	case IMAGE_CLOSING:
 		work_pool_read_image(&daemon->board, image);
@@ -385,8 +382,6 @@ static const char *without(uint32_t type)
 		return "nobody pays for some memory that a program keeps";
 	case IMAGE_COMMAND:
 		return "a command that was started is watched no more";
-	case IMAGE_THING:
-		return "watches may be told twice of something";
 	case IMAGE_CLOSING:
 		return "what a program has left is closed later";
 	case IMAGE_SERIAL:
@@ -549,7 +544,7 @@ static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, 
 	streams_go_on(daemon->streams);
 	activations_go_on(daemon->activations);
 	relay_go_on(daemon->relay);
-	watches_go_on(daemon->watches, daemon->base);
+	watches_settle(daemon->watches, daemon->base);
 	/* Others may wait for an answer that the daemon before didn't give. */
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;

@@ -13,7 +13,7 @@
 
 #include "base/quota.h"
 #include "daemon/link/link.h"
-#include "daemon/local/watches.h"
+#include "daemon/serve/watches.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/switch/work_pool.h"
 #include "daemon/switch/hop.h"

@@ -40,7 +40,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/topic/topics.h"
 #include "daemon/xen/vchan.h"
-#include "daemon/local/watches.h"
+#include "daemon/serve/watches.h"
 
 #define GREETING_MS 10000
 /* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */

@@ -18,7 +18,7 @@
 #include "daemon/serve/router.h"
 #include "daemon/local/streams.h"
 #include "daemon/topic/topics.h"
-#include "daemon/local/watches.h"
+#include "daemon/serve/watches.h"
 
 #define NAMES_BELIEVED_MS 60000
 

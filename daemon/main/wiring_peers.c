@@ -20,7 +20,7 @@
 #include "daemon/peers/peers.h"
 #include "base/quota.h"
 #include "daemon/serve/viewer.h"
-#include "daemon/local/watches.h"
+#include "daemon/serve/watches.h"
 
 /* --- domains and their names ------------------------------------------------------------------ */
 

@@ -27,7 +27,6 @@ struct named_domain {
 	uint32_t domid;
 	bool is_own;
 	bool away;		     /* our link with it is lost, and may be resumed */
-	bool was_away;		     /* when watches were told last here, before a hand-over */
 	struct named_domain **place; /* what points to it while this is its name and number */
 	uint64_t serial;
 	unsigned references;	     /* of records, and of what it is called now */
@@ -42,9 +41,9 @@ struct named_domain {
 struct record {
 	struct named_domain *domain;
 	struct named_domain *to; /* after it was renamed, with this endpoint */
-	bool up, was_up;	 /* was_up: when watches were told last here, before a hand-over */
-	uint8_t kinds;		 /* the bits of BIND; 0: they aren't told */
-	uint64_t seen;		 /* in which list of endpoints */
+	bool up;
+	uint8_t kinds; /* the bits of BIND; 0: they aren't told */
+	uint64_t seen; /* in which list of endpoints */
 	/* Numbers of changes: when it came first, under whatever name of the domain and under this one; since
 	 * when it has been up, and when it went last, under whatever name; when it changed last. */
 	uint64_t first, born, since, went, changed;

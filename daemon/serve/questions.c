@@ -2,6 +2,7 @@
 #include "daemon/serve/questions.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,7 @@ enum question_state {
 	HELD,
 	ANSWERING,
 	DONE,
+	STANDS,
 };
 
 struct question {
@@ -48,14 +50,17 @@ struct question {
 	struct asker *asker;
 	uint32_t number; /* of the call */
 	uint32_t size;	 /* of the message's payload, with properties */
-	size_t span;	 /* bytes in the channel; of one that is DONE, with those behind it that are, too */
+	/* bytes in the channel; of one that is DONE, with those behind it that are, too; 0: it was taken */
+	uint32_t span;
+	uint32_t part; /* so many were sent */
+	int error;     /* with which it is answered, a positive errno */
+	enum question_state state : 8;
 	bool has_block, is_inherited;
-	enum question_state state;
 	uint64_t since_ms;     /* when it was asked, also of a daemon before this */
 	struct report *report; /* from which `text` gets more; NULL: it is complete */
-	struct evbuffer *text; /* that isn't sent yet */
-	int error;	       /* with which it is answered, a positive errno */
-	uint32_t part;	       /* so many were sent */
+	struct evbuffer *text; /* that isn't sent yet; of one that stands, whole messages, or NULL */
+	char stood
+		[]; /* its text, if it stands, or has stood when the daemon before this handed over; else "" */
 };
 
 /* One channel from which questions come. */
@@ -65,7 +70,8 @@ struct asker {
 	struct channel_end *end;
 	struct account *account; /* a reference; NULL: nobody pays */
 	struct task task;
-	struct question *first; /* utlist: all that aren't taken, in the order in which they came */
+	struct question *first;	   /* utlist: all that aren't taken, in the order in which they came */
+	struct question *standing; /* utlist */
 	unsigned count;
 	size_t parsed;	    /* bytes of end->queue that these have */
 	size_t inherited;   /* bytes there that a daemon before this had got already */
@@ -103,13 +109,14 @@ static void question_end(struct question *question)
 {
 	struct questions *questions = question->asker->questions;
 
-	if (question->state == HELD)
+	if (question->state == HELD || question->state == STANDS)
 		questions->callbacks.forget(questions->userdata, question);
 	report_free(question->report);
 	question->report = NULL;
 	if (question->text)
 		evbuffer_free(question->text);
 	question->text = NULL;
+	*question->stood = '\0';
 	question->state = DONE;
 }
 
@@ -134,7 +141,9 @@ static void question_settle(struct question *question)
 	struct channel_end *end = question->asker->end;
 
 	question_end(question);
-	channel_cancel_queued(end, end->sent + place_of(question) + question->span - MESSAGE_TRAILER_SIZE);
+	if (question->span)
+		channel_cancel_queued(end,
+				      end->sent + place_of(question) + question->span - MESSAGE_TRAILER_SIZE);
 }
 
 static void question_remove(struct question *question)
@@ -147,12 +156,21 @@ static void question_remove(struct question *question)
 	free(question);
 }
 
+void question_drop(struct question *question)
+{
+	DL_DELETE(question->asker->standing, question);
+	question_end(question);
+	free(question);
+}
+
 static void forget_asker(struct asker *asker)
 {
 	struct questions *questions = asker->questions;
 
 	while (asker->first)
 		question_remove(asker->first);
+	while (asker->standing)
+		question_drop(asker->standing);
 	questions->callbacks.gone(questions->userdata, asker);
 	task_cancel(&asker->task);
 	account_unref(asker->account);
@@ -197,6 +215,11 @@ bool question_is_inherited(const struct question *question)
 	return question->is_inherited;
 }
 
+bool question_has_stood(const struct question *question)
+{
+	return question->is_inherited && *question->stood;
+}
+
 /* --- reading --------------------------------------------------------------------------------------- */
 
 static bool copy_out(struct evbuffer *queue, size_t at, void *to, size_t size)
@@ -207,16 +230,27 @@ static bool copy_out(struct evbuffer *queue, size_t at, void *to, size_t size)
 	       evbuffer_copyout_from(queue, &place, to, size) == (ev_ssize_t)size;
 }
 
-static struct question *question_add(struct asker *asker, const uint8_t *head, uint32_t number)
+static struct question *question_new(struct asker *asker, uint32_t number, const char *stood)
 {
-	struct question *question = calloc(1, sizeof(*question));
+	size_t size = strlen(stood) + 1;
+	struct question *question = calloc(1, sizeof(*question) + size);
 
 	if (!question)
 		return NULL;
 	question->asker = asker;
 	question->number = number;
+	memcpy(question->stood, stood, size);
+	return question;
+}
+
+static struct question *question_add(struct asker *asker, const uint8_t *head, uint32_t number)
+{
+	struct question *question = question_new(asker, number, "");
+
+	if (!question)
+		return NULL;
 	question->size = get_u32(head);
-	question->span = (size_t)message_span(question->size);
+	question->span = (uint32_t)message_span(question->size);
 	question->has_block = head[4] & MESSAGE_PROPERTIES;
 	question->is_inherited = asker->parsed < asker->inherited;
 	question->since_ms = clock_ms() - (question->is_inherited ? asker->questions->waited_ms : 0);
@@ -259,6 +293,10 @@ static int copy_text(const struct question *question, char text[QUESTION_MAX + 1
 	struct properties properties;
 	int block = 0;
 
+	if (*question->stood) {
+		snprintf(text, QUESTION_MAX + 1, "%s", question->stood);
+		return 0;
+	}
 	if (!copy_out(question->asker->end->queue, place_of(question), message, span))
 		return -EPROTO;
 	if (get_u32(message + span - MESSAGE_TRAILER_SIZE) != MESSAGE_SENT)
@@ -292,6 +330,8 @@ static void take_done(struct asker *asker)
 		question_remove(asker->first);
 		asker->parsed -= span;
 		asker->inherited -= asker->inherited < span ? asker->inherited : span;
+		if (!span)
+			continue;
 		evbuffer_drain(asker->end->queue, span);
 		inner_taken(asker->end, span);
 	}
@@ -388,33 +428,50 @@ static void add_piece(struct question *question)
 	}
 }
 
-/* Writes the next message of the answer. Returns how many bytes, or as hop_push(). */
-static int push_message(struct question *question, uint32_t size, bool is_last)
+/* Begins the next message of the answer. Returns where its text belongs. */
+static uint8_t *begin_message(const struct question *question, uint8_t *message, bool is_last)
 {
 	const struct properties properties = {.is_part = true, .part = question->part, .has_more = !is_last};
-	uint8_t message[OVERHEAD + PROPERTIES_WRITE + PIECE], *at = message + MESSAGE_HEAD_SIZE;
 	bool is_whole = is_last && question->part == 0;
-	struct iovec piece = {.iov_base = message};
 
 	memset(message, 0, MESSAGE_HEAD_SIZE);
 	message[4] = question->error ? MESSAGE_ERROR : MESSAGE_REPLY;
 	put_u16(message + 6, (uint16_t)question->error);
-	if (!is_whole && !question->error) {
-		message[4] |= MESSAGE_PROPERTIES;
-		at += properties_encode(&properties, at);
-	}
-	if (size)
-		evbuffer_remove(question->text, at, size);
-	at += size;
+	if (is_whole || question->error)
+		return message + MESSAGE_HEAD_SIZE;
+	message[4] |= MESSAGE_PROPERTIES;
+	return message + MESSAGE_HEAD_SIZE + properties_encode(&properties, message + MESSAGE_HEAD_SIZE);
+}
+
+/* Ends it behind its text. Returns its size. */
+static size_t end_message(struct question *question, uint8_t *message, uint8_t *at)
+{
 	put_u32(message, (uint32_t)(at - message - MESSAGE_HEAD_SIZE));
 	while ((at - message) % 8)
 		*at++ = 0;
 	put_u32(at, MESSAGE_SENT);
 	put_u32(at + 4, question->number);
-	piece.iov_len = (size_t)(at - message) + MESSAGE_TRAILER_SIZE;
 	question->part++;
-	questions_spend(question->asker, SEND_UNITS(piece.iov_len));
-	return hop_push(question->asker->end, &piece, 1, (uint32_t)piece.iov_len, 1);
+	return (size_t)(at - message) + MESSAGE_TRAILER_SIZE;
+}
+
+/* Returns 0, or as hop_push(). */
+static int push_bytes(const struct asker *asker, void *message, size_t size)
+{
+	struct iovec piece = {.iov_base = message, .iov_len = size};
+
+	questions_spend(asker, SEND_UNITS(size));
+	return hop_push(asker->end, &piece, 1, (uint32_t)size, 1);
+}
+
+/* Writes the next message of the answer. Returns as hop_push(). */
+static int push_message(struct question *question, uint32_t size, bool is_last)
+{
+	uint8_t message[OVERHEAD + PROPERTIES_WRITE + PIECE], *at = begin_message(question, message, is_last);
+
+	if (size)
+		evbuffer_remove(question->text, at, size);
+	return push_bytes(question->asker, message, end_message(question, message, at + size));
 }
 
 /* Sends what is there of the answer, as far as the asker has room. False: it hasn't, or has gone. */
@@ -455,6 +512,98 @@ static bool answer(struct question *question)
 	if (!question->report || (question->text && evbuffer_get_length(question->text) >= PIECE))
 		return send_piece(question);
 	add_piece(question);
+	return true;
+}
+
+/* --- those that stand ------------------------------------------------------------------------------ */
+
+struct question *question_stand(struct question *question)
+{
+	struct question *standing = NULL;
+	char text[QUESTION_MAX + 1];
+
+	if (copy_text(question, text) == 0)
+		standing = question_new(question->asker, question->number, text);
+	if (!standing)
+		return NULL;
+	standing->state = STANDS;
+	standing->is_inherited = question_has_stood(question);
+	DL_APPEND(question->asker->standing, standing);
+	if (question_tell(standing, "", 0) < 0) {
+		standing->state = DONE;
+		question_drop(standing);
+		return NULL;
+	}
+	question->state = DONE; /* its holder has the other one */
+	question_settle(question);
+	return standing;
+}
+
+int question_tell(struct question *question, const void *text, size_t size)
+{
+	uint8_t message[OVERHEAD + PROPERTIES_WRITE + QUESTION_TOLD_MAX];
+	uint8_t *at = begin_message(question, message, false);
+
+	if (!question->text)
+		question->text = evbuffer_new();
+	if (!question->text)
+		return -ENOMEM;
+	memcpy(at, text, size);
+	size = end_message(question, message, at + size);
+	make_due(question);
+	return evbuffer_add(question->text, message, size) < 0 ? -ENOMEM : 0;
+}
+
+static bool has_unsent(const struct question *question)
+{
+	return question->text;
+}
+
+bool question_is_behind(const struct question *question)
+{
+	return question->asker->questions->is_left || has_unsent(question);
+}
+
+/* Sends the next thing that was told. Returns how many bytes, 0: the asker has no room; or as hop_push(). */
+static int send_told(struct question *question)
+{
+	uint8_t message[OVERHEAD + PROPERTIES_WRITE + QUESTION_TOLD_MAX];
+	size_t size;
+	int r;
+
+	evbuffer_copyout(question->text, message, MESSAGE_HEAD_SIZE);
+	size = (size_t)message_span(get_u32(message));
+	if (inner_room(question->asker->end) < size)
+		return 0;
+	evbuffer_remove(question->text, message, size);
+	if (evbuffer_get_length(question->text) == 0) {
+		evbuffer_free(question->text);
+		question->text = NULL;
+	}
+	r = push_bytes(question->asker, message, size);
+	return r < 0 ? r : (int)size;
+}
+
+/* Sends a piece of what was told. Whoever tells continues when all is sent. False: the channel has ended. */
+static bool send_all_told(struct asker *asker)
+{
+	struct question *question;
+	int sent = 0, r = 0;
+
+	DL_FOREACH(asker->standing, question)
+		while (has_unsent(question) && sent < (int)PIECE && (r = send_told(question)) > 0)
+			sent += r;
+	if (r == -ENOMEM) { /* as an answer's */
+		end_asker(asker, ENOBUFS);
+		return false;
+	}
+	DL_FOREACH(asker->standing, question)
+		if (has_unsent(question))
+			break;
+	if (sent && question)
+		task_due(&asker->task);
+	else if (sent)
+		asker->questions->callbacks.heard(asker->questions->userdata, asker);
 	return true;
 }
 
@@ -518,6 +667,8 @@ static void asker_on_turn(struct task *task)
 		end_asker(asker, r == -ENOMEM ? ENOBUFS : -r);
 		return;
 	}
+	if (!send_all_told(asker))
+		return;
 	question = next_question(asker);
 	if (question && question->state == NEW)
 		begin_answer(question);
@@ -560,8 +711,13 @@ static void withdraw(struct asker *asker, uint32_t number)
 	struct question *question;
 
 	DL_SEARCH_SCALAR(asker->first, question, number, number);
-	if (question)
+	if (question && question->state != DONE) {
 		question_settle(question);
+	} else {
+		DL_SEARCH_SCALAR(asker->standing, question, number, number);
+		if (question)
+			question_drop(question);
+	}
 	task_due(&asker->task);
 }
 
@@ -750,8 +906,12 @@ void questions_hand_over(struct questions *questions)
 
 void questions_stay(struct questions *questions)
 {
+	const struct asker *asker;
+
 	questions->is_left = false;
 	questions_look_again(questions);
+	DL_FOREACH(questions->askers, asker)
+		questions->callbacks.heard(questions->userdata, asker);
 }
 
 uint32_t questions_number_for_image(struct questions *questions, uint32_t number)
@@ -803,6 +963,71 @@ void questions_read_image(struct questions *questions, struct image *image, stru
 		image_fail(image, -ENOMEM);
 }
 
+static void standing_image(struct image *image, uint32_t *owner, uint32_t *channel, uint32_t *number,
+			   char text[QUESTION_MAX + 1])
+{
+	image_u32(image, owner);
+	image_owner(image, 0, image->error ? IMAGE_NOBODY : *owner);
+	image_u32(image, channel);
+	image_u32(image, number);
+	image_text(image, text, QUESTION_MAX + 1);
+}
+
+static void write_standing(struct image *image, struct question *question)
+{
+	struct channel_end *end = question->asker->end;
+	uint32_t owner = hop_number_in_image(end->channel->opener.hop), channel = end->number,
+		 number = question->number;
+
+	image_section(image, IMAGE_STANDING);
+	standing_image(image, &owner, &channel, &number, question->stood);
+}
+
+void questions_write_standing(struct questions *questions, struct image *image)
+{
+	const struct asker *asker;
+	struct question *question;
+
+	DL_FOREACH(questions->askers, asker) {
+		if (has_gone(asker))
+			continue;
+		DL_FOREACH(asker->standing, question)
+			write_standing(image, question);
+		DL_FOREACH(asker->first, question)
+			if (*question->stood)
+				write_standing(image, question);
+	}
+}
+
+/* Begins it anew, in its turn, as if it were asked before all that waits in its channel. */
+static int add_stood(struct asker *asker, uint32_t number, const char *text)
+{
+	struct question *question = question_new(asker, number, text);
+
+	if (!question)
+		return -ENOMEM;
+	question->is_inherited = true;
+	question->since_ms = clock_ms();
+	DL_APPEND(asker->first, question);
+	asker->count++;
+	return 0;
+}
+
+void questions_read_standing(struct questions *questions, struct image *image, const struct image_hops *hops)
+{
+	uint32_t owner = 0, channel = 0, number = 0;
+	char text[QUESTION_MAX + 1] = "";
+	struct channel_end *end;
+
+	standing_image(image, &owner, &channel, &number, text);
+	end = image->error ? NULL : hop_find_channel(questions->hop, channel);
+	image_expect(image, *text && image_hops_has(hops, owner) && end && !end->is_opener &&
+				    end->channel->kind == CHANNEL_CALL && end->in != IN_RESET);
+	if (!image->error && ((!end->participant && add_asker(questions, end) < 0) ||
+			      add_stood(end->participant, number, text) < 0))
+		image_fail(image, -ENOMEM);
+}
+
 int questions_go_on(struct questions *questions, bool is_last)
 {
 	struct channel_end *end;
@@ -811,9 +1036,11 @@ int questions_go_on(struct questions *questions, bool is_last)
 	int r;
 
 	while ((end = hop_next_channel(questions->hop, &number))) {
-		if (end->participant || end->in == IN_RESET)
+		asker = end->is_opener ? NULL : end->participant;
+		if ((end->participant && (!asker || asker->inherited)) || end->in == IN_RESET)
 			continue;
 		r = end->is_opener || end->channel->kind != CHANNEL_CALL ? -EPROTO
+		    : asker						 ? 0
 									 : add_asker(questions, end);
 		if (r == -ENOMEM && !is_last)
 			return r;

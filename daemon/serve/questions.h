@@ -17,8 +17,13 @@
  *    └──cancelled──▶ DONE                                           │     │ and the asker has read
  *                                                                   └─────┘
  *
- * A request is taken only when it and all those before it are DONE. Until then it lies in its channel, so at
- * a hand-over the next daemon finds it there, and answers it from the beginning.
+ * One whose answer is what happens from now on, as a watch's, stands (question_stand()): its request is
+ * taken, and each thing that is told is a part of the answer, of which there is always one more. What its
+ * asker has no room for waits, and whoever tells waits with the rest. The next daemon begins it anew, with
+ * the first part.
+ *
+ * Another request is taken only when it and all those before it are DONE. Until then it lies in its channel,
+ * so at a hand-over the next daemon finds it there, and answers it from the beginning.
  *
  * Making answers is a task of the account that asks (turns.h), one for each channel: a user that asks without
  * end delays only its own programs. At most one piece is kept that a program hasn't read.
@@ -39,7 +44,8 @@ struct session;
 struct status_sources;
 struct switchboard;
 
-#define QUESTION_MAX 512u /* bytes of its text */
+#define QUESTION_MAX	  512u /* bytes of its text */
+#define QUESTION_TOLD_MAX 512u /* and of one thing that is told to one that stands */
 
 struct questions_callbacks {
 	/* Returns whether a question whose turn has come can be answered now, which has waited for so long
@@ -49,8 +55,11 @@ struct questions_callbacks {
 	/* Begins to answer. Returns a report, which is sent in pieces and freed; or NULL: one of the
 	 * functions below has answered, or will. */
 	struct report *(*begin)(void *userdata, struct question *question, const char *text);
-	/* Nobody waits any more for the answer to a question that was begun and isn't answered. */
+	/* Nobody waits any more for the answer to a question that was begun and isn't answered, or that
+	 * stands. */
 	void (*forget)(void *userdata, struct question *question);
+	/* All that was told to the asker's questions that stand was sent, by the time when it had room. */
+	void (*heard)(void *userdata, const void *asker);
 	/* The asker (question_asker()) has gone. */
 	void (*gone)(void *userdata, const void *asker);
 	/* Leads a channel to the daemon of this domain by way of domain 0, or refuses it. */
@@ -79,6 +88,8 @@ struct account *question_account(const struct question *question);
 const void *question_asker(const struct question *question);
 /* Returns whether a daemon before this one had got it already. */
 bool question_is_inherited(const struct question *question);
+/* Returns whether it stood there: it is begun anew here, and its asker was told of something already. */
+bool question_has_stood(const struct question *question);
 /* Answer it, once, now or later: with a text, which is copied; with a positive errno, and why; or with a
  * report, which it frees in any case. */
 void question_answer(struct question *question, const void *text, size_t size);
@@ -86,6 +97,15 @@ void question_refuse(struct question *question, int error, const char *why);
 void question_report(struct question *question, struct report *report);
 /* Has it begun again, in its turn. */
 void question_again(struct question *question);
+/* Lets it stand: what happens answers it, until its asker withdraws it or ends the channel. Returns it, as
+ * another one; or NULL: out of memory, it can be refused. */
+struct question *question_stand(struct question *question);
+/* Tells at most QUESTION_TOLD_MAX bytes to one that stands, as the next part of its answer. 0 or -ENOMEM. */
+int question_tell(struct question *question, const void *text, size_t size);
+/* Returns whether some of that isn't sent, or the next daemon tells the rest: nothing is told to it then. */
+bool question_is_behind(const struct question *question);
+/* Forgets one that stands. */
+void question_drop(struct question *question);
 
 /* --- for the image that is handed over (hop_image.h) ---------------------------------------------- */
 
@@ -101,6 +121,9 @@ uint64_t questions_queued(const struct questions *questions);
 void questions_write_image(struct questions *questions, struct image *image);
 void questions_write_channels(struct questions *questions, struct image *image);
 void questions_read_image(struct questions *questions, struct image *image, struct image_hops *hops);
+/* Write a section for each one that stands, behind the channels; and read one, which begins anew. */
+void questions_write_standing(struct questions *questions, struct image *image);
+void questions_read_standing(struct questions *questions, struct image *image, const struct image_hops *hops);
 /* Returns -ENOMEM where it must be called again, unless `is_last`, which ends them. */
 int questions_go_on(struct questions *questions, bool is_last);
 

@@ -20,7 +20,6 @@
 #include "daemon/serve/router.h"
 #include "daemon/serve/viewer.h"
 #include "daemon/local/streams.h"
-#include "daemon/local/watches.h"
 #include "daemon/topic/topics.h"
 #include "wire/ut.h"
 
@@ -122,19 +121,6 @@ bool requests_is_remote(const struct request_context *context, const struct addr
 	return about->host.data && !address_part_is(about->host, hosts_own_name(context->hosts));
 }
 
-/* Adds a watch, of another host if the pattern has one before a slash. */
-static void watch(struct request_context *context, struct session *session, uint32_t request,
-		  struct frame_text pattern)
-{
-	struct address_parts parts = address_split(pattern.data, pattern.size);
-	struct frame_identity from = requests_identity(context, session);
-
-	watches_add(context->watches, session, request, &parts,
-		    requests_is_remote(context, &parts) ? &from : NULL);
-	if (watches_others(context->watches))
-		peers_want_all(context->peers);
-}
-
 static int subscribe(struct request_context *context, struct session *session,
 		     const struct frame_header *header, const uint8_t *payload)
 {
@@ -160,7 +146,6 @@ static int on_request(void *userdata, struct session *session, const struct fram
 	struct request_context *context = userdata;
 	struct frame_text text = {.data = (const char *)payload, .size = header->length};
 	struct frame_bind bind;
-	uint32_t number;
 	int r;
 
 	switch (header->type) {
@@ -180,16 +165,6 @@ static int on_request(void *userdata, struct session *session, const struct fram
 	case FRAME_DRAIN: /* the channels go on until the program ends them */
 		r = router_unbind(context->router, session, text, true);
 		session_reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
-		return 0;
-	case FRAME_WATCH:
-		watch(context, session, header->channel, text);
-		return 0;
-	case FRAME_UNWATCH:
-		r = frame_u32_decode(payload, header->length, &number);
-		if (r < 0)
-			return r;
-		r = watches_remove(context->watches, session, number);
-		session_reply_error(session, header->channel, -r, r ? "no such watch" : "");
 		return 0;
 	case FRAME_SUBSCRIBE:
 		return subscribe(context, session, header, payload);
@@ -257,7 +232,7 @@ static unsigned carries(void *userdata, struct session *session)
 {
 	struct request_context *context = userdata;
 
-	return topics_in_question(context->topics, session) + watches_unanswered(context->watches, session);
+	return topics_in_question(context->topics, session);
 }
 
 static void session_gone(void *userdata, struct session *session)
@@ -267,7 +242,6 @@ static void session_gone(void *userdata, struct session *session)
 	router_unbind_all(context->router, session);
 	streams_forget_session(context->streams, session);
 	topics_forget_session(context->topics, session);
-	watches_remove_session(context->watches, session);
 	local_remove(context->local, session);
 }
 

@@ -20,6 +20,7 @@
 #include "daemon/serve/status.h"
 #include "daemon/serve/tracers.h"
 #include "daemon/serve/viewer.h"
+#include "daemon/serve/watches.h"
 #include "wire/json.h"
 
 #define LISTS_MS 6000 /* so long a list waits for daemons that take over again and again; one needs less */
@@ -423,6 +424,17 @@ static bool can_list_hosts(struct request_context *context, struct question *que
 	return false;
 }
 
+/* Adds a watch, of another host if the pattern has one before a slash. */
+static void watch(struct request_context *context, struct question *question, const char *pattern)
+{
+	struct address_parts parts = address_split(pattern, strlen(pattern));
+	struct frame_identity from = requests_identity(context, question_session(question));
+
+	watches_add(context->watches, question, &parts, requests_is_remote(context, &parts) ? &from : NULL);
+	if (watches_others(context->watches))
+		peers_want_all(context->peers);
+}
+
 /* A list, or a part of the status. */
 static struct report *answer_plain(struct request_context *context, struct question *question,
 				   const char *query)
@@ -443,7 +455,8 @@ static struct report *answer_plain(struct request_context *context, struct quest
 			question_refuse(
 				question, EINVAL,
 				"a query is status [all], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, domain DOMID, policy FROM TO, "
-				"rules [of DOMAIN], denied, trace WHAT, ping, reload or renew");
+				"rules [of DOMAIN], denied, trace WHAT, watch PATTERN, ping, reload or "
+				"renew");
 			return NULL;
 		}
 	wanted.kind = registry[i].kind;
@@ -579,6 +592,8 @@ static struct report *begin_answer(void *userdata, struct question *question, co
 		tell_domain(context, question, text + 7);
 	else if (!strcmp(text, "reload"))
 		reload_policy(context, question);
+	else if (!strncmp(text, "watch ", 6))
+		watch(context, question, text + 6);
 	else if (!strncmp(text, "trace ", 6))
 		trace(context, question, text + 6);
 	else if (!strcmp(text, "renew"))
@@ -597,6 +612,14 @@ static void forget(void *userdata, struct question *question)
 	context->renew_forget(context->userdata, question);
 	asks_forget(context->asks, question);
 	tracers_forget_question(context->tracers, question);
+	watches_forget_question(context->watches, question);
+}
+
+static void heard(void *userdata, const void *asker)
+{
+	struct request_context *context = userdata;
+
+	watches_heard(context->watches, asker);
 }
 
 static void asker_gone(void *userdata, const void *asker)
@@ -626,6 +649,7 @@ const struct questions_callbacks requests_questions_callbacks = {
 	.ready = is_ready,
 	.begin = begin_answer,
 	.forget = forget,
+	.heard = heard,
 	.gone = asker_gone,
 	.seek = seek,
 	.found_none = found_none,

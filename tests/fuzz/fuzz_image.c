@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a
- * link, topics that nobody here has bound, byte streams that wait to be fetched, endpoints that are started
- * on demand and have no file here, their channels, what lies in the programs' rings, other hosts, names, the
- * host's policy, and watches of two sessions with what they were told, which meet domains that are there, or
- * are others now. What is taken must go on: it gets rings and passes, and watches are compared with what is
- * there, and handed over once more. Whatever is wrong, nothing is left, and an owner without a bad section is
- * there, with its channels. Where all of an image is good, each section is spoilt in turn, and only those end
- * whose it is. Seeds are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image,
- * test_stream_image, test_activation, test_hosts_image, test_host_watches, test_told_image,
- * test_watches_image and test_memfd_lifetimes.
+ * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of
+ * a link, topics that nobody here has bound, byte streams that wait to be fetched, endpoints that are
+ * started on demand and have no file here, their channels, what lies in the programs' rings, other hosts,
+ * names and the host's policy. What is taken must go on: it gets rings and passes. Whatever is wrong,
+ * nothing is left, and an owner without a bad section is there, with its channels. Where all of an image is
+ * good, each section is spoilt in turn, and only those end whose it is. Seeds are made by
+ * XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image, test_stream_image, test_activation,
+ * test_hosts_image, test_told_image and test_memfd_lifetimes.
  */
 
 #include <sys/socket.h>
@@ -30,11 +28,9 @@
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/registry/registry.h"
-#include "daemon/link/asks.h"
 #include "daemon/link/relay.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
-#include "daemon/local/watches_internal.h"
 #include "daemon/policy/access.h"
 #include "daemon/topic/topics.h"
 #include "tests/fuzz/fuzz.h"
@@ -46,7 +42,6 @@
 #define TOPICS	  4
 #define LINK	  2 /* the last one is a link's */
 #define PASSES	  20
-#define WHO	  2u /* sessions that have watches */
 #define SEEN	  64 /* sections, and hops, of which we look at no more */
 
 struct program {
@@ -120,94 +115,14 @@ struct parts {
 	struct topics *topics;
 	struct streams *streams;
 	struct activations *activations;
-	struct watches *watches;
 	struct registry *registry;
 	struct access *access;
 	struct hosts *hosts;
 	struct relay *relay;
-	struct asks *asks;
 	struct memfd_lifetimes *lives;
 	struct quota *quota;	 /* of those who pay for memory that they keep */
 	struct channel *channel; /* that was read last */
-	struct hop *watching[WHO];
 };
-
-/* --- who watches ------------------------------------------------------------------------------ */
-
-static void on_gone(void *userdata, struct session *session)
-{
-	struct parts *parts = userdata;
-
-	watches_remove_session(parts->watches, session);
-	for (unsigned i = 0; i < WHO; i++)
-		if (parts->watching[i] == session_hop(session))
-			parts->watching[i] = NULL;
-	session_free(session);
-}
-
-static const struct session_callbacks session_callbacks = {.gone = on_gone};
-
-static bool knows_all(void *userdata)
-{
-	return true;
-}
-
-/* Nobody is at the other end of its socket, so that all that it is told waits. */
-static struct hop *watching(struct switchboard *board, struct parts *parts)
-{
-	static const struct session_options options = {.channels_max = 1, .greeting_ms = 3600000};
-	struct session *session;
-	int pair[2];
-
-	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
-	check(session_new(&session, board, pair[0], &options, &session_callbacks, parts) == 0);
-	close(pair[1]);
-	return session_hop(session);
-}
-
-static void read_of_watches(struct image *image, struct parts *parts, uint32_t type)
-{
-	struct image_hops hops = {.hops = parts->watching, .count = WHO, .sessions = WHO};
-
-	watches_read_image(parts->watches, image, &hops, type);
-	/* They have numbers of their own. */
-	image_owner(image, 0, IMAGE_NOBODY);
-}
-
-/* Who is there, and offers what. */
-static void make_known(struct registry *registry, uint32_t domid, const char *name, const char *endpoint)
-{
-	registry_set_name(registry, registry_get(registry, domid), name, strlen(name));
-	registry_set_up(registry, domid, true);
-	registry_set_endpoint(registry, domid, endpoint, true);
-}
-
-static void hear(struct parts *parts, struct switchboard *board)
-{
-	if (parts->watches->settle)
-		event_active(parts->watches->settle, EV_TIMEOUT, 0);
-	event_base_loop(board->base, EVLOOP_NONBLOCK);
-	switch_run(board, PASSES);
-}
-
-/* They are told what there is; then something changes, and they are handed over. */
-static void watches_go_on_twice(struct parts *parts, struct switchboard *board, struct registry *registry)
-{
-	struct image image;
-
-	watches_go_on(parts->watches, board->base);
-	make_known(registry, 7, "work", "inbox");
-	hear(parts, board);
-	make_known(registry, 8, "work", "print");
-	registry_set_up(registry, 7, false);
-	watches_hold(parts->watches);
-	image_begin(&image);
-	watches_write_image(parts->watches, &image);
-	check(!image.error);
-	image_free(&image);
-	watches_stay(parts->watches);
-	hear(parts, board);
-}
 
 /* --- sections --------------------------------------------------------------------------------- */
 
@@ -279,8 +194,6 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		relay_read_waiting_room(parts->relay, image, hops);
 	} else if (type == IMAGE_COMMAND) {
 		activations_read_command(parts->activations, image);
-	} else if (type == IMAGE_THING || type == IMAGE_WATCH || type == IMAGE_HOST_WATCH) {
-		read_of_watches(image, parts, type);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &parts->channel);
 	} else if (type == IMAGE_SERIAL) {
@@ -414,11 +327,6 @@ static const struct self guest = {.domid = 1};
 static const struct hosts_options hosts_options = {.self = &guest, .socket_path = "socket", .user = 65534};
 static const struct hosts_callbacks hosts_callbacks = {.failed = NULL};
 
-static const char *no_endpoint(void *userdata, const char *after, uint32_t *kinds)
-{
-	return NULL;
-}
-
 static int route(void *userdata, struct channel *channel, const struct frame_open *open)
 {
 	return -ENOENT;
@@ -431,14 +339,11 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 		struct registry *registry, struct seen *seen, const bool *may_end)
 {
 	struct program *programs = calloc(HOPS, sizeof(*programs));
-	struct parts parts = {.topics = topics,
-			      .registry = registry,
-			      .streams = streams_new(board, route, NULL),
-			      .watches = watches_new(&board->turns, registry, NULL, knows_all, NULL)};
-	const struct asks_collaborators asks_with = {.self = &guest, .board = board, .registry = registry};
+	struct parts parts = {
+		.topics = topics, .registry = registry, .streams = streams_new(board, route, NULL)};
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
 
-	check(programs && parts.streams && parts.watches && hops.hops);
+	check(programs && parts.streams && hops.hops);
 	check(memfd_lifetimes_new(&parts.lives, board) == 0);
 	check((parts.quota = quota_new(&limits)));
 	check(access_new(&parts.access, &guest, "/etc/xenmsg/nonexistent", registry) == 0);
@@ -447,16 +352,12 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	check(relay_new(&parts.relay,
 			&(struct relay_collaborators){.self = &guest, .board = board, .hosts = parts.hosts},
 			false, open_none, NULL) == 0);
-	check(asks_new(&parts.asks, &asks_with, false, no_endpoint, NULL) == 0);
-	check(watches_set_asks(parts.watches, board->base, parts.asks) == 0);
 	check(activations_new(&parts.activations, board, "/etc/xenmsg/nonexistent", 0, "socket",
 			      &activation_callbacks, NULL) == 0);
 	board->last_stream = UINT32_MAX;
 	for (unsigned i = 0; i < HOPS; i++)
 		programs[i].hop = hop_new(board, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],
 					  1, CHANNEL_NUMBERS / 2);
-	for (unsigned i = 0; i < WHO; i++)
-		parts.watching[i] = watching(board, &parts);
 	read_all(image, &hops, programs, &parts, board, seen);
 	check_others(&hops, seen, may_end ? may_end : seen->may_end);
 	check(topics_lose_unfit(&hops) == 0);
@@ -467,7 +368,6 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 		streams_go_on(parts.streams);
 		activations_go_on(parts.activations);
 		go_on(board, programs, &hops);
-		watches_go_on_twice(&parts, board, registry);
 	} else {
 		activations_drop_image(parts.activations);
 		end_lost(&hops, &parts);
@@ -477,11 +377,6 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	topics_free(topics);
 	streams_free(parts.streams);
 	activations_free(parts.activations);
-	for (unsigned i = 0; i < WHO; i++)
-		if (parts.watching[i])
-			on_gone(&parts, hop_owner(parts.watching[i]));
-	watches_free(parts.watches);
-	asks_free(parts.asks);
 	relay_free(parts.relay);
 	hosts_free(parts.hosts);
 	access_free(parts.access);

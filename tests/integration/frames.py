@@ -13,7 +13,7 @@ LISTENERS = 49
 SENDER = 129
 IDLE = 50
 OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED, SOURCE, WITHDRAW, REASSIGNED = range(16, 27)
-BIND, UNBIND, WATCH, UNWATCH, EVENT = range(32, 37)
+BIND, UNBIND = 32, 33
 REPLY, ACCEPT, INCOMING, DRAIN, SELF, SUBSCRIBE, UNSUBSCRIBE, MEMORY = range(39, 47)
 OPTIONAL = 128  # frames from here on may be skipped
 
@@ -119,6 +119,13 @@ def answer_frames(channel, number, text, error=0, piece=None):
         return
     for at in range(0, len(text), piece):
         part = properties((PART, u32(at // piece, at + piece < len(text)))) + text[at:at + piece]
+        yield frame(DATA, message(part, kind=ANSWER | PROPERTIES, number=number), channel=channel)
+
+
+def told_frames(channel, number, *told):
+    """The answer to a call that stands: that it does, and each thing that is told, as parts of which there are always more."""
+    for at, each in enumerate((b"", *told)):
+        part = properties((PART, u32(at, 1))) + each
         yield frame(DATA, message(part, kind=ANSWER | PROPERTIES, number=number), channel=channel)
 
 

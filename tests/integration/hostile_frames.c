@@ -371,14 +371,27 @@ static const char *daemon_of(const struct attacker *attacker)
 	return strstr(attacker->address, DAEMON_ENDPOINT) ? attacker->address : "self:" DAEMON_ENDPOINT;
 }
 
+/* Puts a question on a channel to the daemon. Returns how many bytes. */
+static uint32_t put_question(struct attacker *attacker, struct session *session, uint32_t channel,
+			     const char *query, uint32_t number)
+{
+	uint8_t message[128] = {[4] = MESSAGE_REQUEST};
+	uint32_t span = (uint32_t)message_span(strlen(query));
+
+	put_u32(message, (uint32_t)strlen(query));
+	memcpy(message + MESSAGE_HEAD_SIZE, query, strlen(query));
+	put_u32(message + span - 4, number);
+	session_put(attacker, session, FRAME_DATA, channel, message, span);
+	return span;
+}
+
 /* Asks the daemon, each time on another channel. */
 static bool put_query(struct attacker *attacker, struct session *session)
 {
 	const char *query = queries[session->step % (sizeof(queries) / sizeof(queries[0]))];
 	uint32_t channel = 2 * (session->step % 4096) + session->first;
 	struct frame_open open = {.kind = CHANNEL_CALL, .name = frame_text_of(daemon_of(attacker))};
-	uint8_t payload[FRAME_SMALL_MAX], message[64] = {[4] = MESSAGE_REQUEST};
-	uint32_t span = (uint32_t)message_span(strlen(query));
+	uint8_t payload[FRAME_SMALL_MAX];
 
 	if (session->outstanding >= QUERIES_MAX ||
 	    !session_put(attacker, session, FRAME_OPEN, channel, payload, frame_open_encode(&open, payload)))
@@ -389,10 +402,8 @@ static bool put_query(struct attacker *attacker, struct session *session)
 		session_put(attacker, session, FRAME_CREDIT, channel, payload,
 			    frame_credit_encode(&credit, payload));
 	}
-	put_u32(message, (uint32_t)strlen(query));
-	memcpy(message + MESSAGE_HEAD_SIZE, query, strlen(query));
-	session_put(attacker, session, FRAME_DATA, channel, message, span);
-	session_put_number(attacker, session, FRAME_FIN, channel, span);
+	session_put_number(attacker, session, FRAME_FIN, channel,
+			   put_question(attacker, session, channel, query, 0));
 	session->step++;
 	session->outstanding++;
 	return true;
@@ -429,12 +440,15 @@ static bool put_bind(struct attacker *attacker, struct session *session)
 
 static void begin_watches(struct attacker *attacker, struct session *session)
 {
-	char pattern[64];
+	struct frame_open open = {.kind = CHANNEL_CALL, .name = frame_text_of("self:" DAEMON_ENDPOINT)};
+	uint8_t payload[FRAME_SMALL_MAX];
+	char question[64];
 
+	session_put(attacker, session, FRAME_OPEN, session->first, payload,
+		    frame_open_encode(&open, payload));
 	for (unsigned i = 0; i < 64; i++) {
-		int length = snprintf(pattern, sizeof(pattern), "*:*[a-z]*-*[0-9]*-%u*?", i);
-
-		session_put(attacker, session, FRAME_WATCH, 0x10000 + i, pattern, (uint32_t)length);
+		snprintf(question, sizeof(question), "watch *:*[a-z]*-*[0-9]*-%u*?", i);
+		put_question(attacker, session, session->first, question, i);
 	}
 }
 

@@ -277,7 +277,6 @@ static bool use_channel(struct attacker *attacker, struct session *session, stru
 
 static bool request(struct attacker *attacker, struct session *session, struct memory *memory)
 {
-	static const char *const patterns[] = {"*", "1", "2:*", "*:n1*", "dom*:[a-m]?", "::", "*:"};
 	static const char *const domains[] = {"1", "2", "0", "77", "dom1", "x:y", "self"};
 	struct frame_bind bind = {.kinds = session->is_mux && dice(8) ? BIND_STREAMS : dice(8)};
 	uint8_t payload[FRAME_SMALL_MAX], type;
@@ -287,25 +286,17 @@ static bool request(struct attacker *attacker, struct session *session, struct m
 
 	if (memory->requests >= REQUESTS_MAX / 2)
 		return false;
-	switch (dice(10)) {
+	switch (dice(8)) {
 	case 0:
-		type = FRAME_WATCH;
-		text = patterns[dice(7)];
-		break;
 	case 1:
-	case 2:
 		type = FRAME_UNSUBSCRIBE;
 		text = domains[dice(7)];
 		break;
+	case 2:
 	case 3:
-	case 4:
 		type = dice(4) ? FRAME_UNBIND : FRAME_DRAIN;
 		snprintf(name, sizeof(name), "n%u", dice(40));
 		text = name;
-		break;
-	case 5:
-		type = FRAME_UNWATCH;
-		text = NULL;
 		break;
 	default:
 		type = FRAME_BIND;
@@ -316,8 +307,6 @@ static bool request(struct attacker *attacker, struct session *session, struct m
 	if (type == FRAME_BIND) {
 		bind.endpoint = (struct frame_text){text, strlen(text)};
 		length = frame_bind_encode(&bind, payload);
-	} else if (type == FRAME_UNWATCH) {
-		length = frame_u32_encode(1000 + dice(session->next + 1), payload);
 	} else {
 		length = (uint32_t)strlen(text);
 		memcpy(payload, text, length);

@@ -8,7 +8,7 @@ import hashlib
 import socket
 import time
 
-from frames import (BIND, CREDIT, DATA, EVENT, FIN, GOODBYE, HEADER, INITIAL_LIMIT, MUX, OPEN, OPENED, PAYLOAD_MAX,
+from frames import (BIND, CREDIT, DATA, FIN, GOODBYE, HEADER, INITIAL_LIMIT, MUX, OPEN, OPENED, PAYLOAD_MAX,
                     REPLY, RESET, SHARED_MEMORY, STREAM, STREAMS, UNBIND, Frame, bind_payload, credit_frame, fin_frame, frame,
                     open_frame, reset_frame, size_at)
 from messaging import PATIENCE
@@ -199,8 +199,6 @@ class Mux(Program):
             self.over = (got.u32(), got.payload[4:].decode())
         elif got.kind == REPLY:
             self.replies[got.channel] = got.u32(), got.payload[8:]
-        elif got.kind == EVENT:
-            pass
         elif got.kind == OPEN:
             assert got.channel & 1 and got.channel not in self.streams and got.payload[0] == STREAM, got
             stream = Stream(self, got.channel, 0)

@@ -105,6 +105,7 @@ class Answers:
 
     def __init__(self, channel):
         self.channel, self.stream, self.taken, self.answer, self.is_whole, self.is_over = channel, b"", 0, (0, b""), False, False
+        self.parts = None  # of a call that stands: those that nobody has looked at
 
     def take(self, payload):
         """Sets (error, text) of the last answer, and whether it is whole."""
@@ -119,7 +120,10 @@ class Answers:
                 assert struct.unpack_from("<HH", data, 4) == (8, PART)
                 part, more = struct.unpack_from("<II", data, 8)
                 data = data[struct.unpack_from("<H", data)[0]:]
-            self.answer = error, (self.answer[1] if part else b"") + data
+            if self.parts is None:
+                self.answer = error, (self.answer[1] if part else b"") + data
+            else:
+                self.parts.append((error, data))
             self.is_whole = not more
             self.stream = self.stream[16 + padded(size):]
 
@@ -285,6 +289,17 @@ class Program:
             self.questions = None
         return error, text
 
+    def watch(self, pattern, channel=61000):
+        """Each (error, bytes) that a watch tells, of which the first says whether it watches."""
+        answers = Answers(channel)
+        answers.parts = []
+        self.open("self:xenmsg", channel, CALL)
+        self.data(channel, message(b"watch " + bytes_of(pattern), kind=REQUEST, number=1))
+        while not answers.is_over:
+            while answers.parts:
+                yield answers.parts.pop(0)
+            self.read_answer(answers, once=True)
+
     def told(self, channel):
         """(error, text) of the last answer that comes on a channel, which ends with it."""
         answers = Answers(channel)
@@ -292,8 +307,8 @@ class Program:
             self.read_answer(answers)
         return answers.answer
 
-    def read_answer(self, answers):
-        """Waits for the next one, or the end of the channel."""
+    def read_answer(self, answers, once=False):
+        """Waits for the next one, or for bytes of it, or the end of the channel."""
         answers.is_whole = False
         while not answers.is_whole and not answers.is_over:
             got = self.receive()
@@ -309,6 +324,8 @@ class Program:
                 answers.take(got.payload)
                 if not self.rings:
                     self.send_bytes(credit_frame(got.channel, answers.taken))
+                if once:
+                    return
 
     def bind(self, endpoint, number=1, kinds=MESSAGES):
         error, text = self.request(BIND, bind_payload(endpoint, kinds), number)

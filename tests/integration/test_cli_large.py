@@ -8,13 +8,13 @@ import subprocess
 
 import pytest
 
-from frames import DATA, EVENT, OPEN, WATCH, answer_frames, frame, u32
+from frames import DATA, OPEN, answer_frames, told_frames, u32
 from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, PATIENCE, tool
 from test_cli_terminal import HostileDaemon, Terminal
 
 DOMAINS, ENDPOINTS = 500, 5000
 PIECE = 30000
-LISTED = 8  # a kind of EVENT
+LISTED = 8  # a kind of event
 NAME = "grüße-€"
 PINGS = 30  # at least so many at a time: a domain that is silent costs seconds
 LISTS = {"peers": DOMAINS, "endpoints": ENDPOINTS, "hosts": DOMAINS}
@@ -43,22 +43,22 @@ class LargeDaemon(HostileDaemon):
                     for part in answer_frames(each.channel, 1, b"no daemon runs there" if silent else b"{}", 112 * silent):
                         connection.sendall(part)
                 self.pings.clear()
+        elif got.kind == DATA and got.payload[8:14] == b"watch ":
+            connection.sendall(b"".join(told_frames(got.channel, 1, *self.events())))
         elif got.kind == DATA:
             for part in itertools.islice(self.tell(got), self.pieces):
                 connection.sendall(part)
             if self.pieces:
                 connection.close()
-        elif got.kind == WATCH:
-            connection.sendall(self.reply(got) + b"".join(self.events(got.channel)))
         else:
             super().take(connection, got)
 
-    def events(self, channel):
+    def events(self):
         """In an order in which nothing is sorted."""
         events = [u32(1, peer["domid"]) + peer["name"].encode() for peer in self.answer(b"peers")]
         events += [u32(3, each["domid"]) + f"{each['name']}\0{each['domain']}".encode() for each in self.answer(b"endpoints")]
         random.Random(1).shuffle(events)
-        return [frame(EVENT, event, channel=channel) for event in [*events, u32(LISTED, 0)]]
+        return [*events, u32(LISTED, 0)]
 
     def answer(self, question):
         peers = [{"domid": domid, "name": f"{NAME}-{domid}", "uuid": None, "version": "0.1.0", "up": True, "link": "up", "since": 1,

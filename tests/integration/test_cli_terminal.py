@@ -15,8 +15,8 @@ import threading
 
 import pytest
 
-from frames import (BIND, CALLS, DATA, EVENT, HELLO, OPEN, OPENED, REPLY, WATCH, Closed, answer_frames, bind_payload, bytes_of, frame,
-                    receive_frame, u32, u64, welcome)
+from frames import (BIND, CALLS, DATA, HELLO, OPEN, OPENED, REPLY, Closed, answer_frames, bind_payload, bytes_of, frame,
+                    receive_frame, told_frames, u32, u64, welcome)
 from messaging import EXIT_OK, EXIT_USAGE, LOST_SOON, PATIENCE, Holder, eventually, stopped, tool
 from polling import readable
 
@@ -163,10 +163,10 @@ class HostileDaemon:
     def take(self, connection, got):
         if got.kind == OPEN:
             connection.sendall(frame(OPENED, u64(65536, 1 << 24) + bytes(4), channel=got.channel))
+        elif got.kind == DATA and got.payload[8:14] == b"watch ":
+            connection.sendall(b"".join(told_frames(got.channel, 1, u32(1, 2) + NAME.encode())))
         elif got.kind == DATA:
             connection.sendall(b"".join(self.tell(got)))
-        elif got.kind == WATCH:
-            connection.sendall(self.reply(got) + frame(EVENT, u32(1, 2) + NAME.encode(), channel=got.channel))
 
     piece = None
 

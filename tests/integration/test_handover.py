@@ -579,7 +579,7 @@ def test_another_layout_is_another_format(one, tmp_path):
     for part in ("wire", "base", "daemon"):
         shutil.copytree(pathlib.Path(SOURCES, part), tmp_path / part, ignore=shutil.ignore_patterns("image_format.c"))
     for path, before, after, is_other in (
-            ("base/image.h", "IMAGE_WATCH,", "IMAGE_GUARD,\n\tIMAGE_WATCH,", True),
+            ("base/image.h", "IMAGE_STANDING,", "IMAGE_GUARD,\n\tIMAGE_STANDING,", True),
             ("daemon/local/stream_image.c", "image_u64(image, &stream->token)", "image_u32(image, &stream->token)", True),
             ("daemon/local/stream_image.c", "image_bool(image, &stream->fin_came);", "", True),
             ("daemon/local/stream_internal.h", "\tWAITING,", "\tTHINKING,\n\tWAITING,", True),

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from frames import (ACCEPT, BECOMES_STREAM, BIND, CANCEL, DATA, HOSTS, INITIAL_LIMIT, MUX, OPENED, PING, SHARED_MEMORY, UNBIND,
-                    STREAM, STREAMS, WATCH, bind_payload, credit_frame, fin_frame, frame, hello, open_frame, reset_frame, u64)
+                    STREAM, STREAMS, bind_payload, credit_frame, fin_frame, frame, hello, open_frame, reset_frame, u64)
 from library import Connection
 from messaging import EXIT_OK, FAST, LOST_SOON, PATIENCE, eventually
 from mux import Mux, pair, quiet, turn, until
@@ -632,7 +632,6 @@ def test_an_endpoint_for_anything_but_streams_is_einval(nodes, mux):
 
 def test_requests_are_answered_as_ever(one, two, mux):
     session = mux(one)
-    assert session.request(WATCH, b"*")[0] == 0
     assert session.request(UNBIND, b"t")[0] == errno.ENOENT
     assert two.alive()
 

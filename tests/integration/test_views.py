@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from frames import EVENT, REPLY, WATCH, frame, question_frames
+from frames import REPLY, frame, question_frames
 from library import Connection
 from messaging import ALLOW_ALL, EXIT_DENIED, FAST, PATIENCE, Holder, deliver, eventually, is_sanitized, of_turns, open_to_others, tool
 from protocol import Program
@@ -116,11 +116,11 @@ def test_the_names_of_endpoints_are_told_to_who_may_reach_them(scene):
 
     def watch(path):
         with Program(path) as program:
-            assert program.request(WATCH, b"self:*", number=7)[0] == 0
+            told = program.watch("self:*")
+            assert next(told) == (0, b"")
             names = set()
             while "bobs" not in names or "alices" not in names:
-                got = program.expect(EVENT)
-                names.add(got.payload[8:].split(b"\0")[0].decode())
+                names.add(next(told)[1][8:].split(b"\0")[0].decode())
             program.query("peers")  # nothing comes behind them
             return sorted(names)
     assert As(ALICE)(one, watch) == ["alices", "bobs"]

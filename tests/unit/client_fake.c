@@ -242,6 +242,8 @@ static void forget_session(struct fake *fake)
 void fake_begin_anew(struct fake *fake)
 {
 	forget_session(fake);
+	fake->questions = 0;
+	fake->asked_bytes = 0;
 	unlink(fake->path);
 	listen_for_program(fake);
 }
@@ -343,7 +345,10 @@ void fake_read_busy(struct fake *fake)
 
 void fake_expect(struct fake *fake, uint8_t type)
 {
-	fake_read(fake);
+	do
+		fake_read(fake);
+	while (type != FRAME_CREDIT && fake->header.type == FRAME_CREDIT &&
+	       fake->header.channel + 1 == fake->questions); /* by which answers were read */
 	assert_string_equal(frame_type_name(fake->header.type), frame_type_name(type));
 }
 
@@ -357,7 +362,7 @@ void fake_expect_past_credit(struct fake *fake, uint8_t type)
 
 uint32_t fake_expect_open(struct fake *fake)
 {
-	fake_expect(fake, FRAME_OPEN);
+	fake_expect_past_credit(fake, FRAME_OPEN);
 	return fake->header.channel;
 }
 
@@ -489,10 +494,11 @@ uint32_t fake_question(struct fake *fake, const char *text)
 }
 
 /* Sends an answer, whose type, error and properties are in the message already, which ends at `at`. */
-static void send_answer(struct fake *fake, uint8_t *message, uint8_t *at, const char *body, uint32_t number)
+static void send_answer(struct fake *fake, uint8_t *message, uint8_t *at, const void *body, size_t size,
+			uint32_t number)
 {
-	memcpy(at, body, strlen(body));
-	at += strlen(body);
+	memcpy(at, body, size);
+	at += size;
 	put_u32(message, (uint32_t)(at - message - MESSAGE_HEAD_SIZE));
 	while ((at - message) % 8)
 		*at++ = 0;
@@ -507,15 +513,60 @@ void fake_tell(struct fake *fake, uint32_t number, uint32_t error, const char *b
 	uint8_t message[1024] = {[4] = error ? MESSAGE_ERROR : MESSAGE_REPLY};
 
 	put_u16(message + 6, (uint16_t)error);
-	send_answer(fake, message, message + MESSAGE_HEAD_SIZE, body, number);
+	send_answer(fake, message, message + MESSAGE_HEAD_SIZE, body, strlen(body), number);
 }
 
-void fake_tell_part(struct fake *fake, uint32_t number, uint32_t part, bool has_more, const char *body)
+static void tell_part(struct fake *fake, uint32_t number, uint32_t part, bool has_more, const void *body,
+		      size_t size)
 {
 	const struct properties properties = {.is_part = true, .part = part, .has_more = has_more};
 	uint8_t message[1024] = {[4] = MESSAGE_REPLY | MESSAGE_PROPERTIES}, *at = message + MESSAGE_HEAD_SIZE;
 
-	send_answer(fake, message, at + properties_encode(&properties, at), body, number);
+	send_answer(fake, message, at + properties_encode(&properties, at), body, size, number);
+}
+
+void fake_tell_part(struct fake *fake, uint32_t number, uint32_t part, bool has_more, const char *body)
+{
+	tell_part(fake, number, part, has_more, body, strlen(body));
+}
+
+uint32_t fake_expect_watch(struct fake *fake, const char *pattern)
+{
+	char question[128];
+
+	snprintf(question, sizeof(question), "watch %s", pattern ? pattern : "");
+	return fake_question(fake, pattern ? question : NULL);
+}
+
+void fake_watched(struct fake *fake, uint32_t number, uint32_t error)
+{
+	fake->parts[number % 8] = 1;
+	if (error)
+		fake_tell(fake, number, error, "no");
+	else
+		fake_tell_part(fake, number, 0, true, "");
+}
+
+uint32_t fake_watch(struct fake *fake, const char *pattern, uint32_t error)
+{
+	uint32_t number = fake_expect_watch(fake, pattern);
+
+	fake_watched(fake, number, error);
+	return number;
+}
+
+void fake_event(struct fake *fake, uint32_t number, const struct frame_event *event)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	tell_part(fake, number, fake->parts[number % 8]++, true, payload, frame_event_encode(event, payload));
+}
+
+void fake_expect_unwatch(struct fake *fake, uint32_t number)
+{
+	fake_expect_past_credit(fake, FRAME_WITHDRAW);
+	assert_int_equal(fake->header.channel, fake->questions - 1);
+	assert_int_equal(get_u32(fake->payload), number);
 }
 
 void fake_answer(struct fake *fake, uint8_t type, uint32_t error, const char *reason)
@@ -587,6 +638,17 @@ void fake_answer_meanwhile(struct fake *fake, uint8_t type, uint32_t error, cons
 	fake->answer_error = error;
 	fake->answer_reason = reason;
 	fake_meanwhile(fake, answer_as_told);
+}
+
+static void watch_as_told(struct fake *fake)
+{
+	fake_watch(fake, NULL, fake->answer_error);
+}
+
+void fake_watch_meanwhile(struct fake *fake, uint32_t error)
+{
+	fake->answer_error = error;
+	fake_meanwhile(fake, watch_as_told);
 }
 
 void fake_bind(struct fake *fake, const char *endpoint, xenmsg_message_handler handler, void *userdata)

@@ -37,6 +37,7 @@ struct fake {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	uint32_t questions;   /* the channel on which the daemon is asked, once it is open */
 	uint64_t asked_bytes; /* that have come there */
+	uint32_t parts[8];    /* that the calls with these numbers were told, by fake_watch() and below */
 	pthread_t thread;
 	/* how fake_answer_meanwhile() does that */
 	uint8_t answered_type;
@@ -129,6 +130,16 @@ uint32_t fake_question(struct fake *fake, const char *text);
 /* Answers it with this error, or 0, or a part: the first is 0. */
 void fake_tell(struct fake *fake, uint32_t number, uint32_t error, const char *body);
 void fake_tell_part(struct fake *fake, uint32_t number, uint32_t part, bool has_more, const char *body);
+/* Reads the next question, which has to be for a watch of this (NULL: of any), and answers it: with this
+ * error, or 0. Returns its number, for which an event can be told. */
+uint32_t fake_watch(struct fake *fake, const char *pattern, uint32_t error);
+/* The same in its two halves. */
+uint32_t fake_expect_watch(struct fake *fake, const char *pattern);
+void fake_watched(struct fake *fake, uint32_t number, uint32_t error);
+void fake_event(struct fake *fake, uint32_t number, const struct frame_event *event);
+#define FAKE_EVENT(fake, number, ...) fake_event(fake, number, &(struct frame_event){__VA_ARGS__})
+/* It is ended by the program. */
+void fake_expect_unwatch(struct fake *fake, uint32_t number);
 /* Reads the next frame, a request of this type, and answers it with this error or 0, for this reason. */
 void fake_answer(struct fake *fake, uint8_t type, uint32_t error, const char *reason);
 void fake_open(struct fake *fake, uint32_t channel, const char *endpoint);
@@ -140,6 +151,7 @@ uint32_t fake_message(uint8_t *at, const void *data, uint32_t size, uint32_t sta
 void fake_meanwhile(struct fake *fake, void (*script)(struct fake *fake));
 /* Likewise: reads a request of this type and answers it. */
 void fake_answer_meanwhile(struct fake *fake, uint8_t type, uint32_t error, const char *reason);
+void fake_watch_meanwhile(struct fake *fake, uint32_t error);
 void fake_join(struct fake *fake);
 /* Binds an endpoint, with the daemon's consent. */
 void fake_bind(struct fake *fake, const char *endpoint, xenmsg_message_handler handler, void *userdata);

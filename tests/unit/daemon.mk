@@ -74,7 +74,6 @@ daemon_tests = \
 	tests/unit/test_vchan \
 	tests/unit/test_relay \
 	tests/unit/test_watches \
-	tests/unit/test_watches_image \
 	tests/unit/test_watches_late \
 	tests/unit/test_withdraw
 if WITH_SYSTEMD
@@ -154,7 +153,6 @@ tests_unit_test_stream_image_SOURCES = tests/unit/test_stream_image.c $(stream_r
 watches_rig = tests/unit/watches_rig.c tests/unit/watches_rig.h
 tests_unit_test_host_watches_SOURCES = tests/unit/test_host_watches.c $(watches_rig)
 tests_unit_test_watches_SOURCES = tests/unit/test_watches.c $(watches_rig)
-tests_unit_test_watches_image_SOURCES = tests/unit/test_watches_image.c $(watches_rig)
 tests_unit_test_watches_late_SOURCES = tests/unit/test_watches_late.c $(watches_rig)
 
 # Has a XenStore of its own in place of daemon/xen/store.c, and a policy.

@@ -329,7 +329,7 @@ static void be_without_patterns(void)
 						NULL, NULL, NULL),
 			 0);
 	xenmsg_process(fake.conn);
-	fake_answer(&fake, FRAME_WATCH, 0, "");
+	fake_watch(&fake, "*:news", 0);
 	xenmsg_process(fake.conn);
 	fake.conn->pattern_due = true; /* as a notice to its handler leaves it */
 	assert_int_equal(xenmsg_unsubscribe(fake.conn, "*:news"), 0);

@@ -316,10 +316,11 @@ BOTH(calls_that_wait_go_behind_those_that_will_be_refused)
 	fake_opened(&fake, channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
 	fake_credit(&fake, channel, 48, 65536);
 	send_one(channel, MESSAGE_REFUSAL, ENOENT, first, "");
-	read_next(FRAME_WATCH);
-	fake_reply(&fake, fake.header.channel, 0, "");
-	FAKE_SAY(&fake, EVENT, event, fake.header.channel, .kind = EVENT_ENDPOINT_UP, .domid = 2,
-		 .text = {"work", 4});
+	read_next(FRAME_OPEN);
+	fake.questions = fake.header.channel + 1;
+	fake_opened(&fake, fake.header.channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
+	FAKE_EVENT(&fake, fake_watch(&fake, NULL, 0), .kind = EVENT_ENDPOINT_UP, .domid = 2,
+		   .text = {"work", 4});
 	read_next(FRAME_OPEN);
 	assert_true(fake.header.channel != channel);
 	expect_call(fake.header.channel, "1");

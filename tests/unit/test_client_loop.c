@@ -475,9 +475,8 @@ SHARED(a_topic_that_has_ended_is_left_whatever_is_done_next)
 						note_notice, NULL, NULL, NULL),
 			 0);
 	xenmsg_process(fake.conn);
-	fake_answer(&fake, FRAME_WATCH, 0, "");
-	FAKE_SAY(&fake, EVENT, event, fake.header.channel, .kind = EVENT_ENDPOINT_UP, .domid = 3,
-		 .text = frame_text_of("news"), .domain_name = frame_text_of("web"));
+	FAKE_EVENT(&fake, fake_watch(&fake, "*:news", 0), .kind = EVENT_ENDPOINT_UP, .domid = 3,
+		   .text = frame_text_of("news"), .domain_name = frame_text_of("web"));
 	loop_once(fake.conn);
 	fake_answer(&fake, FRAME_SUBSCRIBE, 0, "");
 	fake_open(&fake, 1, "3:news");

@@ -96,11 +96,9 @@ BOTH(questions_are_answered_in_the_loop)
 	xenmsg_process(fake.conn);
 	numbers[0] = fake_question(&fake, "peers");
 	numbers[1] = fake_question(&fake, "ping");
-	for (int i = 2; i < 4; i++) {
-		fake_expect(&fake, i == 2 ? FRAME_WATCH : FRAME_BIND);
-		numbers[i] = fake.header.channel;
-	}
-	assert_int_equal(numbers[2], number);
+	numbers[2] = fake_expect_watch(&fake, "*");
+	fake_expect_past_credit(&fake, FRAME_BIND);
+	numbers[3] = fake.header.channel;
 	fake_reply(&fake, numbers[3], EACCES, "not you");
 	expect_end(&refused, -EACCES);
 	assert_int_equal(refused.result.fate, XENMSG_FATE_NOT_DONE);
@@ -115,7 +113,7 @@ BOTH(questions_are_answered_in_the_loop)
 	expect_end(&ping, 0);
 	assert_true(ping.result.round_trip_ns > 0);
 	assert_null(ping.result.json);
-	fake_reply(&fake, numbers[2], 0, "");
+	fake_watched(&fake, numbers[2], 0);
 	loop_until(&watch);
 	assert_int_equal(xenmsg_unwatch(fake.conn, number), 0);
 }
@@ -142,12 +140,13 @@ BOTH(what_is_withdrawn_is_undone_at_the_daemon)
 	assert_int_equal(xenmsg_unwatch(fake.conn, number), -ENOENT);
 	fake_answer(&fake, FRAME_BIND, 0, ""); /* it was too late to prevent that */
 	fake_expect(&fake, FRAME_BIND);
-	fake_expect(&fake, FRAME_WATCH);
+	fake_expect_open(&fake);
+	fake_expect(&fake, FRAME_DATA);
 	fake_expect(&fake, FRAME_UNBIND);
 	assert_memory_equal(fake.payload, "inbox", 5);
 	fake_expect(&fake, FRAME_UNBIND);
 	assert_memory_equal(fake.payload, "streams", 7);
-	fake_expect(&fake, FRAME_UNWATCH);
+	fake_expect(&fake, FRAME_CANCEL);
 	/* Nothing is told twice, and the name is free again. */
 	fake_bind(&fake, "inbox", NULL, NULL);
 	assert_int_equal(bind.times, 1);
@@ -236,9 +235,10 @@ static int end_signal(int r)
 
 BOTH(a_signal_ends_a_question)
 {
-	expect_signal(FRAME_WATCH);
+	expect_signal(FRAME_OPEN);
 	assert_int_equal(end_signal(xenmsg_watch(fake.conn, "*", NULL, ignore, NULL)), -EINTR);
-	fake_expect(&fake, FRAME_UNWATCH);
+	fake_expect(&fake, FRAME_DATA);
+	fake_expect(&fake, FRAME_CANCEL);
 	expect_signal(FRAME_BIND);
 	assert_int_equal(end_signal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL)), -EINTR);
 	fake_expect(&fake, FRAME_UNBIND);

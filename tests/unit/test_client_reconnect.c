@@ -201,15 +201,10 @@ LASTING(a_watch_is_set_again_under_its_number)
 
 	assert_true(watch > 0);
 	xenmsg_process(fake.conn);
-	fake_answer(&fake, FRAME_WATCH, 0, "");
+	fake_watch(&fake, "*", 0);
 	lose();
 	find();
-	fake_expect(&fake, FRAME_WATCH);
-	assert_int_equal(fake.header.channel, watch);
-	assert_memory_equal(fake.payload, "*", 1);
-	fake_reply(&fake, fake.header.channel, 0, "");
-	FAKE_SAY(&fake, EVENT, event, (uint32_t)watch, .kind = EVENT_DOMAIN_UP, .domid = 3,
-		 .text = {"web", 3});
+	FAKE_EVENT(&fake, fake_watch(&fake, "*", 0), .kind = EVENT_DOMAIN_UP, .domid = 3, .text = {"web", 3});
 	expect_told("LB");
 	wait_until(&events);
 	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);
@@ -221,16 +216,15 @@ LASTING(a_watch_of_a_host_waits_until_that_is_known)
 	int watch = xenmsg_begin_watch(fake.conn, "hostb/*", NULL, note_event, NULL, NULL, NULL);
 
 	xenmsg_process(fake.conn);
-	fake_answer(&fake, FRAME_WATCH, 0, "");
+	fake_watch(&fake, "hostb/*", 0);
 	lose();
 	find();
-	fake_answer(&fake, FRAME_WATCH, EHOSTDOWN, "");
+	fake_watch(&fake, "hostb/*", EHOSTDOWN);
 	expect_told("LB");
+	fake_read_all(&fake);
 	for (int i = 0; i < 300 && !fake_has_frame(&fake); i++)
 		xenmsg_wait(fake.conn, 100);
-	fake_expect(&fake, FRAME_WATCH);
-	assert_int_equal(fake.header.channel, watch);
-	fake_reply(&fake, fake.header.channel, 0, "");
+	fake_watch(&fake, "hostb/*", 0);
 	xenmsg_wait(fake.conn, 0);
 	assert_string_equal(told, "LB");
 	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);
@@ -296,35 +290,43 @@ LASTING(a_daemon_may_be_lost_while_it_is_asked)
 }
 
 /* Reads up to it, while the library works. */
-static void read_watch(void)
+static uint32_t read_watch(void)
 {
+	uint32_t channel;
+
 	do {
 		while (!fake_has_frame(&fake))
 			assert_true(xenmsg_wait(fake.conn, 10) >= 0);
 		fake_read(&fake);
-	} while (fake.header.type != FRAME_WATCH);
+		channel = fake.header.channel;
+		if (fake.header.type == FRAME_OPEN && FAKE_HEARD(&fake, open).kind == CHANNEL_CALL) {
+			fake.questions = channel + 1;
+			fake_opened(&fake, channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
+		}
+	} while (fake.header.type != FRAME_DATA || channel != fake.questions - 1);
+	return get_u32(fake.payload + fake.header.length - 4);
 }
 
 /* It may be that of another host, which the next daemon refuses for a quota or by policy. */
 LASTING(what_waits_goes_on_though_the_next_daemon_refuses_its_watch)
 {
 	struct ended ended = {0};
+	uint32_t watch;
 
 	assert_int_equal(xenmsg_begin_send(fake.conn, "hostb/5:inbox", "hello", 5, XENMSG_FLAGS(XENMSG_WAIT),
 					   note_end, &ended, NULL),
 			 0);
 	fake_reset(&fake, expect_open("hostb/5:inbox"), EHOSTDOWN, 0, 0);
-	read_watch();
-	fake_reply(&fake, fake.header.channel, 0, "");
+	fake_watched(&fake, read_watch(), 0);
 	assert_true(xenmsg_wait(fake.conn, 10) >= 0);
 	lose();
 	find();
-	fake_answer(&fake, FRAME_WATCH, ENOBUFS, "");
+	fake_watch(&fake, "hostb/5:inbox", ENOBUFS);
 	expect_told("LB"); /* the watch isn't the program's */
 	fake_reset(&fake, expect_open("hostb/5:inbox"), EHOSTDOWN, 0, 0);
-	read_watch();
+	watch = read_watch();
 	assert_int_equal(ended.times, 0);
-	fake_reply(&fake, fake.header.channel, ENOBUFS, "");
+	fake_watched(&fake, watch, ENOBUFS);
 	expect_end(&ended, -ENOBUFS);
 }
 

@@ -210,24 +210,19 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 
 static void send_event(struct fake *daemon, uint32_t kind, uint32_t domid, const char *name)
 {
-	FAKE_SAY(daemon, EVENT, event, watch_number, .kind = kind, .domid = domid,
-		 .text = frame_text_of(name));
+	FAKE_EVENT(daemon, watch_number, .kind = kind, .domid = domid, .text = frame_text_of(name));
 }
 
 static void answer_watch(struct fake *daemon)
 {
-	fake_expect(daemon, FRAME_WATCH);
-	watch_number = daemon->header.channel;
-	fake_reply(daemon, watch_number, 0, "");
+	watch_number = fake_watch(daemon, "*", 0);
 	send_event(daemon, EVENT_DOMAIN_UP, 2, "");
 }
 
 static void answer_unwatch(struct fake *daemon)
 {
-	fake_expect(daemon, FRAME_UNWATCH);
-	assert_int_equal(get_u32(daemon->payload), watch_number);
+	fake_expect_unwatch(daemon, watch_number);
 	send_event(daemon, EVENT_DOMAIN_DOWN, 2, "");
-	fake_reply(daemon, daemon->header.channel, 0, "");
 }
 
 BOTH(events_are_reported_until_unwatch)
@@ -254,6 +249,60 @@ BOTH(events_are_reported_until_unwatch)
 	assert_int_equal(xenmsg_unwatch(fake.conn, watch), -ENOENT);
 	assert_int_equal(xenmsg_watch(fake.conn, "", NULL, on_event, NULL), -EINVAL);
 	assert_int_equal(xenmsg_watch(fake.conn, "2:", NULL, on_event, NULL), -EINVAL);
+}
+
+static void expect_seen(const char *events)
+{
+	for (int i = 0; i < 200 && strlen(seen) < strlen(events); i++)
+		assert_true(xenmsg_wait(fake.conn, 100) >= 0);
+	xenmsg_process(fake.conn);
+	assert_string_equal(seen, events);
+	seen[0] = '\0';
+}
+
+static void begin_anew(uint32_t kind)
+{
+	fake_watched(&fake, watch_number, 0);
+	send_event(&fake, EVENT_DOMAIN_UP, 2, ""); /* its name isn't known yet */
+	if (kind)
+		send_event(&fake, kind, 2, "");
+}
+
+/* Of the list that the next daemon begins the program hears what differs. */
+BOTH(of_a_watch_that_is_begun_anew_only_changes_are_reported)
+{
+	seen[0] = '\0';
+	fake_meanwhile(&fake, answer_watch);
+	assert_true(xenmsg_watch(fake.conn, "*", NULL, on_event, NULL) > 0);
+	fake_join(&fake);
+	send_event(&fake, EVENT_DOMAIN_UP, 2, "work");
+	FAKE_EVENT(&fake, watch_number, .kind = EVENT_ENDPOINT_UP, .domid = 2, .text = {"print", 5});
+	begin_anew(0); /* before the list has ended */
+	FAKE_EVENT(&fake, watch_number, .kind = EVENT_ENDPOINT_UP, .domid = 2, .text = {"scan", 4});
+	send_event(&fake, EVENT_LISTED, 0, "");
+	expect_seen("1:2: 1:2:work 3:2:print 3:2:scan 4:2:print 8:0: ");
+	begin_anew(EVENT_DOMAIN_AWAY);
+	begin_anew(EVENT_DOMAIN_AWAY);
+	send_event(&fake, EVENT_DOMAIN_UP, 2, "work");
+	FAKE_EVENT(&fake, watch_number, .kind = EVENT_ENDPOINT_UP, .domid = 2, .text = {"scan", 4});
+	FAKE_EVENT(&fake, watch_number, .kind = EVENT_ENDPOINT_DOWN, .domid = 2, .text = {"never", 5});
+	send_event(&fake, EVENT_LISTED, 0, "");
+	send_event(&fake, EVENT_DOMAIN_AWAY, 2, "work");
+	expect_seen("5:2:work ");
+	begin_anew(EVENT_DOMAIN_AWAY);
+	send_event(&fake, EVENT_LISTED, 0, "");
+	expect_seen("4:2:scan ");
+	begin_anew(0);
+	send_event(&fake, EVENT_LISTED, 0, "");
+	send_event(&fake, EVENT_DOMAIN_UP, 2, "play");
+	send_event(&fake, EVENT_DOMAIN_DOWN, 2, "play");
+	expect_seen("1:2:work 1:2:play 2:2:play ");
+	send_event(&fake, EVENT_HOST_UP, 0, "");
+	send_event(&fake, EVENT_DOMAIN_UP, 2, "work");
+	FAKE_EVENT(&fake, watch_number, .kind = EVENT_ENDPOINT_UP, .domid = 2, .text = {"print", 5});
+	fake_watched(&fake, watch_number, 0);
+	send_event(&fake, EVENT_LISTED, 0, "");
+	expect_seen("6:0: 1:2:work 3:2:print 4:2:print 2:2:work 7:0: "); /* each behind all that it had */
 }
 
 static void answer_query_behind_an_event(struct fake *daemon)

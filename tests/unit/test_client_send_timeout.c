@@ -111,13 +111,14 @@ BOTH(a_send_that_is_not_decided_yet_is_tried_again_in_its_time)
 static void refuse_all(struct fake *daemon)
 {
 	for (;;) {
-		fake_read(daemon);
-		if (daemon->header.type == FRAME_OPEN)
-			fake_reset(daemon, daemon->header.channel, ENODATA, 0, 0);
-		else if (daemon->header.type == FRAME_WATCH)
+		fake_read_up_to(daemon, FRAME_OPEN);
+		if (FAKE_HEARD(daemon, open).kind == CHANNEL_CALL)
 			break;
+		fake_reset(daemon, daemon->header.channel, ENODATA, 0, 0);
 	}
-	fake_reply(daemon, daemon->header.channel, EHOSTDOWN, "");
+	daemon->questions = daemon->header.channel + 1;
+	fake_opened(daemon, daemon->header.channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
+	fake_watch(daemon, "5", EHOSTDOWN);
 }
 
 static void ignore_event(void *userdata, const struct xenmsg_event *event)

@@ -204,7 +204,9 @@ static void ignore_done(void *userdata, const struct xenmsg_result *result)
 
 static void flood_events(uint32_t watch)
 {
-	FAKE_SAY(&fake, EVENT, event, watch, .kind = EVENT_DOMAIN_UP, .domid = 3, .text = {"web", 3});
+	static uint32_t domid;
+
+	FAKE_EVENT(&fake, 1, .kind = EVENT_DOMAIN_UP, .domid = domid++, .text = {"web", 3});
 }
 
 static void flood_arrivals(uint32_t number)
@@ -233,7 +235,7 @@ TEST_EACH(what_a_daemon_makes_a_program_keep_has_a_bound, 4)
 	fake_start(&fake, true);
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
-	fake_answer_meanwhile(&fake, FRAME_WATCH, 0, "");
+	fake_watch_meanwhile(&fake, 0);
 	assert_int_equal(xenmsg_watch(fake.conn, "*", NULL, ignore_event, NULL), 2);
 	fake_join(&fake);
 	for (; r == 0 && sent < 1u << 22; sent++) {

@@ -39,10 +39,7 @@ static void refuse(const char *address, uint32_t error)
 static uint32_t expect_watch(const char *pattern)
 {
 	process();
-	fake_expect(&fake, FRAME_WATCH);
-	assert_int_equal(fake.header.length, strlen(pattern));
-	assert_memory_equal(fake.payload, pattern, strlen(pattern));
-	return fake.header.channel;
+	return fake_expect_watch(&fake, pattern);
 }
 
 /* A message whose receiver isn't there, for which the daemon watches. Returns the number of that watch. */
@@ -52,13 +49,13 @@ static uint32_t park(uint32_t error)
 
 	refuse("5:inbox", error);
 	watch = expect_watch("5:inbox");
-	fake_reply(&fake, watch, 0, "");
+	fake_watched(&fake, watch, 0);
 	return watch;
 }
 
 static void tell(uint32_t watch, uint32_t kind)
 {
-	FAKE_SAY(&fake, EVENT, event, watch, .kind = kind, .domid = 5, .text = {"inbox", 5});
+	FAKE_EVENT(&fake, watch, .kind = kind, .domid = 5, .text = {"inbox", 5});
 }
 
 /* It is sent, and taken. */
@@ -83,7 +80,7 @@ BOTH(what_waits_goes_when_the_endpoint_comes)
 	tell(watch, EVENT_ENDPOINT_UP);
 	expect_sent(&ended);
 	process();
-	fake_expect(&fake, FRAME_UNWATCH);
+	fake_expect_unwatch(&fake, watch);
 }
 
 BOTH(what_came_before_the_refusal_is_tried_at_once)
@@ -137,9 +134,10 @@ BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
 {
 	struct ended first = {0}, second = {0}, third = {0};
 	struct xenmsg_op *op;
+	uint32_t watch;
 
 	op = send_waiting("5:inbox", &first);
-	park(ENOENT);
+	watch = park(ENOENT);
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, XENMSG_WITH(1, XENMSG_WAIT),
 					   note_end, &second, NULL),
 			 0);
@@ -150,7 +148,7 @@ BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
 	expect_end(&first, -ETIMEDOUT);
 	assert_int_equal(first.result.fate, XENMSG_FATE_NOT_DONE);
 	process();
-	fake_expect(&fake, FRAME_UNWATCH);
+	fake_expect_unwatch(&fake, watch);
 	assert_false(fake_has_frame(&fake));
 	/* Who comes next begins anew. */
 	send_waiting("5:inbox", &third);
@@ -169,7 +167,7 @@ BOTH(what_cannot_be_watched_ends_with_what_it_met)
 
 		send_waiting("hostb/5:inbox", &ended);
 		refuse("hostb/5:inbox", EHOSTDOWN);
-		fake_reply(&fake, expect_watch("hostb/5:inbox"), cases[i].error, "");
+		fake_watched(&fake, expect_watch("hostb/5:inbox"), cases[i].error);
 		expect_end(&ended, cases[i].outcome);
 		assert_int_equal(ended.result.fate, XENMSG_FATE_NOT_DONE);
 	}

@@ -3,7 +3,6 @@
  * What a watch of another host is told: what is there, then each change, once, also when the host goes and
  * comes. The questions are the rig's own, and the test answers them.
  */
-#include "tests/unit/image_bytes.h"
 #include "tests/unit/watches_rig.h"
 
 #include <errno.h>
@@ -14,12 +13,12 @@
 #include <event2/event.h>
 
 #include "daemon/link/asks.h"
-#include "daemon/local/host_watches.h"
-#include "daemon/local/watches.h"
+#include "daemon/serve/host_watches.h"
+#include "daemon/serve/watches.h"
 
 #define QUESTIONS_MAX 4096u
 
-struct question {
+struct asked {
 	bool is_out;
 	enum ask_kind kind;
 	char domain[DOMAIN_NAME_MAX + 1];
@@ -32,7 +31,7 @@ struct question {
 static struct scene scene;
 
 static struct asking {
-	struct question questions[QUESTIONS_MAX];
+	struct asked questions[QUESTIONS_MAX];
 	unsigned asked, out;
 	int error;
 	uint64_t turn;
@@ -46,7 +45,7 @@ static struct asking {
 int asks_ask(struct asks *asks, const struct ask_question *question, struct account *account,
 	     asks_told_fn told, void *asker, uint32_t request)
 {
-	struct question *free_one = asking.questions;
+	struct asked *free_one = asking.questions;
 
 	asking.asked++;
 	asking.up = scene.a.up;
@@ -58,12 +57,12 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 		return asking.error;
 	while (free_one->is_out)
 		assert_true(++free_one < asking.questions + QUESTIONS_MAX);
-	*free_one = (struct question){.is_out = true,
-				      .kind = question->kind,
-				      .known = question->known,
-				      .told = told,
-				      .asker = asker,
-				      .request = request};
+	*free_one = (struct asked){.is_out = true,
+				   .kind = question->kind,
+				   .known = question->known,
+				   .told = told,
+				   .asker = asker,
+				   .request = request};
 	snprintf(free_one->domain, sizeof(free_one->domain), "%s", question->domain);
 	assert_string_equal(question->host, "b");
 	asking.out++;
@@ -123,16 +122,16 @@ static void look(uint32_t number, const char *pattern)
 	snprintf(text, sizeof(text), "b/%s", pattern);
 	parts = address_split(text, strlen(text));
 	scene.a.reply = -1;
-	watches_add(scene.watches, &scene.a, number, &parts, &from);
+	watches_add(scene.watches, new_question(&scene.a, number), &parts, &from);
 }
 
 /* Returns the question that is out about the host ("") or this domain, best one that knows nothing yet. */
-static struct question *find(enum ask_kind kind, const char *domain)
+static struct asked *find(enum ask_kind kind, const char *domain)
 {
-	struct question *found = NULL;
+	struct asked *found = NULL;
 
 	for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
-		struct question *question = &asking.questions[i];
+		struct asked *question = &asking.questions[i];
 
 		if (question->is_out && question->kind == kind && !strcmp(question->domain, domain) &&
 		    (!found || !question->known))
@@ -146,7 +145,7 @@ static struct question *find(enum ask_kind kind, const char *domain)
 static void answer(const char *domain, const char *list, uint32_t error, uint32_t domid, const char *name)
 {
 	enum ask_kind kind = *domain ? ASK_ENDPOINTS : ASK_DOMAINS;
-	struct question *question = find(kind, domain);
+	struct asked *question = find(kind, domain);
 	struct frame_told told = {.error = error, .domid = domid, .name = frame_text_of(name)};
 	uint8_t text[TOLD_MAX];
 	uint32_t size = 0;
@@ -188,7 +187,7 @@ static void fail_it(const char *domain, uint32_t error)
 static void fail_all(uint32_t error)
 {
 	for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
-		struct question *question = &asking.questions[i];
+		struct asked *question = &asking.questions[i];
 
 		if (!question->is_out)
 			continue;
@@ -377,12 +376,12 @@ TEST_WITH(questions_are_asked_in_pieces, set_up, tear_down)
 	const char *list = list_of("", "=", 1, HOST_WATCH_DOMAINS);
 	unsigned before;
 
-	for (uint32_t number = 1; number <= HOST_WATCHES_PER_SESSION; number++) {
+	for (uint32_t number = 1; number <= HOST_WATCHES_PER_ASKER; number++) {
 		look(number, "*:x");
 		tell("", list);
 		scene.a.heard[0] = '\0';
 	}
-	assert_int_equal(asking.out, HOST_WATCHES_PER_SESSION * (HOST_WATCH_DOMAINS + 1));
+	assert_int_equal(asking.out, HOST_WATCHES_PER_ASKER * (HOST_WATCH_DOMAINS + 1));
 	assert_in_range(asking.largest_turn, 1, TURNS_PIECE / 100);
 	asking.error = -EHOSTDOWN;
 	fail_all(EHOSTDOWN);
@@ -455,25 +454,25 @@ TEST_WITH(a_watch_that_cannot_be_is_refused_once, set_up, tear_down)
 	look(1, "work");
 	fail_it("", EACCES);
 	assert_int_equal(scene.a.reply, EACCES);
-	assert_int_equal(watches_remove(scene.watches, &scene.a, 1), -ENOENT);
-	for (uint32_t number = 1; number <= HOST_WATCHES_PER_SESSION; number++)
+	assert_null(scene.a.questions);
+	for (uint32_t number = 1; number <= HOST_WATCHES_PER_ASKER; number++)
 		look(number, "work");
 	assert_int_equal(scene.a.reply, -1);
 	look(99, "work");
 	assert_int_equal(scene.a.reply, ENOBUFS);
-	watches_remove_session(scene.watches, &scene.a);
+	unwatch_all(&scene, &scene.a);
 	assert_int_equal(asking.out, 0);
 }
 
-TEST_WITH(who_does_not_read_is_cut_off_once, set_up, tear_down)
+TEST_WITH(who_lacks_memory_is_cut_off_once, set_up, tear_down)
 {
 	look(1, "work");
 	tell("", "");
 	scene.a.full = true;
 	tell("work", "a b c d");
 	tell("work", "e");
-	assert_int_equal(scene.a.cut_off, -ENOBUFS);
-	watches_remove_session(scene.watches, &scene.a);
+	assert_int_equal(scene.a.cut_off, -ENOMEM);
+	unwatch_all(&scene, &scene.a);
 }
 
 /* What isn't paid for isn't kept, nor told. */
@@ -491,129 +490,42 @@ TEST_WITH(a_user_pays_for_what_is_kept_of_a_host, set_up_with_users, tear_down)
 
 /* --- handing over ------------------------------------------------------------------------------ */
 
-static uint8_t *hand_over(size_t *size)
+/* The next daemon begins them anew, and asks for all that they mean before it says what there is. */
+TEST_WITH(what_has_stood_is_begun_anew_though_the_host_is_late, set_up, tear_down)
 {
-	uint8_t *bytes = write_image(&scene, size);
-
-	settle(&scene);
-	assert_int_equal(asking.out, 0);
-	return bytes;
-}
-
-/* Reads it in a daemon that has none. */
-static int take_over(const uint8_t *bytes, size_t size)
-{
-	watches_free(scene.watches);
-	make_watches(&scene);
-	return read_image(&scene, bytes, size);
-}
-
-static uint8_t *hand_over_two(size_t *size)
-{
+	scene.a.hears_lists = scene.a.has_stood = true;
 	look(1, "w*");
-	tell("", "7=work");
-	tell("7", "inbox print");
-	hears("1+b 1+7(work) 1+7:inbox(work) 1+7:print(work) ");
-	look(2, "work:in*");
-	tell("", "7=work");
-	tell("work", "inbox print");
-	hears("2+b 2+7:inbox(work) ");
-	return hand_over(size);
-}
-
-TEST_WITH(the_next_daemon_tells_what_differs, set_up, tear_down)
-{
-	uint8_t *bytes, *again;
-	size_t size, size_again;
-
-	bytes = hand_over_two(&size);
-	assert_int_equal(take_over(bytes, size), 0);
-	again = hand_over(&size_again);
-	assert_int_equal(size_again, size);
-	assert_memory_equal(again, bytes, size);
-	watches_stay(scene.watches);
-	hears("");
-	assert_int_equal(asking.out, 4);
-	tell("7", "print scan");
-	hears("1+7:scan(work) ");
-	tell("", "7=work");
-	tell("", "7=work");
-	hears("1-7:inbox(work) ");
-	tell("work", "inbox index print");
-	hears("2+7:index(work) ");
-	tell("", "8=play");
-	tell("", "8=play");
-	hears("1-7:print(work) 1-7:scan(work) 1-7(work) ");
-	look(2, "work");
-	assert_int_equal(scene.a.reply, EEXIST);
-	for (uint32_t number = 1; number <= 2; number++)
-		assert_int_equal(watches_remove(scene.watches, &scene.a, number), 0);
-	assert_int_equal(asking.out, 0);
-	free(bytes);
-	free(again);
-}
-
-/* By the next daemon, or this one if there is none. */
-enum { HOST_ANSWERS, HOST_DENIES, NOBODY_TO_ASK, FIRST_ANSWERS };
-
-TEST_EACH(a_watch_not_answered_yet_is_by_the_next_daemon, 4 * FIRST_ANSWERS)
-{
-	static const int replies[] = {0, EACCES, EHOSTDOWN};
-	bool stays = unit_number(state) % 2, is_late = unit_number(state) / 2 % 2; /* in the last passes */
-	int what = unit_number(state) / 4;
-	void *unused = NULL;
-	uint8_t *bytes;
-	size_t size;
-
-	set_up(&unused);
-	if (is_late)
-		watches_hold(scene.watches);
-	look(1, "work:in*");
-	assert_int_equal(asking.out, !is_late);
-	assert_int_equal(watches_unanswered(scene.watches, &scene.a), 1);
-	bytes = hand_over(&size);
-	if (!stays)
-		assert_int_equal(take_over(bytes, size), 0);
-	free(bytes);
-	assert_int_equal(scene.a.unanswered, !stays);
-	assert_int_equal(watches_unanswered(scene.watches, &scene.a), 1);
-	asking.error = what == NOBODY_TO_ASK ? -EHOSTDOWN : 0;
-	if (stays)
-		watches_stay(scene.watches);
-	else
-		watches_go_on(scene.watches, scene.base);
-	asking.error = 0;
-	if (what == HOST_DENIES)
-		answer("", NULL, EACCES, 0, "");
-	else if (what == HOST_ANSWERS)
-		tell("", "7=work");
-	assert_int_equal(scene.a.reply, replies[what]);
-	assert_int_equal(scene.a.replied_to, 1);
-	assert_int_equal(watches_unanswered(scene.watches, &scene.a), 0);
-	if (what == HOST_ANSWERS) {
-		tell("work", "inbox print");
-		hears("1+b 1+7:inbox(work) ");
-	}
-	tear_down(&unused);
-}
-
-TEST_WITH(a_watch_that_stays_goes_on, set_up, tear_down)
-{
-	size_t size;
-
-	free(hand_over_two(&size));
-	watches_stay(scene.watches);
+	assert_int_equal(scene.a.reply, 0);
 	settle(&scene);
-	tell("7", "inbox");
-	hears("1-7:print(work) ");
+	look(2, "work:in*");
+	settle(&scene);
+	assert_int_equal(asking.out, 3);
+	fail_it("", EHOSTDOWN);
+	fail_it("", EAGAIN);
+	hears("");
+	await_questions(3);
+	tell("", "7=work");
+	tell("", "7=work");
+	fail_it("7", EHOSTDOWN);
+	tell("7", "inbox print");
+	tell("work", "inbox print");
+	hears("2+b 1+b 1+7(work) 1+7:inbox(work) 1+7:print(work) 1. 2+7:inbox(work) 2. ");
 }
 
-TEST_WITH(a_watch_that_is_spoilt_is_refused_or_harmless, set_up, tear_down)
+/* A daemon that hands over has no answer: this one, which tells nothing of that, or the other one. */
+TEST_WITH(a_hand_over_is_no_reason_to_tell_that_the_host_has_gone, set_up, tear_down)
 {
-	size_t size;
-	uint8_t *bytes;
-
-	bytes = hand_over_two(&size);
-	image_spoil("host-watch", bytes, size, size, 1, take_over);
-	free(bytes);
+	look(1, "work");
+	fail_it("", EAGAIN);
+	assert_int_equal(scene.a.again, 1);
+	look(1, "work");
+	tell("", "7=work");
+	tell("work", "inbox");
+	hears("1+b 1+7(work) 1+7:inbox(work) ");
+	asking.error = -EAGAIN;
+	fail_all(EAGAIN);
+	settle(&scene);
+	asking.error = 0;
+	await_questions(2);
+	hears("");
 }

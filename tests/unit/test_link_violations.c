@@ -145,8 +145,7 @@ SCENE_TEST(nobody_else_says_whose_what_it_passes_on_is, up)
 	expect_violation(scene, EPROTO);
 }
 
-static const uint8_t of_local_hops[] = {0,	     FRAME_WELCOME, FRAME_BIND, FRAME_WATCH,
-					FRAME_REPLY, FRAME_ACCEPT,  99};
+static const uint8_t of_local_hops[] = {0, FRAME_WELCOME, FRAME_BIND, FRAME_REPLY, FRAME_ACCEPT, 99};
 
 SCENE_TEST_EACH(frames_of_local_hops_are_refused, up, i, ROWS(of_local_hops))
 {

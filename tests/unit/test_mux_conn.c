@@ -51,7 +51,7 @@ static void ignore_event(void *userdata, const struct xenmsg_event *event)
 /* Does so until the daemon answers. */
 static void wait_for_something_else(void)
 {
-	fake_answer_meanwhile(&front, FRAME_WATCH, EHOSTDOWN, "");
+	fake_watch_meanwhile(&front, EHOSTDOWN);
 	assert_int_equal(xenmsg_watch(conn, "5", NULL, ignore_event, NULL), -EHOSTDOWN);
 	fake_join(&front);
 }

@@ -380,7 +380,7 @@ SCENE_TEST_EACH(shared_rings_begin_at_pages, scene_start, i, 3)
 
 SCENE_TEST(goodbye_comes_behind_the_answers, greeted)
 {
-	say_frame(scene, FRAME_WATCH, "status", 6);
+	say_frame(scene, FRAME_UNBIND, "status", 6);
 	say_frame(scene, FRAME_PING, "12345678", 8);
 	expect(scene, FRAME_REPLY);
 	expect_goodbye(scene, EPROTO);
@@ -390,7 +390,7 @@ SCENE_TEST(goodbye_comes_behind_answers_though_all_came_in_one_piece, greeted)
 {
 	uint8_t bytes[2 * FRAME_HEADER_SIZE + 8] = {0};
 
-	frame_header_encode(&(struct frame_header){.type = FRAME_WATCH, .length = 6, .channel = 1}, bytes);
+	frame_header_encode(&(struct frame_header){.type = FRAME_UNBIND, .length = 6, .channel = 1}, bytes);
 	frame_header_encode(&(struct frame_header){.type = 99}, bytes + FRAME_HEADER_SIZE + 8);
 	say(scene, bytes, sizeof(bytes));
 	assert_int_equal(scene->requests, 1);
@@ -402,7 +402,7 @@ SCENE_TEST(bytes_on_the_socket_beside_shared_memory_are_a_violation, scene_start
 {
 	say_hello(scene, 1, HELLO_SHARED_MEMORY);
 	expect(scene, FRAME_WELCOME);
-	say_frame(scene, FRAME_WATCH, "status", 6);
+	say_frame(scene, FRAME_UNBIND, "status", 6);
 	expect_goodbye(scene, EPROTO);
 }
 
@@ -452,7 +452,7 @@ SCENE_TEST_EACH(sealed_memory_is_used_when_the_program_rings, scene_start, at_on
 		assert_int_equal(doorbell_ring(scene->fds[1]), 0);
 		run(scene);
 	}
-	put_frame(&out, FRAME_WATCH);
+	put_frame(&out, FRAME_UNBIND);
 	assert_true(ring_writer_publish(&out)); /* so it has to ring */
 	assert_int_equal(doorbell_ring(scene->fds[1]), 0);
 	run(scene);
@@ -495,7 +495,7 @@ static void say_with_descriptor(struct scene *scene, const void *bytes, size_t s
 SCENE_TEST_EACH(descriptors_are_a_violation_at_any_time, scene_start, moment, 4)
 {
 	static const uint8_t hello[24] = {8, 0, 0, 0, FRAME_HELLO, [16] = 1},
-			     query[24] = {6, 0, 0, 0, FRAME_WATCH, [16] = 's'};
+			     query[24] = {6, 0, 0, 0, FRAME_UNBIND, [16] = 's'};
 
 	if (moment == 1)
 		say(scene, hello, 20);
@@ -517,7 +517,7 @@ SCENE_TEST_EACH(end_of_file_at_any_time_leaves_nothing_behind, scene_start, mome
 	if (moment >= 2)
 		say_hello(scene, 1, moment == 3);
 	if (moment == 4)
-		say_frame(scene, FRAME_WATCH, "status", 6);
+		say_frame(scene, FRAME_UNBIND, "status", 6);
 	shutdown(scene->fd, SHUT_RDWR);
 	run(scene);
 	assert_int_equal(scene->gone, 1);
@@ -553,7 +553,7 @@ SCENE_TEST_EACH(last_words_of_a_program_are_heard, greeted, does_not_read, 2)
 		run(scene);
 	} else {
 		/* It answers to what it has read of a lot. */
-		frame_header_encode(&(struct frame_header){.type = FRAME_WATCH}, much);
+		frame_header_encode(&(struct frame_header){.type = FRAME_UNBIND}, much);
 		assert_int_equal(send(scene->fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL), FRAME_HEADER_SIZE);
 		frame_header_encode(&(struct frame_header){.type = FRAME_OPTIONAL, .length = 65536}, much);
 		for (int i = 0; i < 2; i++)

@@ -8,7 +8,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "daemon/local/watches.h"
+#include <event2/event.h>
+
+#include "daemon/serve/watches_internal.h"
 
 SCENE_TEST(what_is_there_is_told_first_and_then_each_change, scene_start)
 {
@@ -186,29 +188,16 @@ SCENE_TEST(each_watch_is_told_under_its_own_number, scene_start)
 	expect(scene, &scene->b, "3+7(work) 3+7:inbox(work) ");
 }
 
-/* Nobody could tell them apart, the next daemon at a hand-over neither. */
-SCENE_TEST(watch_under_the_number_of_another_is_refused, scene_start)
-{
-	add_watch(scene, &scene->a, 3, "7");
-	assert_int_equal(watch(scene, &scene->a, 3, "*"), EEXIST);
-	registry_set_up(scene->registry, 7, true);
-	expect(scene, &scene->a, "3+7(work) ");
-	assert_int_equal(watches_remove(scene->watches, &scene->a, 3), 0);
-	add_watch(scene, &scene->a, 3, "*");
-}
-
 SCENE_TEST(watch_that_has_ended_is_silent, scene_start)
 {
 	add_watch(scene, &scene->a, 1, "*");
 	add_watch(scene, &scene->a, 2, "*");
 	add_watch(scene, &scene->b, 1, "*");
-	assert_int_equal(watches_remove(scene->watches, &scene->a, 1), 0);
-	assert_int_equal(watches_remove(scene->watches, &scene->a, 1), -ENOENT);
-	assert_int_equal(watches_remove(scene->watches, &scene->b, 2), -ENOENT); /* another's */
+	assert_true(unwatch(scene, &scene->a, 1));
 	registry_set_up(scene->registry, 7, true);
 	expect(scene, &scene->a, "2+7(work) ");
 	expect(scene, &scene->b, "1+7(work) ");
-	watches_remove_session(scene->watches, &scene->a);
+	unwatch_all(scene, &scene->a);
 	registry_set_up(scene->registry, 7, false);
 	expect(scene, &scene->a, "");
 	expect(scene, &scene->b, "1-7(work) ");
@@ -220,18 +209,33 @@ SCENE_TEST(program_may_have_64_watches, scene_start)
 		add_watch(scene, &scene->a, i, "7");
 	assert_int_equal(watch(scene, &scene->a, 64, "7"), ENOBUFS);
 	add_watch(scene, &scene->b, 0, "7"); /* others have theirs */
-	assert_int_equal(watches_remove(scene->watches, &scene->a, 5), 0);
+	assert_true(unwatch(scene, &scene->a, 5));
 	add_watch(scene, &scene->a, 64, "7");
 }
 
-SCENE_TEST(program_that_does_not_read_is_cut_off_and_others_are_told, scene_start)
+/* Of what came and went meanwhile it needn't hear. */
+SCENE_TEST(program_that_is_behind_is_told_when_it_has_read, scene_start)
+{
+	add_watch(scene, &scene->a, 1, "*");
+	settle(scene);
+	scene->a.is_behind = true;
+	registry_set_up(scene->registry, 7, true);
+	expect(scene, &scene->a, "");
+	registry_set_endpoint(scene->registry, 7, "inbox", true);
+	registry_set_endpoint(scene->registry, 7, "inbox", false);
+	scene->a.is_behind = false;
+	watches_heard(scene->watches, &scene->a);
+	expect(scene, &scene->a, "1+7(work) ");
+}
+
+SCENE_TEST(program_that_lacks_memory_is_cut_off_and_others_are_told, scene_start)
 {
 	add_watch(scene, &scene->a, 1, "*");
 	add_watch(scene, &scene->b, 1, "*");
 	scene->a.full = true;
 	registry_set_up(scene->registry, 7, true);
 	settle(scene);
-	assert_int_equal(scene->a.cut_off, -ENOBUFS);
+	assert_int_equal(scene->a.cut_off, -ENOMEM);
 	assert_int_equal(scene->b.cut_off, 0);
 	expect(scene, &scene->b, "1+7(work) ");
 }
@@ -335,4 +339,24 @@ SCENE_TEST(list_of_others_ends_when_all_who_run_have_answered, scene_start)
 	scene->asks_all = false;
 	registry_tell(scene->registry, REGISTRY_ALL, 0);
 	expect(scene, &scene->a, "1+7:print(work) 1. ");
+}
+
+/* It may have been told of more by the daemon before this, which others see at the end of its list. So that
+ * comes when others had the time to be found; and what has gone and come is told to have gone, too. */
+SCENE_TEST(watch_that_is_begun_anew_lists_until_others_were_found, scene_start)
+{
+	watches_settle(scene->watches, scene->base);
+	scene->a.hears_lists = scene->a.has_stood = scene->b.hears_lists = true;
+	add_watch(scene, &scene->b, 2, "7");
+	expect(scene, &scene->b, "2. ");
+	come_up(scene, "inbox");
+	expect(scene, &scene->b, "2+7(work) 2+7:inbox(work) ");
+	registry_set_up(scene->registry, 7, false);
+	come_up(scene, "inbox");
+	registry_set_endpoint(scene->registry, 7, "print", true);
+	registry_set_endpoint(scene->registry, 7, "print", false);
+	add_watch(scene, &scene->a, 1, "7");
+	expect(scene, &scene->a, "1-7(work) 1+7(work) 1-7:inbox(work) 1+7:inbox(work) 1-7:print(work) ");
+	event_active(scene->watches->settle, EV_TIMEOUT, 0);
+	expect(scene, &scene->a, "1. ");
 }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/local/watches.h"
+#include "daemon/serve/watches.h"
 
 #define SEEDS 20u
 
@@ -118,7 +118,7 @@ SCENE_TEST(crowd_of_one_user_waits_for_itself_and_others_do_not, scene_start_wit
 	/* A new watch of the crowd's is told what is there in the crowd's time, too. */
 	own = account_time(other)->spent;
 	for (unsigned i = 0; i < CROWD; i++) {
-		assert_int_equal(watches_remove(scene->watches, &crowd[i], 1), 0);
+		assert_true(unwatch(scene, &crowd[i], 1));
 		add_watch(scene, &crowd[i], 100, "7:*");
 	}
 	leaf(scene, 0, NAMES - 1);
@@ -128,7 +128,7 @@ SCENE_TEST(crowd_of_one_user_waits_for_itself_and_others_do_not, scene_start_wit
 	for (unsigned i = 0; i < CROWD; i++)
 		assert_int_equal(crowd[i].up, 2 * (NAMES - 1));
 	for (unsigned i = 0; i < CROWD; i++)
-		watches_remove_session(scene->watches, &crowd[i]);
+		unwatch_all(scene, &crowd[i]);
 }
 
 /* Whatever comes, goes and is renamed, and however it falls into the turns: in the end each watch knows what
@@ -172,7 +172,7 @@ SCENE_TEST_EACH(in_the_end_each_watch_knows_what_is_there, scene_start, before_s
 			uint32_t number = which % MODEL_WATCHES;
 			const char *endpoint = endpoints_meant[(which / 64) % 4];
 
-			watches_remove(scene->watches, &scene->a, number);
+			unwatch(scene, &scene->a, number);
 			memset(model + number * (MODEL_NAMES + 1), 0, MODEL_NAMES + 1);
 			snprintf(text, sizeof(text), endpoint ? "%s:%s" : "%s", domains[number % 4],
 				 endpoint);

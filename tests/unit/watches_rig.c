@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/watches_rig.h"
-#include "tests/unit/image_bytes.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,25 +8,70 @@
 
 #include "daemon/link/asks.h"
 #include "daemon/local/session.h"
-#include "daemon/local/watches_internal.h"
+#include "daemon/serve/questions.h"
+#include "daemon/serve/watches_internal.h"
 #include "daemon/registry/registry.h"
-#include "daemon/switch/hop_image.h"
 
 /* --- sessions that only keep what they are told ----------------------------------------------- */
 
-struct hop *session_hop(struct session *session)
+struct session *question_session(const struct question *question)
 {
-	return &session->hop;
+	return question->session;
 }
 
-int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+struct account *question_account(const struct question *question)
 {
-	assert_true(error == 0 || (size > 0 && memchr(body, '\0', size) == NULL)); /* an error says why */
+	return question->session->hop.account;
+}
+
+const void *question_asker(const struct question *question)
+{
+	return question->session;
+}
+
+bool question_is_behind(const struct question *question)
+{
+	return question->session->is_behind;
+}
+
+static void answer_question(const struct question *question, int error)
+{
+	struct session *session = question->session;
+
 	assert_int_equal(session->reply, -1);
 	assert_int_equal(strlen(session->heard), session->heard_before); /* it comes before the first event */
 	session->reply = error;
-	session->replied_to = request;
-	return 0;
+	session->replied_to = question->number;
+}
+
+void question_drop(struct question *question)
+{
+	LL_DELETE(question->session->questions, question);
+	free(question);
+}
+
+void question_refuse(struct question *question, int error, const char *why)
+{
+	assert_true(*why); /* an error says why */
+	answer_question(question, error);
+	question_drop(question);
+}
+
+struct question *question_stand(struct question *question)
+{
+	answer_question(question, 0);
+	return question;
+}
+
+void question_again(struct question *question)
+{
+	question->session->again++;
+	question_drop(question);
+}
+
+bool question_has_stood(const struct question *question)
+{
+	return question->session->has_stood;
 }
 
 void session_cut_off(struct session *session, int error, const char *why)
@@ -35,18 +79,16 @@ void session_cut_off(struct session *session, int error, const char *why)
 	session->cut_off = error;
 }
 
-int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
-	     uint32_t length)
+int question_tell(struct question *question, const void *payload, size_t length)
 {
-	struct session *session = (struct session *)(void *)hop;
+	struct session *session = question->session;
+	uint32_t channel = question->number;
 	size_t used = strlen(session->heard);
 	struct frame_event event;
 
-	assert_int_equal(type, FRAME_EVENT);
-	assert_int_equal(flags, 0);
 	if (session->full)
-		return -ENOBUFS;
-	assert_int_equal(frame_event_decode(payload, length, &event), 0);
+		return -ENOMEM;
+	assert_int_equal(frame_event_decode(payload, (uint32_t)length, &event), 0);
 	assert_int_equal(event.host.size, session->is_of_host);
 	if (event.kind == EVENT_LISTED) {
 		session->lists++;
@@ -105,16 +147,6 @@ __attribute__((weak)) void asks_cancel(struct asks *asks, void *asker, uint32_t 
 const char *asks_why_not(enum ask_kind kind, int error)
 {
 	return "it can't";
-}
-
-void session_ask_again(struct session *session)
-{
-	session->unanswered++;
-}
-
-void hop_identity_image(struct image *image, struct frame_identity *identity)
-{
-	image_u32(image, &identity->uid);
 }
 
 /* --- the scene -------------------------------------------------------------------------------- */
@@ -184,6 +216,10 @@ void scene_start_with_users(struct scene *scene)
 void scene_stop(struct scene *scene)
 {
 	watches_free(scene->watches);
+	while (scene->a.questions)
+		question_drop(scene->a.questions);
+	while (scene->b.questions)
+		question_drop(scene->b.questions);
 	account_unref(scene->a.hop.account);
 	account_unref(scene->b.hop.account);
 	quota_free(scene->quota);
@@ -192,13 +228,41 @@ void scene_stop(struct scene *scene)
 	event_base_free(scene->base);
 }
 
+struct question *new_question(struct session *session, uint32_t number)
+{
+	struct question *question = calloc(1, sizeof(*question));
+
+	assert_non_null(question);
+	*question = (struct question){.session = session, .number = number};
+	LL_PREPEND(session->questions, question);
+	return question;
+}
+
+bool unwatch(struct scene *scene, struct session *session, uint32_t number)
+{
+	struct question *question;
+
+	LL_SEARCH_SCALAR(session->questions, question, number, number);
+	if (!question)
+		return false;
+	watches_forget_question(scene->watches, question);
+	question_drop(question);
+	return true;
+}
+
+void unwatch_all(struct scene *scene, struct session *session)
+{
+	while (session->questions)
+		unwatch(scene, session, session->questions->number);
+}
+
 int watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern)
 {
 	const struct address_parts parts = address_split(pattern, strlen(pattern));
 
 	session->reply = -1;
 	session->heard_before = strlen(session->heard);
-	watches_add(scene->watches, session, number, &parts, NULL);
+	watches_add(scene->watches, new_question(session, number), &parts, NULL);
 	assert_int_equal(session->replied_to, number);
 	assert_true(session->reply >= 0);
 	return session->reply;
@@ -237,37 +301,4 @@ void come_up(struct scene *scene, const char *list)
 void rename_domain(struct scene *scene, uint32_t domid, const char *name)
 {
 	registry_set_name(scene->registry, registry_get(scene->registry, domid), name, strlen(name));
-}
-
-/* --- handing over ----------------------------------------------------------------------------- */
-
-uint8_t *write_image(struct scene *scene, size_t *size)
-{
-	struct image image;
-
-	hop_set_image_number(&scene->a.hop, 0);
-	hop_set_image_number(&scene->b.hop, 1);
-	if (!scene->watches->is_held)
-		watches_hold(scene->watches);
-	image_begin(&image);
-	watches_write_image(scene->watches, &image);
-	return image_to_bytes(&image, size);
-}
-
-int read_image(struct scene *scene, const uint8_t *bytes, size_t size)
-{
-	struct hop *all[] = {&scene->a.hop, &scene->b.hop};
-	struct image_hops hops = {.hops = all, .count = 2, .sessions = 2};
-	struct image image;
-	uint32_t type;
-	int error;
-
-	scene->a.hop.owner = &scene->a;
-	scene->b.hop.owner = &scene->b;
-	image_open_bytes(&image, bytes, size);
-	while ((type = image_next(&image)))
-		watches_read_image(scene->watches, &image, &hops, type);
-	error = image.error;
-	image_free(&image);
-	return error;
 }

@@ -4,7 +4,7 @@
 
 /*
  * Watches of sessions that only keep what they are told: the rig's own in place of daemon/local/session.c
- * and of what sends to them.
+ * and of daemon/serve/questions.c. A session has one channel, by which it asks.
  */
 
 #include "tests/unit/unit.h"
@@ -25,18 +25,27 @@
 #define MODEL_NAMES   300u
 #define MODEL_WATCHES 8u
 
+struct question {
+	struct session *session;
+	uint32_t number;
+	struct question *next;
+};
+
 struct session {
 	struct hop hop;
+	struct question *questions;
 	/* "1+7(work) 1+7:inbox(work) ...": number of the watch, event, domid, endpoint, name */
 	char heard[HEARD_MAX];
-	size_t heard_before; /* this WATCH */
+	size_t heard_before; /* this question */
 	int reply;	     /* the last one's error; -1: none */
 	uint32_t replied_to;
-	bool hears_lists;    /* and where they end: "1. " */
-	unsigned lists;	     /* that have ended */
-	bool is_of_host;     /* its watches are of a host whose name is one letter: "1+b" */
-	unsigned unanswered; /* WATCHes, as the next daemon has them */
-	bool full;	     /* takes no more */
+	bool hears_lists; /* and where they end: "1. " */
+	unsigned lists;	  /* that have ended */
+	bool is_of_host;  /* its watches are of a host whose name is one letter: "1+b" */
+	bool full;	  /* takes no more */
+	bool is_behind;	  /* hasn't read what it was told */
+	bool has_stood;	  /* what it asks was told to by the daemon before this */
+	unsigned again;	  /* questions that are to be begun again */
 	bool counts; /* keeps the number of events, and the names that are up, and not all that it heard */
 	unsigned long events;
 	long up;
@@ -66,11 +75,12 @@ void scene_start_with_users(struct scene *scene);
 void scene_stop(struct scene *scene);
 /* Makes the watches, which know nobody. */
 void make_watches(struct scene *scene);
-/* The image that is handed over, and what becomes of it. */
-uint8_t *write_image(struct scene *scene, size_t *size);
-int read_image(struct scene *scene, const uint8_t *bytes, size_t size);
 /* Returns the error in the reply. */
 int watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern);
+struct question *new_question(struct session *session, uint32_t number);
+/* Ends it. False: the session has none of this number. */
+bool unwatch(struct scene *scene, struct session *session, uint32_t number);
+void unwatch_all(struct scene *scene, struct session *session);
 void add_watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern);
 /* Exactly this was said since the last time. */
 void expect(struct scene *scene, struct session *session, const char *what);

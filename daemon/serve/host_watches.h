@@ -12,12 +12,11 @@
  *   ASKED ──told, and entered──▶ RETRIES ──its turn──▶ ASKED
  *     └──an error, and once more: it has gone──▶ WAITS ──a second later──▶ RETRIES
  *
- * The program's WATCH is answered when the host has told which domains it has, or why it can't be asked. What
+ * The program's question stands when the host has told which domains it has, or why it can't be asked. What
  * is told is at most 16 KiB for a question, which costs the program's user as much (asks.h), and so do the
  * records of it. What failed is asked again in pieces, in the turns of the user that watches.
  */
 
-#include "base/image.h"
 #include "base/quota.h"
 #include "base/turns.h"
 #include "daemon/link/asks.h"
@@ -29,8 +28,8 @@ struct watch;
 struct watcher;
 struct watches;
 
-#define HOST_WATCHES_PER_SESSION 16u
-#define HOST_WATCH_DOMAINS	 128u /* of a pattern, by their domids; more aren't watched */
+#define HOST_WATCHES_PER_ASKER 16u
+#define HOST_WATCH_DOMAINS     128u /* of a pattern, by their domids; more aren't watched */
 
 enum place_state {
 	PLACE_RESTS, /* until its host has answered */
@@ -47,7 +46,7 @@ struct watched_place {
 	enum ask_kind kind;
 	char domain[DOMAIN_NAME_MAX + 1]; /* as it is asked for */
 	bool is_wanted;			  /* it is among what the host has told */
-	bool is_up;			  /* as far as the program was told */
+	bool is_up;			  /* as far as the program was told, also by the daemon before this */
 	bool is_cut;			  /* perhaps there is more than was told */
 	bool is_listed;	   /* what there was first is entered, or why there is nothing is known */
 	uint32_t failures; /* since it was told last: the link may just have been idle */
@@ -60,8 +59,8 @@ struct watched_place {
 };
 
 struct host_watch {
-	struct watcher *watcher; /* its program's */
-	bool is_answered;	 /* the WATCH */
+	struct watcher *watcher; /* its channel's */
+	bool is_answered;	 /* its question stands */
 	bool is_known;		 /* all of its places are listed */
 	bool is_pattern;	 /* the domain */
 	bool lacks_some;	 /* for want of room, of what the host has told */
@@ -71,7 +70,7 @@ struct host_watch {
 	struct registry *registry;
 	struct watches *watches; /* of that, with one watch of all that is there */
 	struct watcher *inner;
-	struct watch *watch; /* has its number, too */
+	struct watch *watch;
 	struct task task;
 	struct watched_place *places; /* the first is the host */
 	unsigned count;
@@ -80,7 +79,7 @@ struct host_watch {
 	struct host_watch *prev, *next;
 };
 
-/* Adds a watch of the pattern's host, which takes over `told`, with its number and endpoint. Its WATCH is
+/* Adds a watch of the pattern's host, which takes over `told`, with its question and endpoint. That is
  * answered, or will be. The watcher may be freed. */
 void host_watch_add(struct watcher *watcher, struct watch *told, const struct address_parts *pattern,
 		    const struct frame_identity *from);
@@ -89,11 +88,5 @@ void host_watch_free(struct host_watch *watch);
 void host_watch_end(struct host_watch *watch);
 /* A second is over. */
 void host_watch_retry(struct host_watch *watch);
-void host_watch_hold(struct host_watch *watch, uint64_t end_ns);
-/* It couldn't be handed over, or was read. */
-void host_watch_go_on(struct host_watch *watch);
-void host_watch_write_image(struct host_watch *watch, struct image *image);
-/* Reads the rest of a section, and takes over `told`. */
-void host_watch_read_image(struct watcher *watcher, struct watch *told, struct image *image);
 
 #endif

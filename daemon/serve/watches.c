@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/local/watches_internal.h"
+#include "daemon/serve/watches_internal.h"
 
 #include <errno.h>
 #include <fnmatch.h>
@@ -13,7 +13,8 @@
 #include "base/timer.h"
 #include "base/turns.h"
 #include "daemon/registry/changes.h"
-#include "daemon/local/host_watches.h"
+#include "daemon/serve/host_watches.h"
+#include "daemon/serve/questions.h"
 #include "daemon/local/session.h"
 #include "daemon/switch/hop.h"
 #include "wire/address.h"
@@ -21,9 +22,21 @@
 #include "wire/text.h"
 #include "wire/ut.h"
 
+#define SETTLE_MS 2000u /* in which a daemon that has taken over finds other domains and their endpoints */
+
 /* --- events ---------------------------------------------------------------------------------- */
 
-/* Sends an event, unless the program is cut off, as one is that doesn't read its events. */
+void watcher_cut_off(struct watcher *watcher, int error, const char *why)
+{
+	const struct watch *watch = watcher->list ? watcher->list : watcher->of_hosts->watch;
+	struct session *session = question_session(watch->question);
+
+	watcher->is_cut_off = true;
+	if (session) /* else it has gone */
+		session_cut_off(session, error, why);
+}
+
+/* Tells of an event, unless the program is cut off. */
 static void watch_event(struct watcher *watcher, const struct watch *watch, struct frame_event event)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
@@ -32,12 +45,9 @@ static void watch_event(struct watcher *watcher, const struct watch *watch, stru
 	if (watcher->is_cut_off)
 		return;
 	event.host = frame_text_of(watcher->watches->host);
-	r = hop_send(session_hop(watcher->session), FRAME_EVENT, 0, watch->number, payload,
-		     frame_event_encode(&event, payload));
-	if (r == 0)
-		return;
-	watcher->is_cut_off = true;
-	session_cut_off(watcher->session, r, "the program doesn't read its events");
+	r = question_tell(watch->question, payload, frame_event_encode(&event, payload));
+	if (r < 0)
+		watcher_cut_off(watcher, r, "xenmsgd has no memory for what it tells the program");
 }
 
 static void wake_all(struct watches *watches)
@@ -86,8 +96,7 @@ static void cut_off_before(struct watches *watches, uint64_t change)
 				break;
 		if (!watch)
 			continue;
-		watcher->is_cut_off = true;
-		session_cut_off(watcher->session, -ENOBUFS,
+		watcher_cut_off(watcher, -ENOBUFS,
 				"there is more news for its user's watches than it has time for");
 	}
 }
@@ -114,8 +123,6 @@ static void tidy(struct watches *watches)
 {
 	const struct changes *changes = watches->changes;
 
-	if (watches->is_held)
-		return;
 	if (is_worth_a_walk(watches))
 		watches_forget(watches);
 	if (changes->gone <= WATCHES_GONE_MAX || *watches->host)
@@ -159,24 +166,25 @@ static bool means_record(const struct watch *watch, const struct record *record,
 {
 	if (!watch->endpoints || record->domain->domid == WATCHES_HOST)
 		return true;
-	return record->size &&
-	       matches(watch->endpoint, watch->endpoint_size, record->text, record->size, cost);
+	return record->size && matches(watch->domain + watch->domain_size + 1, watch->endpoint_size,
+				       record->text, record->size, cost);
 }
 
-static bool may_learn_of(const struct watcher *watcher, const struct record *record)
+static bool may_learn_of(const struct watches *watches, const struct watch *watch,
+			 const struct record *record)
 {
-	const struct watches *watches = watcher->watches;
+	const struct session *session = question_session(watch->question);
 
 	return !record->domain->is_own || !watches->sees ||
-	       watches->sees(watches->userdata, watcher->session, record->text);
+	       (session && watches->sees(watches->userdata, session, record->text));
 }
 
-bool watch_means(struct watch *watch, const struct record *record, uint64_t *cost)
+static bool watch_means(struct watch *watch, const struct record *record, uint64_t *cost)
 {
 	return means_record(watch, record, cost) && means_domain(watch, record->domain, cost);
 }
 
-bool watch_means_others(const struct watch *watch)
+static bool watch_means_others(const struct watch *watch)
 {
 	return watch->domain_size != 4 || memcmp(watch->domain, "self", 4) != 0;
 }
@@ -191,7 +199,7 @@ static void tell_kind(struct watcher *watcher, const struct watch *watch, const 
 		.kind = kind, .domid = domain->domid, .text = {domain->name, strlen(domain->name)}};
 
 	*cost += COST_TELL;
-	if (record->size && !may_learn_of(watcher, record))
+	if (record->size && !may_learn_of(watcher->watches, watch, record))
 		return;
 	if (record->size) {
 		event.kind = kind == EVENT_DOMAIN_UP ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN;
@@ -204,14 +212,14 @@ static void tell_kind(struct watcher *watcher, const struct watch *watch, const 
 	watch_event(watcher, watch, event);
 }
 
-void watch_tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
-		uint64_t *cost)
+static void watch_tell(struct watcher *watcher, const struct watch *watch, const struct record *record,
+		       bool up, uint64_t *cost)
 {
 	tell_kind(watcher, watch, record, up ? EVENT_DOMAIN_UP : EVENT_DOMAIN_DOWN, cost);
 }
 
-void watch_tell_away(struct watcher *watcher, const struct watch *watch, const struct record *record,
-		     uint64_t *cost)
+static void watch_tell_away(struct watcher *watcher, const struct watch *watch, const struct record *record,
+			    uint64_t *cost)
 {
 	if (!record->size && record->up && record->domain->away)
 		tell_kind(watcher, watch, record, EVENT_DOMAIN_AWAY, cost);
@@ -231,16 +239,17 @@ static bool meant_before(struct watch *watch, const struct named_domain *domain,
 /*
  * Tells the watch what it must hear of the record's changes after those that it has heard. It needn't hear of
  * what came and went since; of what went and came, it hears both, since that may be another thing. Where it
- * isn't certain what the watch was told, it may hear twice that something has gone.
+ * isn't certain what the watch was told, also by the daemon before this, it may hear twice that something has
+ * gone.
  */
 static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct record *record)
 {
 	uint64_t cost = COST_VISIT, known = watch->known;
 	bool may_have_met = record->changed > watch->walk && record->changed > record->born;
-	bool was_told = known >= record->born || may_have_met, was_renamed;
+	bool was_told = known >= record->born || may_have_met || (watch->has_stood && !known), was_renamed;
 
 	watch->heard = record->changed;
-	if (!watch_means(watch, record, &cost) || watch_knows_before(watch, watcher->watches, record))
+	if (!watch_means(watch, record, &cost))
 		return cost;
 	was_renamed = !was_told && known >= record->first && meant_before(watch, record->domain, &cost);
 	was_told = was_told || was_renamed;
@@ -312,8 +321,10 @@ static void end_lists(struct watcher *watcher, uint64_t *cost)
 	struct watch *watch;
 
 	DL_FOREACH(watcher->list, watch) {
-		if (watch->is_listed || (watch_means_others(watch) && !watches->knows_all(watches->userdata)))
-			continue; /* until REGISTRY_ALL */
+		if (watch->is_listed ||
+		    (watch_means_others(watch) && !watches->knows_all(watches->userdata)) ||
+		    (watch->has_stood && watches->settle))
+			continue; /* until REGISTRY_ALL, or on_settled() */
 		watch->is_listed = true;
 		*cost += COST_TELL;
 		watch_event(watcher, watch,
@@ -322,7 +333,7 @@ static void end_lists(struct watcher *watcher, uint64_t *cost)
 	}
 }
 
-bool watcher_hear(struct watcher *watcher, uint64_t *cost)
+static bool watcher_hear(struct watcher *watcher, uint64_t *cost)
 {
 	struct watches *watches = watcher->watches;
 	struct watch *watch;
@@ -335,11 +346,19 @@ bool watcher_hear(struct watcher *watcher, uint64_t *cost)
 	watcher->heard = watches->changes->last;
 	DL_FOREACH(watcher->list, watch)
 		watch->heard = watch->known = watches->changes->last;
-	DL_FOREACH(watcher->list, watch)
-		if (watch->knows_before && !watch_compare(watcher, watch, cost))
-			return false;
 	end_lists(watcher, cost);
 	return true;
+}
+
+/* What it was told isn't sent yet, after which it is due again. */
+static bool is_behind(const struct watcher *watcher)
+{
+	const struct watch *watch;
+
+	DL_FOREACH(watcher->list, watch)
+		if (question_is_behind(watch->question))
+			return true;
+	return false;
 }
 
 static void watches_on_turn(struct task *task)
@@ -348,7 +367,7 @@ static void watches_on_turn(struct task *task)
 	struct watches *watches = watcher->watches;
 	uint64_t cost = COST_VISIT;
 
-	if (watcher->is_cut_off || watches->is_held)
+	if (watcher->is_cut_off || is_behind(watcher))
 		return;
 	if (watcher_hear(watcher, &cost))
 		watches->all_are_due = false;
@@ -389,9 +408,8 @@ struct watches *watches_new(struct turns *turns, struct registry *registry, watc
 	return watches;
 }
 
-static void watch_free(struct watcher *watcher, struct watch *watch)
+void watch_free(struct watcher *watcher, struct watch *watch)
 {
-	watches_end_compare(watcher->watches, watch);
 	DL_DELETE(watcher->list, watch);
 	watcher->count--;
 	watcher->watches->others -= watch_means_others(watch);
@@ -416,6 +434,23 @@ void watcher_free_if_empty(struct watcher *watcher)
 {
 	if (watcher && watcher->count == 0 && !watcher->of_hosts)
 		watcher_free(watcher);
+}
+
+/* Others and their endpoints are found again: what a watch that has stood isn't told by now has gone. */
+static void on_settled(evutil_socket_t fd, short what, void *userdata)
+{
+	struct watches *watches = userdata;
+
+	event_free(watches->settle);
+	watches->settle = NULL;
+	on_changed(watches, REGISTRY_ALL, 0);
+}
+
+void watches_settle(struct watches *watches, struct event_base *base)
+{
+	watches->settle = evtimer_new(base, on_settled, watches);
+	if (watches->settle)
+		timer_set(watches->settle, SETTLE_MS);
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *userdata)
@@ -445,38 +480,38 @@ void watches_free(struct watches *watches)
 	registry_leave(watches->registry, &watches->sink);
 	free_event(watches->settle);
 	free_event(watches->retry);
-	watches_forget_before(watches);
 	free(watches);
 }
 
 /* --- who watches ------------------------------------------------------------------------------ */
 
-struct watcher *watcher_find(struct watches *watches, const struct session *session)
+static struct watcher *find_watcher(struct watches *watches, const void *asker)
 {
 	struct watcher *watcher;
 
-	HASH_FIND_PTR(watches->watchers, &session, watcher);
+	HASH_FIND_PTR(watches->watchers, &asker, watcher);
 	return watcher;
 }
 
-struct watcher *watcher_get(struct watches *watches, struct session *session)
+struct watcher *watcher_get(struct watches *watches, const struct question *question)
 {
-	struct watcher *watcher = watcher_find(watches, session);
+	struct watcher *watcher = find_watcher(watches, question_asker(question));
 
 	if (watcher)
 		return watcher;
 	watcher = calloc(1, sizeof(*watcher));
 	if (!watcher)
 		return NULL;
-	watcher->session = session;
-	HASH_ADD_PTR(watches->watchers, session, watcher);
+	watcher->asker = question_asker(question);
+	HASH_ADD_PTR(watches->watchers, asker, watcher);
 	if (!HASH_ADDED(watcher)) {
 		free(watcher);
 		return NULL;
 	}
 	watcher->watches = watches;
-	watcher->account = account_ref(hop_account(session_hop(session)));
-	task_init(&watcher->task, watches->turns, account_line(watcher->account), watches_on_turn);
+	watcher->account = account_ref(question_account(question));
+	task_init(&watcher->task, watches->turns, watcher->account ? account_line(watcher->account) : NULL,
+		  watches_on_turn);
 	task_due(&watcher->task);
 	return watcher;
 }
@@ -496,58 +531,58 @@ void watcher_add(struct watcher *watcher, struct watch *watch)
 	task_due(&watcher->task);
 }
 
-struct host_watch *watcher_find_host_watch(const struct watcher *watcher, uint32_t number)
+/* Returns why not, or NULL. */
+static const char *why_no_pattern(const struct address_part *domain, const struct address_part *endpoint)
 {
-	struct host_watch *watch;
+	if (domain->size == 0 || domain->size > DOMAIN_NAME_MAX || !is_printable(*domain))
+		return "a pattern is DOMAIN or DOMAIN:ENDPOINT";
+	if (endpoint->data && (endpoint->size > 2 * ENDPOINT_NAME_MAX ||
+			       !endpoint_pattern_is_valid(endpoint->data, endpoint->size)))
+		return "no endpoint can have such a name: that is letters, digits, _ and -, begins with a letter or digit, "
+		       "and in a pattern *, ? and [...] stand for some";
+	return NULL;
+}
 
-	DL_SEARCH_SCALAR(watcher->of_hosts, watch, watch->number, number);
+static struct watch *watch_new(const struct address_part *domain, const struct address_part *endpoint)
+{
+	struct watch *watch = calloc(1, sizeof(*watch) + domain->size + endpoint->size + 2);
+
+	if (!watch)
+		return NULL;
+	memcpy(watch->domain, domain->data, domain->size);
+	if (endpoint->size)
+		memcpy(watch->domain + domain->size + 1, endpoint->data, endpoint->size);
+	watch->endpoints = endpoint->data != NULL;
+	watch->domain_size = (uint16_t)domain->size;
+	watch->endpoint_size = (uint16_t)endpoint->size;
 	return watch;
 }
 
-void watches_add(struct watches *watches, struct session *session, uint32_t number,
-		 const struct address_parts *pattern, const struct frame_identity *from)
+void watches_add(struct watches *watches, struct question *question, const struct address_parts *pattern,
+		 const struct frame_identity *from)
 {
-	const struct address_part *domain = &pattern->domain, *endpoint = &pattern->endpoint;
-	const char *why = NULL;
-	struct watcher *watcher = watcher_get(watches, session);
-	struct watch *watch = calloc(1, sizeof(*watch));
-	int error = EINVAL;
+	const struct address_part all = {"*", 1}, *domain = from ? &all : &pattern->domain;
+	const char *why = why_no_pattern(domain, &pattern->endpoint);
+	struct watcher *watcher = why ? NULL : watcher_get(watches, question);
+	struct watch *watch = watcher ? watch_new(domain, &pattern->endpoint) : NULL;
+	int error = why ? EINVAL : ENOMEM;
 
-	if (!watch || !watcher) {
-		error = ENOMEM;
-		why = "out of memory";
-	} else if (!from && watcher->count >= WATCHES_PER_SESSION) {
+	if (watcher && !from && watcher->count >= WATCHES_PER_ASKER) {
 		error = ENOBUFS;
 		why = "a program may have 64 watches";
-	} else if (watcher_find_watch(watcher, number) || watcher_find_host_watch(watcher, number)) {
-		error = EEXIST;
-		why = "another watch has this number";
-	} else if (!from &&
-		   (domain->size == 0 || !address_part_copy(*domain, watch->domain, sizeof(watch->domain)) ||
-		    !is_printable(*domain))) {
-		why = "a pattern is DOMAIN or DOMAIN:ENDPOINT";
-	} else if (endpoint->data &&
-		   (!endpoint_pattern_is_valid(endpoint->data, endpoint->size) ||
-		    !address_part_copy(*endpoint, watch->endpoint, sizeof(watch->endpoint)))) {
-		why = "no endpoint can have such a name: that is letters, digits, _ and -, begins with a letter or digit, "
-		      "and in a pattern *, ? and [...] stand for some";
+	} else if (watch) {
+		watch->has_stood = question_has_stood(question);
+		watch->question = from ? question : question_stand(question);
 	}
-	if (why) {
+	if (why || !watch || !watch->question) {
 		free(watch);
 		watcher_free_if_empty(watcher);
-		session_reply_error(session, number, error, why);
-		return;
-	}
-	watch->number = number;
-	watch->endpoints = endpoint->data != NULL;
-	watch->domain_size = domain->size;
-	watch->endpoint_size = endpoint->size;
-	if (from) {
+		question_refuse(question, error, why ? why : "out of memory");
+	} else if (from) {
 		host_watch_add(watcher, watch, pattern, from);
-		return;
+	} else {
+		watcher_add(watcher, watch);
 	}
-	session_reply(session, number, 0, "", 0);
-	watcher_add(watcher, watch);
 }
 
 bool watches_others(const struct watches *watches)
@@ -555,48 +590,35 @@ bool watches_others(const struct watches *watches)
 	return watches->others > 0;
 }
 
-struct watch *watcher_find_watch(const struct watcher *watcher, uint32_t number)
+void watches_forget_question(struct watches *watches, const struct question *question)
 {
+	struct watcher *watcher = find_watcher(watches, question_asker(question));
+	struct host_watch *of_host;
 	struct watch *watch;
 
-	DL_SEARCH_SCALAR(watcher->list, watch, number, number);
-	return watch;
-}
-
-int watches_remove(struct watches *watches, struct session *session, uint32_t number)
-{
-	struct watcher *watcher = watcher_find(watches, session);
-	struct watch *watch = watcher ? watcher_find_watch(watcher, number) : NULL;
-	struct host_watch *of_host = watcher ? watcher_find_host_watch(watcher, number) : NULL;
-
+	if (!watcher)
+		return;
+	DL_SEARCH_SCALAR(watcher->list, watch, question, question);
+	DL_FOREACH(watcher->of_hosts, of_host)
+		if (of_host->watch->question == question)
+			break;
 	if (watch)
 		watch_free(watcher, watch);
-	else if (of_host && of_host->is_answered)
+	else if (of_host)
 		host_watch_free(of_host);
-	else
-		return -ENOENT;
 	watcher_free_if_empty(watcher);
-	return 0;
 }
 
-unsigned watches_unanswered(struct watches *watches, const struct session *session)
+void watches_heard(struct watches *watches, const void *asker)
 {
-	const struct watcher *watcher = watcher_find(watches, session);
-	const struct host_watch *of_host;
-	unsigned count = 0;
+	struct watcher *watcher = find_watcher(watches, asker);
+	struct host_watch *of_host;
 
-	if (watcher)
-		DL_FOREACH(watcher->of_hosts, of_host)
-			count += !of_host->is_answered;
-	return count;
-}
-
-void watches_remove_session(struct watches *watches, struct session *session)
-{
-	struct watcher *watcher = watcher_find(watches, session);
-
-	if (watcher)
-		watcher_free(watcher);
+	if (!watcher)
+		return;
+	task_due(&watcher->task);
+	DL_FOREACH(watcher->of_hosts, of_host)
+		task_due(&of_host->inner->task);
 }
 
 #ifdef XENMSG_INVARIANTS
@@ -605,7 +627,7 @@ void watches_check(const struct watches *watches)
 	const struct watcher *watcher, *next;
 
 	HASH_ITER(hh, watches->watchers, watcher, next)
-		INVARIANT(watcher->task.is_due || watcher->is_cut_off || watches->is_held ||
+		INVARIANT(watcher->task.is_due || watcher->is_cut_off || is_behind(watcher) ||
 				  watcher->heard == watches->changes->last,
 			  "who watches was told of all that has changed");
 }

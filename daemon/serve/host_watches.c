@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/local/host_watches.h"
+#include "daemon/serve/host_watches.h"
 
 #include <errno.h>
 #include <fnmatch.h>
@@ -10,8 +10,8 @@
 
 #include "base/clock.h"
 #include "base/timer.h"
-#include "daemon/local/session.h"
-#include "daemon/local/watches_internal.h"
+#include "daemon/serve/questions.h"
+#include "daemon/serve/watches_internal.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
 #include "wire/retry.h"
@@ -53,6 +53,7 @@ static struct watched_place *add_place(struct host_watch *watch, const char *dom
 	place->kind = watch->count ? ASK_ENDPOINTS : ASK_DOMAINS;
 	place->domid = watch->count ? NO_DOMID : WATCHES_HOST;
 	place->is_wanted = true;
+	place->is_up = watch->watch->has_stood && !watch->is_known;
 	snprintf(place->domain, sizeof(place->domain), "%s", domain);
 	charge_init(&place->charge, watch->watcher->account);
 	DL_APPEND(watch->places, place);
@@ -107,8 +108,6 @@ static int host_watches_ask(struct watched_place *place)
 	int r;
 
 	place->state = PLACE_RESTS;
-	if (watch->watcher->watches->is_held)
-		return 0;
 	place->asked_ms = clock_ms();
 	r = asks_ask(asks_of(place), &question, watch->watcher->account, on_told, place, 0);
 	place->state = r < 0 ? PLACE_RESTS : PLACE_ASKED;
@@ -118,42 +117,63 @@ static int host_watches_ask(struct watched_place *place)
 static void ask_later(struct watched_place *place)
 {
 	place->state = PLACE_WAITS;
-	place->is_listed = true;
-	task_due(&place->watch->task);
 	timer_start(place->watch->watcher->watches->retry, RETRY_EACH_MS);
 }
 
-/* Why there is no answer may pass: the link was idle, or is another one, or the daemon that answers hands
- * over. Then an answer comes at once, also if nothing has changed. */
-static void note_failure(struct watched_place *place)
+/* Why there is no answer may pass: the link was idle, or is another one, or a daemon hands over (-EAGAIN),
+ * this one or that which answers. Then an answer comes at once, also if nothing has changed. */
+static void note_failure(struct watched_place *place, int error)
 {
-	bool may_pass = place->failures < FAILURES_MAX && place->is_up;
-
-	place->failures++;
 	place->version = 0;
-	if (may_pass && host_watches_ask(place) == 0)
+	if (error != -EAGAIN && place->failures++ < FAILURES_MAX && place->is_up)
+		error = host_watches_ask(place);
+	if (error == 0)
+		return;
+	ask_later(place);
+	if (error == -EAGAIN)
 		return;
 	host_watches_let_go(place);
-	ask_later(place);
+	place->is_listed = true;
+	task_due(&place->watch->task);
 }
 
 /* Asks again, or, for a reason that may pass, later. */
 static void ask_or_wait(struct watched_place *place)
 {
+	int r;
+
 	if (place->quick > QUICK_MOST) {
 		place->quick = 0;
-		place->state = PLACE_WAITS;
-		timer_start(place->watch->watcher->watches->retry, RETRY_EACH_MS);
+		ask_later(place);
 		return;
 	}
-	if (host_watches_ask(place) < 0)
-		note_failure(place);
+	r = host_watches_ask(place);
+	if (r < 0)
+		note_failure(place, r);
 }
 
-static void answer_watch(struct host_watch *watch, int error, const char *why)
+static void refuse_watch(struct host_watch *watch, int error, const char *why)
 {
+	if (error == EAGAIN) /* as above */
+		question_again(watch->watch->question);
+	else
+		question_refuse(watch->watch->question, error, why);
+	host_watch_end(watch);
+}
+
+/* Lets its question stand. False: out of memory, which ends the watch. */
+static bool answer_watch(struct host_watch *watch)
+{
+	struct question *standing = question_stand(watch->watch->question);
+
+	if (!standing) {
+		refuse_watch(watch, ENOMEM, "out of memory");
+		return false;
+	}
 	watch->is_answered = true;
-	session_reply(watch->watcher->session, watch->watch->number, error, why, strlen(why));
+	watch->watch->question = standing;
+	watcher_add(watch->inner, watch->watch);
+	return true;
 }
 
 /* --- what was told --------------------------------------------------------------------------- */
@@ -253,20 +273,23 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 {
 	struct watched_place *place = asker;
 	struct host_watch *watch = place->watch;
+	int r = told->error ? -(int)told->error : 0;
 
 	place->state = PLACE_RESTS;
 	if (!watch->is_answered && told->error) {
-		answer_watch(watch, (int)told->error, asks_why_not(kind, (int)told->error));
-		host_watch_end(watch);
+		refuse_watch(watch, (int)told->error, asks_why_not(kind, (int)told->error));
 		return;
 	}
-	if (told->error || is_misplaced(place, told) ||
-	    (is_host(place) ? enter_host(place, told) : enter_domain(place, told)) < 0) {
-		note_failure(place);
+	if (r == 0 && is_misplaced(place, told))
+		r = -EHOSTDOWN;
+	if (r == 0)
+		r = is_host(place) ? enter_host(place, told) : enter_domain(place, told);
+	if (r < 0) {
+		note_failure(place, r);
 		return;
 	}
-	if (!watch->is_answered)
-		answer_watch(watch, 0, "");
+	if (!watch->is_answered && !answer_watch(watch))
+		return;
 	place->quick = clock_ms_since(place->asked_ms) < QUICK_MS ? place->quick + 1 : 0;
 	place->is_cut = told->count && told_may_be_cut((size_t)(told->end - told->at),
 						       is_host(place) ? DOMAIN_NAME_MAX : ENDPOINT_NAME_MAX);
@@ -427,10 +450,18 @@ static void ask_first(struct host_watch *watch)
 {
 	int r = host_watches_ask(watch->places);
 
-	if (r == 0)
-		return;
-	answer_watch(watch, -r, asks_why_not(ASK_DOMAINS, -r));
-	host_watch_end(watch);
+	if (r < 0)
+		refuse_watch(watch, -r, asks_why_not(ASK_DOMAINS, -r));
+}
+
+/* Asks for what the daemon before this had been told. */
+static void ask_all(struct host_watch *watch)
+{
+	struct watched_place *place;
+
+	DL_FOREACH(watch->places, place)
+		place->state = PLACE_RETRIES;
+	task_due(&watch->task);
 }
 
 static bool is_known(void *userdata)
@@ -438,21 +469,15 @@ static bool is_known(void *userdata)
 	return ((struct host_watch *)userdata)->is_known;
 }
 
-/* There are no others in its registry. */
-static void means_all_domains(struct watch *told)
-{
-	snprintf(told->domain, sizeof(told->domain), "*");
-	told->domain_size = 1;
-}
-
-/* Takes over what was made for all endpoints, or some. NULL: no memory. */
+/* Takes over what was made for all endpoints, or some, of all domains that are in its registry. NULL: no
+ * memory. */
 static struct host_watch *host_watch_new(struct watcher *watcher, struct watch *told)
 {
 	struct host_watch *watch = calloc(1, sizeof(*watch));
 	struct registry *registry = registry_new(&nobody);
 	struct watches *watches =
 		registry ? watches_new(watcher->watches->turns, registry, NULL, is_known, watch) : NULL;
-	struct watcher *inner = watches ? watcher_get(watches, watcher->session) : NULL;
+	struct watcher *inner = watches ? watcher_get(watches, told->question) : NULL;
 
 	if (!watch || !inner) {
 		watches_free(watches);
@@ -464,10 +489,8 @@ static struct host_watch *host_watch_new(struct watcher *watcher, struct watch *
 	*watch = (struct host_watch){
 		.watcher = watcher, .registry = registry, .watches = watches, .inner = inner, .watch = told};
 	watches->host = watch->host;
-	means_all_domains(told);
-	task_init(&watch->task, watcher->watches->turns, account_line(watcher->account),
-		  host_watches_on_turn);
-	watcher_add(inner, told);
+	task_init(&watch->task, watcher->watches->turns,
+		  watcher->account ? account_line(watcher->account) : NULL, host_watches_on_turn);
 	DL_APPEND(watcher->of_hosts, watch);
 	watcher->of_hosts_count++;
 	return watch;
@@ -482,6 +505,8 @@ void host_watch_free(struct host_watch *watch)
 	DL_DELETE(watcher->of_hosts, watch);
 	watcher->of_hosts_count--;
 	task_cancel(&watch->task);
+	if (!watch->is_answered)
+		free(watch->watch);
 	watches_free(watch->watches);
 	registry_free(watch->registry);
 	free(watch->text);
@@ -499,132 +524,29 @@ void host_watch_end(struct host_watch *watch)
 void host_watch_add(struct watcher *watcher, struct watch *told, const struct address_parts *pattern,
 		    const struct frame_identity *from)
 {
-	uint32_t number = told->number;
+	struct question *question = told->question;
 	struct host_watch *watch = host_watch_new(watcher, told);
 	const char *why;
 	int error = EINVAL;
 
 	if (!watch) {
-		session_reply_error(watcher->session, number, ENOMEM, "out of memory");
+		question_refuse(question, ENOMEM, "out of memory");
 		watcher_free_if_empty(watcher);
 		return;
 	}
 	watch->from = *from;
 	why = set_pattern(watch, pattern);
-	if (!why && watcher->of_hosts_count > HOST_WATCHES_PER_SESSION) {
+	if (!why && watcher->of_hosts_count > HOST_WATCHES_PER_ASKER) {
 		why = "a program may have 16 watches of other hosts";
 		error = ENOBUFS;
 	} else if (!why && add_places(watch) < 0) {
 		why = "out of memory";
 		error = ENOMEM;
 	}
-	if (!why) {
+	if (why)
+		refuse_watch(watch, error, why);
+	else if (!told->has_stood)
 		ask_first(watch);
-		return;
-	}
-	answer_watch(watch, error, why);
-	host_watch_end(watch);
-}
-
-/* --- handing over ------------------------------------------------------------------------------- */
-
-void host_watch_hold(struct host_watch *watch, uint64_t end_ns)
-{
-	struct watched_place *place;
-
-	DL_FOREACH(watch->places, place)
-		if (place->state == PLACE_ASKED) {
-			asks_cancel(asks_of(place), place, 0);
-			place->state = PLACE_RESTS;
-		}
-	watches_hold_until(watch->watches, end_ns);
-}
-
-void host_watch_go_on(struct host_watch *watch)
-{
-	struct watched_place *place;
-
-	if (!watch->is_answered) {
-		ask_first(watch);
-		return;
-	}
-	DL_FOREACH(watch->places, place)
-		if (place->state == PLACE_RESTS) {
-			place->state = PLACE_RETRIES;
-			task_due(&watch->task);
-		}
-}
-
-static void host_watch_image(struct image *image, struct host_watch *watch)
-{
-	watch_image(image, watch->watch);
-	image_bool(image, &watch->is_answered);
-	image_text(image, watch->host, sizeof(watch->host));
-	image_text(image, watch->domain, sizeof(watch->domain));
-	hop_identity_image(image, &watch->from);
-	image_expect(image, host_name_is_valid(watch->host, strlen(watch->host)) &&
-				    domain_name_is_valid(watch->domain, strlen(watch->domain)));
-	watch->is_pattern = strpbrk(watch->domain, "*?[");
-}
-
-void host_watch_write_image(struct host_watch *watch, struct image *image)
-{
-	struct watched_place *place;
-
-	image_section(image, IMAGE_HOST_WATCH);
-	image_u32(image, &(uint32_t){hop_number_in_image(session_hop(watch->watcher->session))});
-	host_watch_image(image, watch);
-	image_u32(image, &watch->count);
-	DL_FOREACH(watch->places, place) {
-		image_text(image, place->domain, sizeof(place->domain));
-		image_bool(image, &place->is_up);
-	}
-	watches_write_things(watch->watches, image);
-}
-
-/* The first one is the host; each other one is a domain that the watch means, by its number if it is a
- * pattern. */
-static void read_place(struct image *image, struct host_watch *watch)
-{
-	char domain[DOMAIN_NAME_MAX + 1];
-	struct watched_place *place;
-
-	image_text(image, domain, sizeof(domain));
-	image_expect(image, watch->count ? domain_name_is_valid(domain, strlen(domain)) &&
-						   (watch->is_pattern || !strcmp(domain, watch->domain))
-					 : !*domain);
-	if (image->error)
-		return;
-	place = add_place(watch, domain);
-	if (place)
-		image_bool(image, &place->is_up);
-	else
-		image_fail(image, -ENOMEM);
-}
-
-void host_watch_read_image(struct watcher *watcher, struct watch *told, struct image *image)
-{
-	struct host_watch *watch = host_watch_new(watcher, told);
-	uint32_t count;
-
-	if (!watch) {
-		image_fail(image, -ENOMEM);
-		return;
-	}
-	host_watch_image(image, watch);
-	image_expect(image, !watcher_find_watch(watcher, told->number) &&
-				    watcher_find_host_watch(watcher, told->number) == watch);
-	image_upto(image, &count, HOST_WATCH_DOMAINS + 1);
-	image_expect(image, watcher->of_hosts_count <= HOST_WATCHES_PER_SESSION && count > 0 &&
-				    (watch->is_pattern || count == 2));
-	while (!image->error && watch->count < count)
-		read_place(image, watch);
-	watches_read_things(watch->watches, image);
-	means_all_domains(told);
-	if (told->was_told)
-		watch_knew_before(watch->inner, told);
-	if (image->error)
-		host_watch_free(watch);
-	else if (!watch->is_answered)
-		session_ask_again(watcher->session);
+	else if (answer_watch(watch))
+		ask_all(watch);
 }
