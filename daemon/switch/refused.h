@@ -37,8 +37,8 @@ static inline bool refused_has(const struct refused *refused, uint32_t number)
 	       (refused->bits[number / 8] & (1u << (number % 8)));
 }
 
-/* Returns the first one from `number` on, or CHANNEL_NUMBERS. A hand-over asks for each hop, so most are asked
- * that have none, and the others by words. */
+/* Returns the first one from `number` on, or CHANNEL_NUMBERS. A hand-over asks for each hop, so most are
+ * asked that have none, and the others by words. */
 static inline uint32_t refused_next(const struct refused *refused, uint32_t number)
 {
 	uint64_t word;

@@ -37,8 +37,8 @@ int keeper_hold(int fd, const uint8_t token[KEEPER_TOKEN_SIZE]);
 /* Asks for what is held by this token. Returns a socket, which is readable when the answer is there, or a
  * negative errno: there is no keeper that could be asked. */
 int keeper_ask(const uint8_t token[KEEPER_TOKEN_SIZE]);
-/* Takes what has come there, and closes the socket; what hasn't come stays with the keeper. Returns the handle,
- * or -ENOENT. */
+/* Takes what has come there, and closes the socket; what hasn't come stays with the keeper. Returns the
+ * handle, or -ENOENT. */
 int keeper_take_back(int socket);
 
 #endif

@@ -5,8 +5,8 @@
  * Nothing ends it: all signals are blocked, and it goes on whatever fails. It never uses the handles.
  *
  * With --listen descriptor 3 is a socket, and each client hands over one handle, or asks for one: it is the
- * service, or xenmsgd's child, which inherits its first handle, of the token that follows. Without arguments it
- * is a child that has no socket.
+ * service, or xenmsgd's child, which inherits its first handle, of the token that follows. Without
+ * arguments it is a child that has no socket.
  */
 #include <config.h>
 

@@ -265,10 +265,10 @@ static int hold_events(struct vchan_host *host)
 /* --- what a keeper has, and no restore has ended ----------------------------------------------- */
 
 /*
- * Behind a checkpoint, or if XenStore doesn't answer a daemon that hands over, a keeper has event channels that
- * may be closed for all that. As soon as XenStore says so, the keeper gives them back, one handle after the
- * other. That of a daemon before this waits as any port that is retired, since it is the last one; a duplicate
- * of ours may be closed at any time.
+ * Behind a checkpoint, or if XenStore doesn't answer a daemon that hands over, a keeper has event channels
+ * that may be closed for all that. As soon as XenStore says so, the keeper gives them back, one handle after
+ * the other. That of a daemon before this waits as any port that is retired, since it is the last one; a
+ * duplicate of ours may be closed at any time.
  */
 
 static void take_answer(struct vchan_host *host)

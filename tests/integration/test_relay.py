@@ -363,7 +363,7 @@ def test_relayed_traffic_goes_on_if_its_source_is_restored(zero, guests):
                 assert payers <= {0, one.domid}, payers
 
 
-def test_an_answer_through_domain_0_names_its_server_s_number_of_now(zero, guests):
+def test_an_answer_through_domain_0_names_its_server_of_now(zero, guests):
     one, two = guests(2)
     address = f"{two.domid}:echo"
     with Connection(one.socket) as caller, Connection(two.socket, binds="echo") as server:

@@ -188,7 +188,7 @@ def test_an_open_channel_names_its_sender_s_name_of_now(zero, one, two, host):
         eventually(lambda: who_says_hello(sender, receiver) == (1, name), f"its messages come from {name}")  # pylint: disable=cell-var-from-loop
 
 
-def test_a_stream_names_its_opener_s_number_and_name_of_when_it_is_accepted(zero, nodes, host):
+def test_a_stream_names_its_opener_as_of_when_it_is_accepted(zero, nodes, host):
     one, two = nodes(1, 2).values()
     sender, listener = Connection(one.socket), Connection(two.socket, binds="inbox")
     assert listener.listen("in") == 0

@@ -129,6 +129,6 @@ test_a_restore_to_a_clock_that_is_behind_is_seen_at_once() { # save
 	rm /tmp/saved
 	is_restored u3
 	knows_its_domid u3
-	on u3 'grep -e "clocks show" -e "was restored or migrated" /run/xenmsgd.log >/tmp/seen; cat /tmp/seen; tail -n 2 /tmp/seen | head -n 1 | grep "clocks show"'
+	on u3 'grep -e "clocks show" -e "warning: this domain was restored" /run/xenmsgd.log >/tmp/seen; cat /tmp/seen; tail -n 2 /tmp/seen | head -n 1 | grep "clocks show"'
 	arrives u1 u3
 }
