@@ -460,7 +460,7 @@ void nats_connection_subscribe(struct nats_connection *connection, const char *s
 
 	for (unsigned i = 0; i < connection->subscription_count; i++) {
 		known = natsSubscription_GetSubject(connection->subscriptions[i]);
-		if (!known || !strcmp(known, subject)) /* NULL: it has ended, of which the loop will hear */
+		if (!known || !strcmp(known, subject)) /* NULL: it has ended, as the loop will hear */
 			return;
 	}
 	if (connection->state != UP || connection->subscription_count == SUBSCRIPTIONS_MAX)

@@ -59,7 +59,7 @@ struct caller {
 	struct caller *prev, *next; /* in calls->unreported */
 };
 
-/* What takes the answer of a call that stands (calls_stand()). */
+/* Takes the answer of a call that stands (calls_stand()). */
 struct call_standing {
 	/* The next part has come. Returns 0, or a negative errno: the call ends. */
 	int (*part)(void *userdata, const void *data, size_t size);

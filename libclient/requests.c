@@ -22,7 +22,7 @@ struct pending_event {
 	char name[];
 };
 
-/* Something that is there, as far as a watch was told. */
+/* A thing that is there, as a watch was told. */
 struct told_thing {
 	UT_hash_handle hh;	/* by the first bytes */
 	bool is_away, was_away; /* was_away: as the program was told */
@@ -657,7 +657,7 @@ static int tell_rest(struct event_watch *watch, char kind)
 	return r;
 }
 
-/* What has gone is told behind all that it had. */
+/* A domain that has gone is told behind all that it had. */
 static int end_list(struct event_watch *watch, const struct frame_event *listed)
 {
 	int r = 0;

@@ -584,7 +584,7 @@ static int send_told(struct question *question)
 	return r < 0 ? r : (int)size;
 }
 
-/* Sends a piece of what was told. Whoever tells continues when all is sent. False: the channel has ended. */
+/* Sends a piece of what was told. The teller continues when all is sent. False: the channel has ended. */
 static bool send_all_told(struct asker *asker)
 {
 	struct question *question;

@@ -350,7 +350,7 @@ static bool watcher_hear(struct watcher *watcher, uint64_t *cost)
 	return true;
 }
 
-/* What it was told isn't sent yet, after which it is due again. */
+/* Returns whether something that it was told isn't sent yet, after which it is due again. */
 static bool is_behind(const struct watcher *watcher)
 {
 	const struct watch *watch;

@@ -21,7 +21,7 @@
  * for programs that are late, these are cut off. Another host isn't asked again before its watch was told
  * all, which bounds what is kept of that.
  *
- * A daemon that has taken over begins the watches anew. Whoever watches compares what it is told up to
+ * A daemon that has taken over begins the watches anew. A program compares what it is told up to
  * EVENT_LISTED with what it was told before (libclient/requests.c).
  */
 

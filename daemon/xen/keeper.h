@@ -27,7 +27,7 @@
 
 #define KEEPER_ENVIRONMENT "XENMSG_KEEPER" /* the path of the service's socket */
 
-/* What a daemon asks for a handle by that was given by it. */
+/* A handle is asked for by the token with which it was given. */
 #define KEEPER_TOKEN_SIZE 16
 
 /* Makes a keeper hold a duplicate of `fd`. On 0 the caller may close its own; on a negative errno it may not.

@@ -49,7 +49,7 @@ static void keep(const uint8_t *token, int fd)
 }
 
 /* Room for one descriptor: the padding of CMSG_SPACE would have some for a second one. */
-union control {
+union rights {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(sizeof(int))];
 };
@@ -57,13 +57,13 @@ union control {
 /* Gives the client the last handle of its token, which is the client's from then on. */
 static void give_back(int connection, const uint8_t *token)
 {
-	union control control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
-					    .cmsg_level = SOL_SOCKET,
-					    .cmsg_type = SCM_RIGHTS}};
+	union rights rights = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+					  .cmsg_level = SOL_SOCKET,
+					  .cmsg_type = SCM_RIGHTS}};
 	struct iovec data = {"", 1};
 	struct msghdr message = {.msg_iov = &data,
 				 .msg_iovlen = 1,
-				 .msg_control = &control,
+				 .msg_control = &rights,
 				 .msg_controllen = CMSG_LEN(sizeof(int))};
 	size_t i = held_count;
 
@@ -71,7 +71,7 @@ static void give_back(int connection, const uint8_t *token)
 		i--;
 	if (!i)
 		return;
-	memcpy(CMSG_DATA(&control.header), &held[i - 1].fd, sizeof(int));
+	memcpy(CMSG_DATA(&rights.header), &held[i - 1].fd, sizeof(int));
 	if (sendmsg(connection, &message, MSG_NOSIGNAL | MSG_DONTWAIT) <= 0)
 		return;
 	close(held[i - 1].fd);
@@ -82,12 +82,12 @@ static void give_back(int connection, const uint8_t *token)
  * rest. */
 static void answer_client(int connection)
 {
-	union control control = {0};
+	union rights rights = {0};
 	uint8_t token[KEEPER_TOKEN_SIZE];
 	struct iovec data = {token, sizeof(token)};
 	struct msghdr message = {.msg_iov = &data,
 				 .msg_iovlen = 1,
-				 .msg_control = &control,
+				 .msg_control = &rights,
 				 .msg_controllen = CMSG_LEN(sizeof(int))};
 	ssize_t size = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
 	const struct cmsghdr *header = size > 0 ? CMSG_FIRSTHDR(&message) : NULL;

@@ -50,12 +50,12 @@ struct vchan_host {
 	unsigned restores_seen;	 /* the count at vchan_host_look() */
 	struct event *clock_set; /* wakes the loop when the clock of the day jumps; NULL: it can't */
 	bool is_held;		 /* a keeper has `evtchn`, too */
-	/* What a keeper has since the last restore, also from daemons before this: it gives that back. */
+	/* A keeper gives back by this what it got since the last restore, also from daemons before this. */
 	uint8_t token[KEEPER_TOKEN_SIZE];
 	bool keeper_has;	/* something, perhaps */
 	int asked;		/* the keeper, by this socket; -1: it isn't */
-	struct event *answered; /* at that */
-	bool asked_own;		/* and what it gives back first is `evtchn` */
+	struct event *answered; /* at that socket */
+	bool asked_own;		/* it gives back `evtchn` first */
 	int given_back;		/* a handle from a daemon before this; -1: none */
 	uint64_t given_back_ms; /* when it came */
 	bool ports_short;	/* vchan_grant() found no port, and its caller waits for `freed` */
