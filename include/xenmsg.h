@@ -985,8 +985,8 @@ XENMSG_API void xenmsg_break(int stream);
 /*
  * Says in words why a stream has broken, once reading it has given ECONNRESET.
  * They name the program, daemon or domain that has ended it. If that program couldn't reach the target to
- * which it carries streams, they say why not. Without the daemon's word they are general. They are static.
- * Ask before close().
+ * which it carries streams, they say why not. Without the daemon's word they are general.
+ * Ask before close(). Returns the words, which are static.
  */
 XENMSG_API const char *xenmsg_break_reason(int stream);
 
