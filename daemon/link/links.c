@@ -472,6 +472,7 @@ static struct link *find_heard(struct links *links, struct peer_id peer)
 void links_lost(struct links *links, struct peer_id peer, bool replaced, const char *reason)
 {
 	struct link *link = find_heard(links, peer);
+	bool is_dead;
 
 	if (!link)
 		return;
@@ -486,7 +487,9 @@ void links_lost(struct links *links, struct peer_id peer, bool replaced, const c
 	if (!carrier_is_there(&link->carrier))
 		return;
 	link_drop_next(link);
-	hop_finish(link->hop, replaced ? -ECONNRESET : -ENOLINK, "%s", reason);
+	/* Domain 0 may tell it before the death itself is seen, behind which nothing is resumed. */
+	is_dead = link->peer.kind == PEER_DOMAIN && carrier_has_died(&link->carrier);
+	hop_finish(link->hop, replaced || is_dead ? -ECONNRESET : -ENOLINK, "%s", reason);
 }
 
 void links_replaced(struct links *links, struct peer_id peer, const uint8_t instance[16], const char *reason)

@@ -161,6 +161,17 @@ SCENE_TEST(vchan_that_is_lost_while_the_old_one_is_read_is_left, up_to_resume)
 	assert_true(old->left);
 }
 
+/* Nor is anything resumed where XenStore, or domain 0, says it first. */
+SCENE_TEST_EACH(dead_daemons_session_ends_though_its_leaves_go_first, up_to_resume, is_dead, 2)
+{
+	scene->peer.vchan->has_died = is_dead;
+	if (is_dead)
+		scene->peer.vchan->state = VCHAN_CLOSED; /* no event has told it yet */
+	links_lost(scene->links, peer_domain(7), false, "it seems to have gone");
+	settle(scene);
+	expect_state(scene, is_dead ? LINK_IDLE : LINK_AWAY);
+}
+
 SCENE_TEST_EACH(dead_daemons_session_ends_at_once, up_to_resume, is_away, 2)
 {
 	if (is_away) {
