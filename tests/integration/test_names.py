@@ -93,7 +93,7 @@ def test_a_name_that_its_domain_may_write_is_not_its_name(zero, one, two):
     knows(one, {1: "admin"})
     assert "the name of domain 1 in XenStore isn't taken" in zero.log.read_text()
     assert known(two)[1] == "" and two.xenmsg("ping", "--count", "1", "admin").returncode != EXIT_OK
-    assert {peer["domid"]: peer["uuid"] for peer in two.json("peers")}[1] is None
+    eventually(lambda: {peer["domid"]: peer["uuid"] for peer in two.json("peers")}[1] is None, "nor is that its UUID")
     with zero.store() as store:
         store.write("/local/domain/1/name", "web", "n0", "r1")
     knows(two, {1: "web"})
