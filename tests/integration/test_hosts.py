@@ -16,7 +16,7 @@ from conftest import wait_for
 from joined_hosts import IN, LISTEN_HOSTS, OUT, Stream, pour, received
 from library import Connection, Posts
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, PATIENCE,
-                       eventually, tool)
+                       Holder, eventually, tool)
 from polling import writable
 from test_resume import abroad, at_work, calling, numbered, resumes
 
@@ -210,8 +210,11 @@ def test_status_in_words_names_hosts(hosts):
     inbox = there.receiver("inbox", "--count", "1")
     here.send("hostb/0:inbox", "x")
     assert b"x" in inbox.output()
-    said = there.xenmsg("status").stdout.decode()
-    assert re.search(r"^host +hosta +up ", said, re.M) and re.search(r"^host hosta +", said, re.M), said
+    with Holder(there, "held"), Connection(here.socket) as conn:  # an account that holds nothing isn't shown
+        assert conn.post("hostb/0:held", b"x", lambda result: None) == 0 and conn.wait(100) >= 0
+        said = eventually(lambda: (text := there.xenmsg("status").stdout.decode()) and re.search(r"^host hosta +", text, re.M) and text,
+                          "the message waits")
+    assert re.search(r"^host +hosta +up ", said, re.M), said
     assert "65536" not in said
 
 
