@@ -51,8 +51,10 @@ struct local {
 	uint64_t last_number;
 };
 
-/* Takes over the socket. NULL: out of memory, or without descriptors. */
-static struct member *add_member(struct local *local, int fd)
+/* Takes over the socket. NULL: out of memory, or without descriptors. A new program is told so. Of one that
+ * a daemon before has left, `image` (else NULL) says it first: the next attempt to read the image is to find
+ * the socket as it was. */
+static struct member *add_member(struct local *local, int fd, struct image *image)
 {
 	struct member *member = calloc(1, sizeof(*member));
 	int r;
@@ -61,15 +63,21 @@ static struct member *add_member(struct local *local, int fd)
 		    : session_new(&member->session, local->board, fd, &local->options.session,
 				  local->callbacks, local->userdata);
 	if (r < 0) {
-		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING,
-			    "a program is refused: the daemon has no memory left");
-		session_refuse_socket(local->board, fd);
+		if (image) {
+			image_fail(image, -ENOMEM);
+			program_socket_close(local->board, fd, NULL);
+		} else {
+			session_refuse_socket(local->board, fd);
+		}
 		free(member);
 		return NULL;
 	}
 	HASH_ADD_PTR(local->members, session, member);
 	if (!HASH_ADDED(member)) {
-		session_send_goodbye(member->session, -EBUSY, "the daemon has no memory left");
+		if (image)
+			image_fail(image, -ENOMEM);
+		else
+			session_send_goodbye(member->session, -EBUSY, "the daemon has no memory left");
 		session_free(member->session);
 		free(member);
 		return NULL;
@@ -80,12 +88,15 @@ static struct member *add_member(struct local *local, int fd)
 
 static void add_session(struct local *local, int fd, const struct span *span)
 {
-	struct member *member = add_member(local, fd);
+	struct member *member = add_member(local, fd, NULL);
 	char why[160];
 	int r;
 
-	if (!member)
+	if (!member) {
+		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING,
+			    "a program is refused: the daemon has no memory left");
 		return;
+	}
 	span_end(span, hop_account(session_hop(member->session)));
 	r = session_admit(member->session, why, sizeof(why));
 	if (r < 0)
@@ -333,11 +344,9 @@ void local_read_session(struct local *local, struct image *image, struct image_h
 		return;
 	}
 	span_begin(&span, local->board);
-	member = add_member(local, fd);
-	if (!member) {
-		image_fail(image, -ENOMEM);
+	member = add_member(local, fd, image);
+	if (!member)
 		return;
-	}
 	span_end(&span, hop_account(session_hop(member->session)));
 	session_image(image, member->session);
 	hop_set_image_number(session_hop(member->session), hops->count);
