@@ -209,6 +209,9 @@ static void misbehave(const char *mode)
 		write_ring()->prod += 0x10000000;
 		notify();
 	} else if (!strcmp(mode, "live")) {
+		/* Once the daemon has said something it's a link; before, it would only be tried anew. */
+		while (libxenvchan_is_open(hop.vchan) == 1 && !libxenvchan_data_ready(hop.vchan))
+			libxenvchan_wait(hop.vchan);
 		if (hop.vchan->is_server)
 			hop.vchan->ring->srv_live = 77;
 		else
