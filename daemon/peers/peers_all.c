@@ -205,15 +205,21 @@ int told_watch(struct peers *peers)
 	return r;
 }
 
+/* The next daemon waits for what is left: begun anew under hand-overs in a row, that would never end. */
 void told_image(struct image *image, struct peers *peers)
 {
-	uint32_t left = 0;
+	bool is_awaited = told_is_awaited(peers);
+	uint32_t left = is_awaited ? deadline_left(&peers->zero.deadline, 0) : 0;
+	uint8_t phase = is_awaited ? (uint8_t)peers->zero.phase : TOLD_ANSWERS;
 
-	if (!image->is_read && (peers->zero.is_telling || told_is_awaited(peers)))
-		left = peers->zero.is_telling ? wait_ms(peers) : deadline_left(&peers->zero.deadline, 0);
+	if (peers->zero.is_telling)
+		left = UINT32_MAX;
 	image_u32(image, &left);
-	if (image->is_read && told_is_awaited(peers) && left < deadline_left(&peers->zero.deadline, 0))
+	image_u8_upto(image, &phase, TOLD_ANSWERS);
+	if (image->is_read && is_awaited && left < deadline_left(&peers->zero.deadline, 0)) {
 		deadline_set(&peers->zero.deadline, left);
+		peers->zero.phase = phase;
+	}
 }
 
 int told_init(struct peers *peers)

@@ -253,6 +253,13 @@ def test_guests_watch_themselves_while_domain_0_has_no_daemon(host, nodes, how):
     works(one, three)
 
 
+@pytest.mark.unless(relayed="zero")
+def test_hand_overs_in_a_row_wait_for_a_dead_domain_0_but_once(host, nodes):
+    nodes(0)[0].kill()  # what it has shown stays
+    one = nodes(1, config="[links]\nsetup-timeout = 4s\n")[1]
+    eventually(lambda: watches(host, 1) > TOLD_WATCHES or renew(one), "domain 1 watches all")
+
+
 @pytest.mark.unless(relayed="zero", renewed="zero")
 def test_guests_that_want_a_link_need_no_word_of_domain_0(host, nodes):
     """Its daemon stands still: nobody tells one what the other one has written, whose own attempt is seconds old."""
