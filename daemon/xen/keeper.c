@@ -276,7 +276,8 @@ int keeper_take_back(int socket)
 
 	shutdown(socket, SHUT_RD); /* nothing comes any more that would be closed with the socket */
 	if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0 &&
-	    (header = CMSG_FIRSTHDR(&message)) && header->cmsg_type == SCM_RIGHTS)
+	    (header = CMSG_FIRSTHDR(&message)) && header->cmsg_level == SOL_SOCKET &&
+	    header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(fd)))
 		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
 	close(socket);
 	return fd;
