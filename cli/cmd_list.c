@@ -362,7 +362,7 @@ static bool take_options(struct cli *cli, int argc, char **argv, const char *hel
 static bool is_domain_here(struct json_object *peers, const char *typed, struct nearest *nearest)
 {
 	fields_foreach(peers, peer) {
-		if (cli_is_domain(peer, (struct address_part){typed, strlen(typed)}))
+		if (cli_is_domain(peer, address_part_of(typed)))
 			return true;
 		nearest_try(nearest, text_or(peer, "name", ""));
 	}

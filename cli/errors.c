@@ -547,7 +547,7 @@ int cli_ask(struct cli *cli, const char *question, const char *subject, int time
 struct json_object *cli_find_domain(struct xenmsg *conn, const char *domain)
 {
 	struct json_object *peers = cli_query(conn, "peers", NULL, NULL), *found = NULL;
-	const struct address_part named = {domain, strlen(domain)};
+	const struct address_part named = address_part_of(domain);
 
 	fields_foreach(peers, peer)
 		if (!found && cli_is_domain(peer, named))

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* [A-Za-z0-9][A-Za-z0-9_-]{0,62}: what XenStore allows in a path, without what is hard to read */
 #define ENDPOINT_NAME_MAX 63
@@ -27,6 +28,12 @@ struct address_part {
 	const char *data; /* NULL: the text has no such part; "" if it is there and empty */
 	size_t size;
 };
+
+/* The whole text as one part, which lasts as long as the text does. */
+static inline struct address_part address_part_of(const char *text)
+{
+	return (struct address_part){text, strlen(text)};
+}
 
 /* The parts of an address, or of a pattern of addresses. Nothing is said about what they consist of. */
 struct address_parts {

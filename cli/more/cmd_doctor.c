@@ -906,7 +906,7 @@ static void find_relay(struct doctor *doctor, struct json_object *facts)
 		const char *number = text_or(peer, "domid", "");
 		struct json_object *relay;
 
-		if (!at(peer, "via") || !cli_is_domain(peer, (struct address_part){domain, strlen(domain)}))
+		if (!at(peer, "via") || !cli_is_domain(peer, address_part_of(domain)))
 			continue;
 		relay = doctor_add_entry(facts, "relays");
 		fields_add(relay, "domid", "%s", number);
@@ -1109,8 +1109,7 @@ static void check_address(struct doctor *doctor, struct json_object *status, con
 		return;
 	is_remote = *parsed.host;
 	snprintf(domid, sizeof(domid), "%u", xenmsg_domid(doctor->conn));
-	is_own = !strcmp(parsed.domain, "self") ||
-		 cli_is_domain(status, (struct address_part){parsed.domain, strlen(parsed.domain)});
+	is_own = !strcmp(parsed.domain, "self") || cli_is_domain(status, address_part_of(parsed.domain));
 	facts = json_object_new_object();
 	fields_add(facts, "address", "%s", address);
 	fields_add(facts, "host", "%s", parsed.host);

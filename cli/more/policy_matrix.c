@@ -57,8 +57,7 @@ static bool means(struct json_object *domain, struct json_object *about, const c
 		*unknown |= !at(about, "tags");
 		return has_tag(at(about, "tags"), word + 1);
 	}
-	return !strcmp(word, "*") ||
-	       cli_is_domain(about ? about : domain, (struct address_part){word, strlen(word)});
+	return !strcmp(word, "*") || cli_is_domain(about ? about : domain, address_part_of(word));
 }
 
 /* Returns what the first word that means the sender says. */
