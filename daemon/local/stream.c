@@ -406,11 +406,11 @@ int stream_make(struct stream **out, struct switchboard *board, const struct str
 
 int stream_attach(struct stream *stream, bool again)
 {
-	struct hop_rings rings = {.in = private_ring_view(&stream->rings->to_hop), .adopt = again};
+	struct hop_rings rings = {.in = stream_to_hop(stream), .adopt = again};
 	int r;
 
-	rings.out[OUTLET_MAIN] = control_ring_view(&stream->rings->from_hop);
-	rings.out[OUTLET_DELIVERIES] = private_ring_view(&stream->rings->data_from_hop);
+	rings.out[OUTLET_MAIN] = stream_from_hop(stream);
+	rings.out[OUTLET_DELIVERIES] = stream_data_from_hop(stream);
 	r = ring_writer_init(&stream->writer, &rings.in, again);
 	if (r == 0)
 		r = ring_reader_init(&stream->reader, &rings.out[OUTLET_MAIN], again);
@@ -542,16 +542,6 @@ void stream_free(struct stream *stream)
 	free(stream);
 }
 
-/* Gives back the pages that hold nothing but the ring's bytes, which are zeros when they are used again. */
-static void drop_bytes(struct private_ring *ring)
-{
-	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-	uintptr_t from = ((uintptr_t)ring->data + page - 1) & ~(page - 1);
-	uintptr_t upto = (uintptr_t)(ring->data + PRIVATE_RING_SIZE) & ~(page - 1);
-
-	madvise((void *)from, upto - from, MADV_DONTNEED);
-}
-
 /* Whether nothing lies in the rings for bytes, nor was written into them that the reader doesn't see yet. */
 static bool rings_are_empty(struct stream *stream)
 {
@@ -567,9 +557,9 @@ bool stream_tidy(struct stream *stream)
 	    !rings_are_empty(stream))
 		return false;
 	stream->has_memory = false;
-	drop_bytes(&stream->rings->to_hop);
-	drop_bytes(&stream->rings->data_from_hop);
-	switch_spend(stream->board, stream->payer, 2 * COST_SYSCALL + COST_BYTES(PRIVATE_RING_SIZE));
+	/* These pages are zeros when they are used again. */
+	madvise(stream->rings, offsetof(struct stream_rings, from_hop), MADV_DONTNEED);
+	switch_spend(stream->board, stream->payer, COST_SYSCALL + COST_BYTES(PRIVATE_RING_SIZE));
 	return true;
 }
 

@@ -42,11 +42,10 @@ static void payers_image(struct image *image, struct stream *stream)
 	account_unref(account);
 }
 
-static void rings_image(struct image *image, struct stream_rings *rings)
+static void rings_image(struct image *image, struct stream *stream)
 {
-	struct ring_view to_hop = private_ring_view(&rings->to_hop),
-			 data_from_hop = private_ring_view(&rings->data_from_hop),
-			 from_hop = control_ring_view(&rings->from_hop);
+	struct ring_view to_hop = stream_to_hop(stream), data_from_hop = stream_data_from_hop(stream),
+			 from_hop = stream_from_hop(stream);
 
 	hop_ring_image(image, &to_hop);
 	hop_ring_image(image, &data_from_hop);
@@ -55,14 +54,9 @@ static void rings_image(struct image *image, struct stream_rings *rings)
 
 uint64_t stream_queued(const struct stream *stream)
 {
-	const struct stream_rings *rings = stream->rings;
-	const struct ring_view views[] = {private_ring_view((struct private_ring *)&rings->to_hop),
-					  private_ring_view((struct private_ring *)&rings->data_from_hop)};
-	uint64_t bytes = hop_queued(&stream->hop);
+	const struct ring_words *in = &stream->to_hop, *out = &stream->data_from_hop;
 
-	for (unsigned i = 0; i < sizeof(views) / sizeof(*views); i++)
-		bytes += *views[i].producer - *views[i].consumer;
-	return bytes;
+	return hop_queued(&stream->hop) + (in->producer - in->consumer) + (out->producer - out->consumer);
 }
 
 static void positions_image(struct image *image, struct stream *stream)
@@ -115,7 +109,7 @@ void stream_image(struct image *image, struct stream *stream)
 	payers_image(image, stream);
 	positions_image(image, stream);
 	ends_image(image, stream);
-	rings_image(image, stream->rings);
+	rings_image(image, stream);
 	if (!image->error)
 		hop_image(image, &stream->hop);
 	if (image->is_read && !image->error && stream->fd >= 0 && stream_watch_socket(stream, stream->fd) < 0)

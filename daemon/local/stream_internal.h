@@ -25,16 +25,12 @@
 /* From the hop, without DATA: a few small frames. */
 #define CONTROL_RING_SIZE 8192u
 
-struct control_ring {
-	struct ring_words words;
-	uint8_t data[CONTROL_RING_SIZE];
-};
-
-/* All of a stream's rings. They are mapped, not allocated: the pages that an idle stream never touches cost
- * nothing, and those of one that has ended go back to the kernel. */
+/* The bytes of a stream's rings. They are mapped, not allocated: the pages that an idle stream never touches
+ * cost nothing, and those of one that has ended go back to the kernel. The rings' words lie with the stream,
+ * so that a ring in which nothing lies needs no page when a daemon takes over from another. */
 struct stream_rings {
-	struct private_ring to_hop, data_from_hop;
-	struct control_ring from_hop;
+	uint8_t to_hop[PRIVATE_RING_SIZE], data_from_hop[PRIVATE_RING_SIZE];
+	uint8_t from_hop[CONTROL_RING_SIZE];
 };
 
 enum stream_stage {
@@ -45,12 +41,6 @@ enum stream_stage {
 	UNTOLD,	  /* it is broken, which the program can't be told yet */
 	OVER,
 };
-
-/* The ring of the hop's frames without DATA. */
-static inline struct ring_view control_ring_view(struct control_ring *ring)
-{
-	return ring_words_view(&ring->words, ring->data, CONTROL_RING_SIZE);
-}
 
 struct stream {
 	struct hop hop;
@@ -78,6 +68,7 @@ struct stream {
 	/* The hop's DATA has a ring of its own, so that CREDIT and RESET overtake what the program doesn't
 	 * read. */
 	struct stream_rings *rings;
+	struct ring_words to_hop, data_from_hop, from_hop;
 	struct ring_writer writer; /* frames that we write for the hop to read */
 	struct ring_reader reader, data_reader;
 	uint32_t number; /* of the channel */
@@ -104,6 +95,22 @@ struct stream {
 	bool is_deaf;	/* the program takes no more: what comes for it is dropped, */
 	bool told_deaf; /* which the other side was told */
 };
+
+static inline struct ring_view stream_to_hop(struct stream *stream)
+{
+	return ring_words_view(&stream->to_hop, stream->rings->to_hop, PRIVATE_RING_SIZE);
+}
+
+static inline struct ring_view stream_data_from_hop(struct stream *stream)
+{
+	return ring_words_view(&stream->data_from_hop, stream->rings->data_from_hop, PRIVATE_RING_SIZE);
+}
+
+/* The ring of the hop's frames without DATA. */
+static inline struct ring_view stream_from_hop(struct stream *stream)
+{
+	return ring_words_view(&stream->from_hop, stream->rings->from_hop, CONTROL_RING_SIZE);
+}
 
 /* --- stream.c */
 

@@ -4,6 +4,9 @@
 #include "tests/unit/stream_rig.h"
 #include "tests/unit/image_bytes.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "base/image.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/stream_internal.h"
@@ -93,11 +96,21 @@ static void read_section(struct image *image, struct image_hops *hops, struct st
 	}
 }
 
-static uint32_t written_before; /* of the stream that was read last */
+/* Of the stream that was read last: how much of a frame was written, and whether the ring to the hop, which
+ * is empty, has memory. */
+static uint32_t written_before;
+static bool has_pages_of_nothing;
 
-static void note_written(void *userdata, struct stream *stream)
+static void note_stream(void *userdata, struct stream *stream)
 {
+	unsigned char pages[sizeof(stream->rings->to_hop) / 4096];
+	size_t count = sizeof(stream->rings->to_hop) / (size_t)sysconf(_SC_PAGESIZE);
+
 	written_before = stream->written;
+	has_pages_of_nothing = false;
+	assert_int_equal(mincore(stream->rings->to_hop, sizeof(stream->rings->to_hop), pages), 0);
+	for (size_t i = 0; i < count; i++)
+		has_pages_of_nothing |= pages[i] & 1;
 }
 
 /* Returns what the image is taken for: 0 or an error. */
@@ -121,7 +134,7 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 		read_section(&image, &hops, streams, session, type);
 	r = image.error;
 	if (r == 0) {
-		streams_each(streams, note_written, NULL);
+		streams_each(streams, note_stream, NULL);
 		streams_go_on(streams);
 	}
 	switch_run(&rig.board[0], 10);
@@ -151,6 +164,17 @@ TEST(of_a_frame_only_the_rest_is_written_by_the_next_daemon)
 
 	assert_int_equal(read_bytes(bytes, size), 0);
 	assert_int_equal(written_before, 7);
+	free(bytes);
+}
+
+/* Everybody waits while the pages are made. */
+TEST(a_ring_in_which_nothing_lies_has_no_page_in_the_next_daemon)
+{
+	size_t size;
+	uint8_t *bytes = image_of_waiting(0, 0, &size);
+
+	assert_int_equal(read_bytes(bytes, size), 0);
+	assert_false(has_pages_of_nothing);
 	free(bytes);
 }
 
