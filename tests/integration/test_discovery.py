@@ -206,7 +206,7 @@ def test_a_watch_hears_of_who_is_told_only_afterwards(host, nodes):
 
 
 @pytest.mark.unless(renewed="counts", away="counts")
-@pytest.mark.parametrize("how", ["bound", "allowed", "named", "forgotten"])
+@pytest.mark.parametrize("how", ["bound", "allowed", "named", pytest.param("forgotten", marks=pytest.mark.unless(relayed="direct"))])
 def test_a_watch_hears_of_what_is_for_it_only_later(host, nodes, how):
     """When domain 2 asked, domain 1 had nothing for it: it has bound nothing, its policy allows nothing, or not by that name;
     or it has had to do with domain 2 since, and no more. What a hand-over tells anew would hide that."""
