@@ -59,8 +59,8 @@ class Cell:
             self.trying.start()
             return
         self.subscribe()
-        while not (notice := self.take(20000)[0]) or notice.kind not in (SUBSCRIBED, WAITING):
-            pass
+        while not (notice := self.take(20000)[0]) or notice.kind != (SUBSCRIBED if self.publisher else WAITING):
+            pass  # it may have waited for a link before
         if self.publisher:
             publish(self.publisher, *(b"before %d" % number for number in range(3)))
 
