@@ -403,6 +403,24 @@ static void undo(struct xenmsg *conn, const struct request *request)
 		conn_unwatch(conn, request->number);
 }
 
+/* Says who may not reach what is watched or subscribed to, or which domain isn't there. */
+static void explain_request(struct xenmsg *conn, const struct request *request)
+{
+	struct frame_subscribe subscribe;
+	char address[ADDRESS_MAX + 1];
+
+	conn->explained = 0; /* what was said of an earlier one */
+	if (request->error != -EACCES && request->error != -EHOSTDOWN)
+		return;
+	if (request->type == REQUEST_WATCH) {
+		conn_explain_address(conn, ((const struct event_watch *)request)->pattern, request->error);
+	} else if (request->type == FRAME_SUBSCRIBE &&
+		   frame_subscribe_decode(request->question, request->size, &subscribe) == 0) {
+		frame_text_copy(subscribe.address, address, sizeof(address));
+		conn_explain_address(conn, address, request->error);
+	}
+}
+
 void conn_tell_answer(struct xenmsg *conn, struct request *request)
 {
 	struct xenmsg_result result = conn_result_of(request->error);
@@ -421,6 +439,7 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 		conn_say(conn, request->error, -ETIMEDOUT, "xenmsgd has not answered in time");
 	else
 		conn_say(conn, request->error, -ENOMEM, WORDS_OF_PEERS_LACK);
+	explain_request(conn, request);
 	conn_tell(conn, request->done, request->userdata, result);
 	request_release(request);
 }

@@ -206,3 +206,115 @@ BOTH(words_that_nobody_hears_are_dropped)
 	fake.conn = NULL;
 	assert_int_equal(ended[0].times + ended[1].times, 2);
 }
+
+/* ---- each function that takes time, with each error that the daemon can give it ------------- */
+
+static const char *said; /* by the daemon, with the error */
+static uint32_t refused_by;
+
+static void answer_request(struct fake *daemon)
+{
+	fake_read(daemon);
+	fake_reply(daemon, daemon->header.channel, refused_by, said);
+}
+
+static void answer_question(struct fake *daemon)
+{
+	fake_tell(daemon, fake_question(daemon, NULL), refused_by, said);
+}
+
+static void reset_channel(struct fake *daemon)
+{
+	fake_reset(daemon, fake_expect_open(daemon), refused_by, 0, 0);
+}
+
+/* clang-format off */
+#define FORMS(name, begin, block)                                                                            \
+	static int begin_##name(struct ended *ended) { return begin; }                                       \
+	static int block_##name(void) { return block; }
+
+FORMS(bind, xenmsg_begin_bind(C, "box", NULL, NULL, note_end, ended, NULL), xenmsg_bind(C, "box", NULL, NULL, NULL))
+FORMS(listen, xenmsg_begin_listen(C, "door", NULL, note_end, ended, NULL), xenmsg_listen(C, "door", NULL))
+FORMS(subscribe, xenmsg_begin_subscribe(C, "5:inbox", NULL, handle, note_end, ended, NULL),
+      xenmsg_subscribe(C, "5:inbox", NULL, handle, NULL))
+FORMS(watch, xenmsg_begin_watch(C, "5:inbox", NULL, on_event, note_end, ended, NULL),
+      xenmsg_watch(C, "5:inbox", NULL, on_event, NULL))
+FORMS(query, xenmsg_begin_query(C, "peers", NULL, note_end, ended, NULL), query_for(-1))
+FORMS(ping, xenmsg_begin_ping(C, "5", NULL, note_end, ended, NULL), xenmsg_ping(C, "5", NULL, NULL))
+FORMS(send, xenmsg_begin_send(C, "5:inbox", "x", 1, NULL, note_end, ended, NULL),
+      xenmsg_send(C, "5:inbox", "x", 1, NULL, NULL))
+FORMS(call, xenmsg_begin_call(C, "5:inbox", "x", 1, NULL, note_end, ended, NULL),
+      xenmsg_call(C, "5:inbox", "x", 1, NULL, NULL))
+/* clang-format on */
+
+static const struct form {
+	const char *name, *denied, *absent; /* with an error that the daemon says nothing of */
+	int (*begin)(struct ended *ended);
+	int (*block)(void);
+	void (*answer)(struct fake *daemon);
+} forms[] = {
+#define TO_5 "domain 7 may not reach 'inbox'", "domain 5 isn't there"
+#define FORM(name, answer, ...)                                                                              \
+	{                                                                                                    \
+#name, __VA_ARGS__, begin_##name, block_##name, answer                                       \
+	}
+	FORM(bind, answer_request, NULL, NULL),
+	FORM(listen, answer_request, NULL, NULL),
+	FORM(subscribe, answer_request, TO_5),
+	FORM(watch, answer_question, TO_5),
+	FORM(query, answer_question, NULL, NULL),
+	FORM(ping, reset_channel, "domain 7 may not reach 'xenmsg'", "domain 5 isn't there"),
+	FORM(send, reset_channel, TO_5),
+	FORM(call, reset_channel, TO_5),
+};
+
+static const char *expected_words(const struct form *form)
+{
+	if (*said && form->answer != reset_channel)
+		return said;
+	if (refused_by == EACCES && form->denied)
+		return form->denied;
+	if (refused_by == EHOSTDOWN && form->absent)
+		return form->absent;
+	return xenmsg_error_text(-(int)refused_by);
+}
+
+static void check_words(const struct form *form, const char *how, int error, const char *words)
+{
+	if (error != -(int)refused_by || !strstr(words, expected_words(form)))
+		fail_msg("%s, %s, %s '%s': %d, %s", form->name, how, strerrorname_np((int)refused_by), said,
+			 error, words);
+}
+
+/* The daemon's words if it has some, else those that name what was asked for. */
+BOTH(each_error_of_the_daemon_is_told_with_its_cause)
+{
+	static const uint32_t errors[] = {EACCES,     EHOSTDOWN,  ENOENT,   ENOBUFS, EHOSTUNREACH,
+					  EPROTOTYPE, EOPNOTSUPP, EMSGSIZE, EEXIST};
+	static const char *const texts[] = {"", "since it is Monday"};
+
+	for (size_t i = 0; i < 2 * (sizeof(errors) / sizeof(errors[0])) * (sizeof(forms) / sizeof(forms[0]));
+	     i++) {
+		const struct form *form = &forms[i / 2 % (sizeof(forms) / sizeof(forms[0]))];
+		struct ended ended = {0};
+		int r;
+
+		said = texts[i % 2];
+		refused_by = errors[i / 2 / (sizeof(forms) / sizeof(forms[0]))];
+		r = form->begin(&ended);
+		assert_true(r >= 0);
+		xenmsg_process(C);
+		form->answer(&fake);
+		loop_until(&ended);
+		check_words(form, "begun", ended.result.error, ended.reason);
+		assert_int_equal(ended.result.fate, XENMSG_FATE_NOT_DONE);
+		if (form->answer == reset_channel)
+			fake_read_up_to(&fake, FRAME_RESET);
+		fake_meanwhile(&fake, form->answer);
+		r = form->block();
+		fake_join(&fake);
+		check_words(form, "blocking", r, xenmsg_reason(C, r));
+		if (form->answer == reset_channel)
+			fake_read_up_to(&fake, FRAME_RESET);
+	}
+}
