@@ -434,6 +434,21 @@ def test_a_forward_whose_target_refuses_breaks_the_stream(one, two, target, why,
             assert b"the program there can't reach its target: " + why in words
 
 
+def test_a_target_that_a_forward_may_not_use_is_told_with_its_cause(one, two, tmp_path):
+    """Root may use each socket, so it has no capabilities here."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "closed"))
+        server.listen()
+        os.chmod(tmp_path / "closed", 0)
+        xenmsg = shutil.which("xenmsg", path=os.environ.get("XENMSG_BINDIR")) or "xenmsg"
+        with subprocess.Popen(two.command("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", xenmsg, "forward", "xen:none",
+                                          f"unix:{tmp_path}/closed"), env=two.environment) as forward:
+            client = one.popen("connect", "--wait", "2:none", stdin=subprocess.PIPE)
+            assert client.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN
+            assert b"the program there can't reach its target: permission denied" in client.stderr.read()
+            forward.terminate()
+
+
 @pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd") or os.geteuid() != 0, reason="no sshd, or not root")
 def test_ssh_reaches_another_domain(one, two, tmp_path):
     for name in ("host", "user"):

@@ -441,8 +441,23 @@ MUX_BOTH(a_broken_stream_has_its_reason_in_words)
 
 MUX_BOTH(a_target_that_could_not_be_reached_is_told_with_its_cause)
 {
+	static const struct {
+		uint32_t error;
+		const char *words;
+	} causes[] = {{EACCES, "permission denied"},
+		      {ETIMEDOUT, "connection timed out"},
+		      {EHOSTUNREACH, "host unreachable"}};
 	struct user *refused = connected(LIMIT), *other = connected(LIMIT), *ours = connected(LIMIT);
 
+	for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+		struct user *user = connected(LIMIT);
+
+		fake_reset_by(&fake, user->number, ECONNRESET,
+			      RESET_BY_PROGRAM | causes[i].error << RESET_CAUSE_SHIFT);
+		expect_log(user, "b");
+		assert_string_equal(strstr(user->why, "target: ") + 8, causes[i].words);
+		expect_reset(user, ECONNRESET);
+	}
 	fake_reset_by(&fake, refused->number, ECONNRESET,
 		      RESET_BY_PROGRAM | ECONNREFUSED << RESET_CAUSE_SHIFT);
 	expect_log(refused, "b");
