@@ -444,10 +444,12 @@ def test_a_target_that_a_forward_may_not_use_is_told_with_its_cause(one, two, tm
         less = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
         with subprocess.Popen(two.command(*less, xenmsg, "forward", "xen:none", f"unix:{tmp_path}/closed"),
                               env=two.environment) as forward:
-            client = one.popen("connect", "--wait", "2:none", stdin=subprocess.PIPE)
-            assert client.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN
-            assert b"the program there can't reach its target: permission denied" in client.stderr.read()
-            forward.terminate()
+            try:
+                client = one.popen("connect", "--wait", "2:none", stdin=subprocess.PIPE)
+                assert client.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN
+                assert b"the program there can't reach its target: permission denied" in client.stderr.read()
+            finally:
+                forward.terminate()
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd") or os.geteuid() != 0, reason="no sshd, or not root")
