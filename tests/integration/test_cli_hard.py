@@ -259,7 +259,7 @@ def test_words_of_a_hostile_daemon_are_escaped(alone, tmp_path):
         for command in ("send 2:x y", "call 2:x y", "connect 2:x", "run 2:x", "bench 2", "recv a", "serve a -- cat", "listen a", "policy show",
                         "policy denied", "policy reload", "endpoints 2", "peers x", "watch *:x", "doctor 2:x", "trace x"):
             terminal = Terminal(alone, "--socket", daemon.path, *command.split())
-            eventually(lambda: terminal.process.poll() is not None, f"{command} ends", timeout=15)  # pylint: disable=cell-var-from-loop
+            eventually(lambda: terminal.process.poll() is not None, f"{command} ends", timeout=60)  # pylint: disable=cell-var-from-loop
             text = terminal.end()
             assert terminal.process.returncode != EXIT_OK and not DOES_SOMETHING.search(text), (command, text)
 

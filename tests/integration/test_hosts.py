@@ -232,6 +232,7 @@ def test_a_lost_conversation_is_a_pause(hosts):
 @pytest.mark.parametrize("near, domain", ((0, "0"), (0, "1"), (1, "0"), (1, "1"), (1, "dom1")))
 def test_a_ping_is_answered_from_another_host(hosts, near, domain):
     here, there = hosts(guests=1)
+    eventually(lambda: any(peer["name"] == "dom1" and peer["up"] for peer in there[0].status_with_all_peers()["peers"]), "its name is known")
     [first, _] = here[near].json("ping", "--json", "--count", "2", "--interval", "0", f"hostb/{domain}")
     assert first["to"] == f"hostb/{domain}" and first["rtt_us"] > 0
 

@@ -434,7 +434,7 @@ def test_a_forward_whose_target_refuses_breaks_the_stream(one, two, target, why,
             assert b"the program there can't reach its target: " + why in words
 
 
-def test_a_target_that_a_forward_may_not_use_is_told_with_its_cause(one, two, tmp_path):
+def test_a_target_that_a_forward_may_not_use_is_told_its_cause(one, two, tmp_path):
     """Root may use each socket, so it has no capabilities here."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "closed"))
