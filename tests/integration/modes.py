@@ -56,14 +56,13 @@ class Renewed(Mode):
     """Each daemon hands over some three times a second."""
 
     pause = 0.6
+    # What is measured; what is looked up when somebody wants it, and paid for; what belongs to a vchan. "memory" is looked at by itself.
+    CHANGES = {"answered", "available", "bytes_charged", "descriptors", "grants", "last_error", "memory", "peers", "pools", "queued_bytes", "refused",
+               "renewed", "round_trips", "sent", "since", "store", "taken", "time", "totals", "uptime_s"}
 
     def settings(self, config):
         """A daemon that is killed while the other one hands over is known to be dead when its links aren't resumed in time."""
         return with_keys(config, "links", {"resume-for": "10s"})
-
-    # What is measured; what is looked up when somebody wants it, and paid for; what belongs to a vchan. "memory" is looked at by itself.
-    CHANGES = {"answered", "available", "bytes_charged", "descriptors", "grants", "last_error", "memory", "peers", "pools", "queued_bytes", "refused",
-               "renewed", "round_trips", "sent", "since", "store", "taken", "time", "totals", "uptime_s"}
 
     def host(self, host):
         """Where daemons that are built with --enable-invariants leave what they hold, before and after a hand-over."""

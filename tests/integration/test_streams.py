@@ -440,9 +440,8 @@ def test_a_target_that_a_forward_may_not_use_is_told_its_cause(one, two, tmp_pat
         server.bind(str(tmp_path / "closed"))
         server.listen()
         os.chmod(tmp_path / "closed", 0)
-        xenmsg = shutil.which("xenmsg", path=os.environ.get("XENMSG_BINDIR")) or "xenmsg"
         less = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
-        with subprocess.Popen(two.command(*less, xenmsg, "forward", "xen:none", f"unix:{tmp_path}/closed"),
+        with subprocess.Popen(two.command(*less, two.tool("xenmsg"), "forward", "xen:none", f"unix:{tmp_path}/closed"),
                               env=two.environment) as forward:
             try:
                 client = one.popen("connect", "--wait", "2:none", stdin=subprocess.PIPE)
@@ -462,8 +461,7 @@ def test_ssh_reaches_another_domain(one, two, tmp_path):
     config.write_text(f"HostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\nStrictModes no\nUsePAM no\n"
                       "PermitRootLogin yes\nPasswordAuthentication no\nPidFile none\n")
     listen(two, "ssh", "env", "-u", "LD_PRELOAD", "/usr/sbin/sshd", "-i", "-e", "-f", config)
-    proxy = " ".join(one.command(shutil.which("xenmsg", path=os.environ.get("XENMSG_BINDIR")) or "xenmsg", "connect",
-                                 "2:ssh"))
+    proxy = " ".join(one.command(one.tool("xenmsg"), "connect", "2:ssh"))
     ssh = ["ssh", "-F", "none", "-i", tmp_path / "user", "-o", f"ProxyCommand={proxy}", "-o", "StrictHostKeyChecking=no",
            "-o", f"UserKnownHostsFile={tmp_path}/known", "-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "root@domain-2"]
     data = os.urandom(2_000_000)
