@@ -22,6 +22,7 @@
 #include "cli/reconnecting.h"
 #include "cli/pump.h"
 #include "cli/run_session.h"
+#include "wire/advice.h"
 #include "wire/libc.h"
 #include "wire/ut.h"
 
@@ -483,7 +484,7 @@ static int run_server_take(struct run_server *server, int stream, const struct x
 	}
 	job = calloc(1, sizeof(*job));
 	if (!job) {
-		close(stream);
+		xenmsg_break(stream);
 		return -ENOMEM;
 	}
 	job->server = server;
@@ -575,11 +576,14 @@ static int run_for(struct listener *listener, int stream, const struct xenmsg_pe
 		*child = (struct child){.stream = stream, .from = command_peer(peer, NULL)};
 		child->pid = command_fork();
 		error = errno;
-		if (child->pid == 0)
+		if (child->pid == 0) {
 			command_become("listen", listener->command, &child->from, (int[]){stream, stream}, 2);
+			advice_break(stream, BREAK_NOT_STARTED);
+			_exit(COMMAND_NOT_RUN);
+		}
 	}
 	if (!child || child->pid < 0) {
-		xenmsg_break(stream);
+		advice_break(stream, BREAK_NOT_STARTED);
 		free(child);
 		return -error;
 	}
@@ -628,7 +632,7 @@ static void connect_on_child(evutil_socket_t number, short what, void *userdata)
 				 listener->endpoint, child->from.words, command_end(status, words));
 		DL_DELETE(listener->children, child);
 		if (child->stream >= 0 && has_died(status))
-			xenmsg_break(child->stream);
+			advice_break(child->stream, BREAK_KILLED);
 		else if (child->stream >= 0)
 			close(child->stream);
 		free(child);

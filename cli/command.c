@@ -147,7 +147,6 @@ void command_become(const char *by, char **command, const struct command_peer *p
 	/* The path of a command here is nothing to tell the other domain. */
 	dup2(own_stderr, STDERR_FILENO);
 	cli_complain("%s: %s: %s", by, command[0], strerror(error));
-	_exit(127);
 }
 
 /* Returns a descriptor that says when a child may have ended: without pidfd_open(2), which an emulator or a
@@ -247,6 +246,7 @@ int command_start(struct command_child *child, const char *by, char **command,
 	if (r == 0 && child->pid == 0) {
 		setpgid(0, 0);
 		command_become(by, command, peer, theirs, pipes);
+		_exit(COMMAND_NOT_RUN);
 	}
 	for (unsigned i = 0; i < pipes; i++)
 		if (theirs[i] >= 0)

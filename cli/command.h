@@ -35,10 +35,12 @@ struct command_peer command_peer(const struct xenmsg_peer *peer, const struct xe
 /* Sets XENMSG_SENDER_* and XENMSG_ID in the environment of this process. */
 void command_set_peer(const struct command_peer *peer);
 void command_set_number(const char *name, uint32_t value);
-/* Becomes the command in a process made for it, whose first `count` descriptors these are. If it can't be
- * run, `by` complains, on this process's standard error. */
-_Noreturn void command_become(const char *by, char **command, const struct command_peer *peer,
-			      const int *descriptors, unsigned count);
+/* Becomes the command in a process made for it, whose first `count` descriptors these are. If the command
+ * can't be run, `by` complains on this process's standard error, and the caller ends it with
+ * COMMAND_NOT_RUN. */
+#define COMMAND_NOT_RUN 127
+void command_become(const char *by, char **command, const struct command_peer *peer, const int *descriptors,
+		    unsigned count);
 
 /* A command in a process group of its own. */
 #define COMMAND_STREAMS 3

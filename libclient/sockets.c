@@ -700,31 +700,9 @@ void dials_fail(struct dials *dials, int error)
 		dial_settle(dials->begun, error);
 }
 
-/* The daemon takes bytes that come with a descriptor as the request to break the stream. */
 void xenmsg_break(int stream)
 {
-	uint8_t mark = 0;
-	struct iovec piece = {&mark, 1};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
-	const int most = INT_MAX / 2; /* the kernel makes it as much as may be, which is twice as much */
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &stream, sizeof(int));
-	/* If there is no room for it, because the other program is slow, a larger buffer has some. */
-	if (sendmsg(stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EAGAIN &&
-	    setsockopt(stream, SOL_SOCKET, SO_SNDBUF, &most, sizeof(most)) == 0)
-		sendmsg(stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	close(stream);
+	advice_break(stream, 0);
 }
 
 const char *xenmsg_break_reason(int stream)

@@ -91,7 +91,7 @@ static int session_on_control(void *owner, const struct frame_header *header, co
 		session->unanswered++;
 		return session->callbacks->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
-		hop_note_goodbye(session->hop);
+		hop_note_goodbye(session->hop, 0);
 		/* Not at once: what the program has taken is still to be noted. And without waiting for the
 		 * end of file, which a program that keeps its socket never sends. */
 		hop_finish(session->hop, -ECONNRESET, "the program has taken its leave");

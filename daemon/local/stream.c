@@ -207,6 +207,13 @@ static void finish_if_done(struct stream *stream)
 		stream_finish(stream, true);
 }
 
+void stream_leave(struct stream *stream)
+{
+	if (stream->breaks) /* by its program's own word */
+		hop_note_goodbye(&stream->hop, stream->mark);
+	hop_finish(&stream->hop, -ECONNRESET, "the program has gone");
+}
+
 static void stream_run(struct stream *stream)
 {
 	uint64_t moved = stream->sent + stream->taken;
@@ -224,9 +231,7 @@ static void stream_run(struct stream *stream)
 		r = -ECONNRESET;
 	if (r == -ECONNRESET && stream->state == FLOWING) {
 		stream->state = BREAKING;
-		if (stream->breaks) /* by its program's own word */
-			hop_note_goodbye(&stream->hop);
-		hop_finish(&stream->hop, r, "the program has gone");
+		stream_leave(stream);
 		return;
 	}
 	if (r < 0) {

@@ -83,6 +83,7 @@ static void ends_image(struct image *image, struct stream *stream)
 	image_bool(image, &stream->was_accepted);
 	image_bool(image, &stream->fin_came);
 	image_bool(image, &stream->breaks);
+	image_u8_upto(image, &stream->mark, UINT8_MAX);
 	image_bool(image, &stream->tells_all);
 	image_bool(image, &stream->end_read);
 	image_bool(image, &stream->refused);
@@ -124,7 +125,7 @@ int stream_go_on(struct stream *stream)
 		return r;
 	stream->readable = stream->has_news = stream->in_doubt = true;
 	if (stream->state == BREAKING)
-		hop_finish(&stream->hop, -ECONNRESET, "the program has gone");
+		stream_leave(stream);
 	hop_event(&stream->hop);
 	task_due(&stream->turn);
 	return 0;

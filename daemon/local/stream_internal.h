@@ -84,6 +84,7 @@ struct stream {
 	bool fin_came;
 	bool breaks;	 /* a byte with a descriptor lies in the socket, which breaks it, */
 	uint32_t copied; /* and so many of those before it have been copied */
+	uint8_t mark;	 /* that byte, once all before it has: the errno of the cause, or 0 */
 	bool readable;	 /* an event has come since all was read */
 	bool has_news;	 /* one has come since it was asked whether the caller has left */
 	bool tells_all;	 /* a RESET comes behind the data: also what isn't worth a frame is told by CREDIT */
@@ -123,6 +124,8 @@ int stream_watch_socket(struct stream *stream, int fd);
 /* Attaches the hop to the rings; `again`: in which something lies, as the hop was read from an image. 0 or
  * -EPROTO. */
 int stream_attach(struct stream *stream, bool again);
+/* Has a stream that its program has broken end once the hop has read what was sent before. */
+void stream_leave(struct stream *stream);
 /* Writes a frame for the hop. Returns false if there is no room. */
 bool stream_put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length);
 

@@ -128,6 +128,8 @@ static int copy_before_break(struct stream *stream, uint32_t size)
 	there = program_socket_peek_before(stream->fd, !stream->is_unguarded + stream->copied, pieces,
 					   reserve(stream, size + 1, pieces));
 	spend_call(stream, &call, COST_BYTES(size));
+	if (there == 0)
+		stream->mark = *(const uint8_t *)pieces[0].iov_base;
 	if (there <= 0)
 		return there == -ENOBUFS ? -ENOBUFS : -ECONNRESET;
 	stream->copied += (uint32_t)there;

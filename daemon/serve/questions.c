@@ -891,7 +891,7 @@ void questions_free(struct questions *questions)
 	while (questions->askers)
 		forget_asker(questions->askers);
 	registry_leave(questions->sources->registry, &questions->sink);
-	hop_note_goodbye(questions->hop);
+	hop_note_goodbye(questions->hop, 0);
 	hop_retire(questions->hop, ENOENT);
 	event_free(questions->late);
 	free(questions);

@@ -550,14 +550,15 @@ void channel_backlog_gone(struct channel_end *end)
 
 /* --- end of life ------------------------------------------------------------------------------ */
 
-/* Returns who ends the channels of a hop that is gone: RESET_BY. */
+/* Returns who ends the channels of a hop that is gone, and why: RESET_BY, RESET_CAUSE. */
 static uint32_t who_is_gone(const struct hop *hop)
 {
 	if (hop->traits->is_daemon)
 		return RESET_BY_LOSS;
 	if (hop->traits->is_inner || hop->traits->is_waiting_room)
 		return 0;
-	return hop->said_goodbye ? RESET_BY_PROGRAM : RESET_BY_DEATH;
+	return hop->said_goodbye ? RESET_BY_PROGRAM | (uint32_t)hop->goodbye_cause << RESET_CAUSE_SHIFT
+				 : RESET_BY_DEATH;
 }
 
 void channel_lost(struct channel_end *end, int error, uint64_t unsure)

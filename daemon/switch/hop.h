@@ -304,6 +304,7 @@ struct hop {
 	struct moving moving;
 	bool is_silent;	   /* nothing is written until hop_speak(); no image has it (links_greet()) */
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
+	uint8_t goodbye_cause;
 
 	uint64_t emit_from;	    /* turns.spent when this piece of output was begun */
 	struct channel_end *urgent; /* ends with control frames to send */
@@ -648,10 +649,12 @@ static inline bool hop_is_blocked(const struct hop *hop)
 {
 	return hop->waiting.blocked_on;
 }
-/* Notes that the program has sent GOODBYE: it has reported what it took, and takes no more. */
-static inline void hop_note_goodbye(struct hop *hop)
+/* Notes that the program has sent GOODBYE: it has reported what it took, and takes no more. `cause`: the
+ * errno that it gives for that (RESET_CAUSE), or 0. */
+static inline void hop_note_goodbye(struct hop *hop, uint8_t cause)
 {
 	hop->said_goodbye = true;
+	hop->goodbye_cause = cause;
 }
 /* Begins a call into the kernel about what the program holds, too, for switch_spend_call(). */
 static inline void hop_begin_call(struct hop *hop, struct kernel_call *call)

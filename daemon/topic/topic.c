@@ -463,7 +463,7 @@ void topic_destroy(struct topic *topic)
 	} else {
 		DL_DELETE(topic->topics->own, topic);
 	}
-	hop_note_goodbye(topic->hop);
+	hop_note_goodbye(topic->hop, 0);
 	hop_retire(topic->hop, ENOENT);
 	topic_leave_image(topic);
 	topic_kept_end(&topic->kept);

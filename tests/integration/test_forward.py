@@ -445,7 +445,7 @@ def test_a_source_that_goes_during_a_dial_leaves_nothing(rig):
 
         eventually(lambda: channels() == 100, "all have arrived")
         for client in clients:
-            socket.send_fds(client, [b"x"], [0])  # as xenmsg_break() does
+            socket.send_fds(client, [b"\0"], [0])  # as xenmsg_break() does
             client.close()
         eventually(lambda: channels() == 0, "all are noticed")
         assert process.poll() is None

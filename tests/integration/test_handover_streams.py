@@ -230,7 +230,7 @@ def test_a_stream_that_its_program_breaks_ends_behind_its_bytes(pair, size):
     stream.there.send(size)
     pair.renew()
     stream.caller.setblocking(True)
-    socket.send_fds(stream.caller, [b"x"], [0])  # as xenmsg_break() does
+    socket.send_fds(stream.caller, [b"\0"], [0])  # as xenmsg_break() does
     stream.caller.close()
     for _ in range(2):
         pair.renew()

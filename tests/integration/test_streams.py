@@ -434,6 +434,26 @@ def test_a_forward_whose_target_refuses_breaks_the_stream(one, two, target, why,
             assert b"the program there can't reach its target: " + why in words
 
 
+@pytest.mark.parametrize("command, output, words", [
+    ("#!/bin/sh\necho half; kill -9 $$", b"half\n", b"the command there was killed before it had ended"),
+    ("#!/bin/sh\nkill -SEGV $$", b"", b"the command there was killed before it had ended"),
+    ("#!/of/another/system", b"", b"the command there can't be started"),
+    ("#!/bin/sh\necho all; exit 1", b"all\n", b"")])  # as grep says that there is nothing
+def test_a_command_that_dies_breaks_its_stream_behind_its_output(one, two, tmp_path, command, output, words):
+    """And why is said on the other side, to `connect` and to a `forward`."""
+    script, entry = tmp_path / "command", str(tmp_path / "entry")
+    script.write_text(command)
+    script.chmod(0o755)
+    two.popen("listen", "t", "--", script, binds="t")
+    done = one.xenmsg("connect", "2:t")
+    assert (done.returncode, done.stdout) == (EXIT_UNKNOWN if words else 0, output) and words in done.stderr, done
+    outer = one.popen("forward", f"unix:{entry}", "xen:2:t")
+    eventually(lambda: is_listening(entry), "the socket is forwarded")
+    with socket.socket(socket.AF_UNIX) as program:
+        program.connect(entry)
+        assert not words or words in outer.stderr.readline()
+
+
 def test_a_target_that_a_forward_may_not_use_is_told_its_cause(one, two, tmp_path):
     """Root may use each socket, so it has no capabilities here."""
     with socket.socket(socket.AF_UNIX) as server:
