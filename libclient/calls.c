@@ -407,13 +407,20 @@ static int calls_withdraw(struct call *call)
 	return transport_control(transport, FRAME_WITHDRAW, channel, number, sizeof(number));
 }
 
-/* Cancels a request that wasn't taken yet, as far as is known. */
+/* Cancels a request that wasn't taken yet, as far as is known. A question changes nothing, so nobody needs to
+ * know whether it was taken after all. */
 static int cancel(struct call *call, int64_t now)
 {
+	struct outbox *outbox = call->calls->outbox;
+	int r;
+
 	call->expired = true;
 	call->settled_by = now + UNREAD_MS;
 	set_expiry(call, now + call->settle_ms);
-	return outbox_cancel(call->calls->outbox, call->sender, call);
+	r = outbox_cancel(outbox, call->sender, call);
+	if (call->read_answer)
+		outbox_abandon(outbox, call->sender, call);
+	return r;
 }
 
 /* The CANCEL hasn't been answered. As long as the daemon doesn't read, since it is handed over or starts

@@ -388,9 +388,9 @@ class Connection(ConnectionState):
                    trace: Optional[str] = None, wait: bool = False) -> None:
         """Sends a message and returns when it was delivered, that is, taken by the receiving program; raises Error with its
         outcome if it wasn't (the table is in xenmsg.h). A message not taken in time is withdrawn: TimedOut says that it never
-        will be. So is what is cancelled: the task ends up to 2 s later, and Abandoned.of(its CancelledError) tells what
-        became of the message. With `wait` it waits for its receiver, within its time-out, where NotFound or DomainDown would be
-        the outcome."""
+        will be. So is what is cancelled, and Abandoned.of(its CancelledError) tells what became of the message. Either takes up
+        to 2 s more, or 12 s while the daemon here doesn't read. With `wait` it waits for its receiver, within its time-out,
+        where NotFound or DomainDown would be the outcome."""
         await self._send(cast(Callable[[str, Data], Optional[Outcome[None]]], self._post_with(trace, wait)), address, data, timeout)
 
     async def post(self, address: str, data: Data, *, trace: Optional[str] = None, wait: bool = False) -> Outcome[None]:
