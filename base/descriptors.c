@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -46,6 +47,17 @@ bool descriptors_are_left(uint64_t count)
 		count++;
 	closedir(dir);
 	return getrlimit(RLIMIT_NOFILE, &limit) < 0 || count <= limit.rlim_cur;
+}
+
+bool descriptors_can_be_made(unsigned count)
+{
+	int fds[DESCRIPTORS_FEW];
+	unsigned made = 0;
+
+	while (made < count && (fds[made] = eventfd(0, EFD_CLOEXEC)) >= 0)
+		made++;
+	descriptors_close(fds, made);
+	return made == count;
 }
 
 void descriptors_close(const int *fds, unsigned count)

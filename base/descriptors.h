@@ -16,8 +16,11 @@
 
 /* Raises the process's limit to the most that is allowed, and returns how many are for programs and peers. */
 uint64_t descriptors_pool(void);
-/* Whether the process may open so many more. */
+/* Whether the process may open so many more. It looks at each that is open. */
 bool descriptors_are_left(uint64_t count);
+/* The same for a few, at most DESCRIPTORS_FEW: it tries. */
+bool descriptors_can_be_made(unsigned count);
+#define DESCRIPTORS_FEW 16u
 /* So many go with one message: the kernel takes 253 (SCM_MAX_FD), musl's sendmsg() 1024 bytes with the
  * head. */
 #define DESCRIPTORS_AT_ONCE 252u

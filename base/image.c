@@ -250,11 +250,31 @@ int image_shelve(struct image_shelf *shelf, const void *bytes, size_t size, stru
 	return 0;
 }
 
+static int by_number(const void *left, const void *right)
+{
+	uint32_t a = ((const struct image_fd *)left)->number, b = ((const struct image_fd *)right)->number;
+
+	return a < b ? -1 : a > b;
+}
+
+/* Puts the descriptors in order. One that has two owners would be closed twice. */
+static int sort_fds(struct image *image)
+{
+	if (image->fd_count)
+		qsort(image->fds, image->fd_count, sizeof(*image->fds), by_number);
+	for (uint32_t i = 1; i < image->fd_count; i++)
+		if (image->fds[i].number == image->fds[i - 1].number)
+			return -EBADF;
+	return 0;
+}
+
 int image_seal(struct image *image)
 {
 	uint8_t head[HEAD_SIZE], *fds = malloc((size_t)image->fd_count * FD_SIZE + 1);
 	int r = image->error, fd;
 
+	if (r == 0)
+		r = sort_fds(image);
 	if (!image->shelf.fd && r == 0)
 		r = image_shelf_begin(&image->shelf, 0);
 	image_end_section(image);
@@ -657,16 +677,13 @@ static uint32_t find_fd(const struct image *image, uint32_t number)
 	return low;
 }
 
-/* Lists a descriptor of an image that is being made. */
+/* Lists a descriptor of an image that is being made; sort_fds() puts them in order. */
 static void list_fd(struct image *image, int fd)
 {
-	uint32_t place = find_fd(image, (uint32_t)fd);
 	struct image_fd *grown;
 	struct stat status;
 
-	if (fd <= STDERR_FILENO || fstat(fd, &status) < 0 ||
-	    (place < image->fd_count && image->fds[place].number == (uint32_t)fd) ||
-	    image->fd_count == IMAGE_FDS_MAX) {
+	if (fd <= STDERR_FILENO || fstat(fd, &status) < 0 || image->fd_count == IMAGE_FDS_MAX) {
 		image_fail(image, -EBADF);
 		return;
 	}
@@ -676,9 +693,7 @@ static void list_fd(struct image *image, int fd)
 		return;
 	}
 	image->fds = grown;
-	memmove(image->fds + place + 1, image->fds + place, (image->fd_count - place) * sizeof(*image->fds));
-	image->fd_count++;
-	image->fds[place] =
+	image->fds[image->fd_count++] =
 		(struct image_fd){.number = (uint32_t)fd, .device = status.st_dev, .inode = status.st_ino};
 }
 

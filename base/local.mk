@@ -2,6 +2,7 @@
 # What a daemon and its gateway are built on: settings, logs, clocks, and whose turn it is.
 noinst_LIBRARIES += libbase.a
 libbase_a_SOURCES = \
+	base/carried_memory.c base/carried_memory.h \
 	base/fd_parcel.c base/fd_parcel.h \
 	base/clock.h \
 	base/conf_dir.c base/conf_dir.h \
@@ -16,7 +17,6 @@ libbase_a_SOURCES = \
 	base/ini_file.c base/ini_file.h \
 	base/log.c base/log.h \
 	base/log_limit.c base/log_limit.h \
-	base/memory_left.c base/memory_left.h \
 	base/notify.c base/notify.h \
 	base/quota.c base/quota.h \
 	base/peer_id.h \

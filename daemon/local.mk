@@ -36,6 +36,7 @@ libdaemon_a_SOURCES = \
 	daemon/main/handover.c daemon/main/handover.h \
 	daemon/main/handover_take.c \
 	daemon/main/invariants.c \
+	daemon/main/memory_left.c daemon/main/memory_left.h \
 	daemon/main/renewal.c daemon/main/renewal.h \
 	daemon/policy/denied.c daemon/policy/denied.h \
 	daemon/link/directory.c daemon/link/directory.h \

@@ -7,7 +7,7 @@ UNIT_LIBS = libunit.a $(CMOCKA_LIBS)
 # `libraries`: of each part.
 LDADD = $(libraries) $(UNIT_LIBS)
 libunit_a_SOURCES = tests/unit/unit.c tests/unit/unit_main.c tests/unit/unit.h \
-	tests/conf_text.h tests/descriptors.h tests/unit/image_bytes.h tests/unit/interleave.h tests/unit/own_process.h tests/unit/random.h \
+	tests/conf_text.h tests/descriptors.h tests/unit/image_bytes.h tests/unit/interleave.h tests/unit/own_process.h tests/unit/private_ring.h tests/unit/random.h \
 	tests/unit/ring_ends.h tests/unit/ring_fixture.h
 
 include tests/unit/wire.mk

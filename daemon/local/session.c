@@ -51,7 +51,7 @@ void session_send_goodbye(struct session *session, int error, const char *why)
 	struct span span;
 
 	/* Don't write into the middle of another frame. */
-	if (session->to_socket && ring_reader_ready(&session->pump_out, 1) > 0)
+	if (session->pumped.bytes && ring_reader_ready(&session->pump_out, 1) > 0)
 		return;
 	span_begin(&span, session->board);
 	if (send_goodbye_on(session->fd, error, why) < 0)
@@ -124,7 +124,7 @@ static void session_on_notify(void *owner)
 {
 	struct session *session = owner;
 
-	if (session->to_socket)
+	if (session->pumped.bytes)
 		session_pump(session);
 	else
 		ring_program(session);
@@ -134,7 +134,7 @@ static bool on_refill(void *owner)
 {
 	struct session *session = owner;
 
-	return session->from_socket && session_refill(session);
+	return session->pumped.bytes && session_refill(session);
 }
 
 static bool on_before_input(void *owner)
@@ -169,7 +169,7 @@ static void session_on_failed(void *owner, int error, const char *why)
 		log_limited(LOG_CUT_OFF, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
 			    "%s (pid %d, uid %u) is cut off: %s", session_comm(session),
 			    session->credentials.pid, session->credentials.uid, why);
-		if (session->to_socket)
+		if (session->pumped.bytes)
 			session_pump(session); /* send the answers so far */
 		session_send_goodbye(session, error, why);
 	}
@@ -251,7 +251,7 @@ static void on_socket(int fd, short what, void *userdata)
 
 	if (session_is_greeting(session))
 		task_due(&session->greeting_turn);
-	else if (session->from_socket)
+	else if (session->pumped.bytes)
 		session_on_socket(session);
 	else
 		listen_for_end(session);
@@ -273,7 +273,7 @@ static void on_greeting_timeout(int fd, short what, void *userdata)
 	if (session->offers_memory)
 		session_offer_memory(session);
 	on_socket(session->fd, EV_TIMEOUT, session);
-	if (session->to_socket)
+	if (session->pumped.bytes)
 		session_pump(session);
 }
 
@@ -355,8 +355,7 @@ void session_free(struct session *session)
 	if (session->hop)
 		hop_retire(session->hop, ENOENT);
 	close_all(session);
-	free(session->from_socket);
-	free(session->to_socket);
+	carried_give_back(session->board->rings, &session->pumped);
 	span_end(&span, session->charge.account);
 	charge_end(&session->charge);
 	free(session);

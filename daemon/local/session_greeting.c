@@ -78,7 +78,7 @@ static bool pay_for_memory(struct session *session, bool *shared)
 		*shared = false;
 	}
 	if (!*shared)
-		needed = HOP_MEMORY + 2 * sizeof(struct private_ring);
+		needed = HOP_MEMORY + sizeof(struct private_rings);
 	return pay_for(session, QUOTA_MEMORY, needed) &&
 	       (!*shared || pay_for(session, QUOTA_DESCRIPTORS, MEMORY_DESCRIPTORS));
 }

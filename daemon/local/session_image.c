@@ -110,21 +110,10 @@ void session_end_unfit(struct session *session)
 
 static void pumped_image(struct image *image, struct session *session)
 {
-	struct ring_view from, to;
-
-	if (image->is_read) {
-		session->from_socket = calloc(1, sizeof(*session->from_socket));
-		session->to_socket = calloc(1, sizeof(*session->to_socket));
-	}
-	if (!session->from_socket || !session->to_socket) {
-		image_fail(image, -ENOMEM);
-		return;
-	}
-	from = private_ring_view(session->from_socket);
-	to = private_ring_view(session->to_socket);
-	hop_ring_image(image, &from);
-	hop_ring_image(image, &to);
-	if (!image->is_read)
+	carried_piece_image(image, session->board->rings, &session->pumped);
+	hop_ring_image(image, &session->from_socket, PRIVATE_RING_SIZE);
+	hop_ring_image(image, &session->to_socket, PRIVATE_RING_SIZE);
+	if (!image->is_read || image->error)
 		return;
 	session->write_event = session_new_write_event(session);
 	if (!session->write_event)
@@ -270,7 +259,7 @@ static void charge_again(struct session *session)
 		memory += ledger_memory(session->places[LOCAL_RING_IN].size) +
 			  ledger_memory(session->places[LOCAL_RING_DELIVERIES].size);
 	} else {
-		memory += 2 * sizeof(struct private_ring);
+		memory += sizeof(struct private_rings);
 	}
 	charge_exceed(charge, QUOTA_MEMORY, memory);
 	/* Of two memories the other one is paid for when the program goes on there. */
@@ -315,8 +304,7 @@ void session_image(struct image *image, struct session *session)
 static int pump_again(struct session *session)
 {
 	struct hop_rings rings = {.adopt = true};
-	struct ring_view in = private_ring_view(session->from_socket),
-			 out = private_ring_view(session->to_socket);
+	struct ring_view in = session_from_socket(session), out = session_to_socket(session);
 	int r = ring_writer_init(&session->pump_in, &in, true);
 
 	if (r == 0)
@@ -359,6 +347,6 @@ void session_go_on(struct session *session)
 	if (session->offers_memory)
 		session_offer_memory(session);
 	hop_event(session->hop);
-	if (session->to_socket)
+	if (session->pumped.bytes)
 		session_pump(session);
 }

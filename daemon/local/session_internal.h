@@ -29,6 +29,7 @@
 #include <sys/types.h>
 
 #include "daemon/switch/hop.h"
+#include "base/carried_memory.h"
 #include "daemon/switch/private_ring.h"
 #include "base/quota.h"
 #include "daemon/local/session.h"
@@ -81,7 +82,8 @@ struct session {
 	struct event *wake_event;
 
 	/* socket */
-	struct private_ring *from_socket, *to_socket;
+	struct carried_piece pumped; /* private_ring.h: the bytes of its rings */
+	struct ring_words from_socket, to_socket;
 	struct ring_writer pump_in;
 	struct ring_reader pump_out;
 	struct event *write_event;
@@ -89,6 +91,20 @@ struct session {
 	bool is_deaf;	    /* the program reads no more */
 	ssize_t last_words; /* bytes that are still read from a deaf program */
 };
+
+static inline struct ring_view session_from_socket(struct session *session)
+{
+	struct private_rings *rings = session->pumped.bytes;
+
+	return ring_words_view(&session->from_socket, rings->to_hop, PRIVATE_RING_SIZE);
+}
+
+static inline struct ring_view session_to_socket(struct session *session)
+{
+	struct private_rings *rings = session->pumped.bytes;
+
+	return ring_words_view(&session->to_socket, rings->from_hop, PRIVATE_RING_SIZE);
+}
 
 /* session_memory.c: makes the memory, and says in `welcome` where the rings lie. The hop is attached to them
  * when the program has rung, and so has mapped it, and it is sealed; then session_attached() is called.

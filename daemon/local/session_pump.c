@@ -139,13 +139,11 @@ int session_pump_socket(struct session *session)
 	struct hop_rings rings = {0};
 	struct ring_view in, out;
 
-	session->from_socket = calloc(1, sizeof(*session->from_socket));
-	session->to_socket = calloc(1, sizeof(*session->to_socket));
 	session->write_event = session_new_write_event(session);
-	if (!session->from_socket || !session->to_socket || !session->write_event)
+	if (!session->write_event || carried_take(session->board->rings, &session->pumped) < 0)
 		return -ENOMEM;
-	in = private_ring_view(session->from_socket);
-	out = private_ring_view(session->to_socket);
+	in = session_from_socket(session);
+	out = session_to_socket(session);
 	ring_writer_init(&session->pump_in, &in, false);
 	ring_reader_init(&session->pump_out, &out, false);
 	ring_reader_arm(&session->pump_out, 1);

@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -377,7 +376,7 @@ int stream_watch_socket(struct stream *stream, int fd)
 	return event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;
 }
 
-_Static_assert(sizeof(struct stream) + sizeof(struct stream_rings) < STREAM_MEMORY,
+_Static_assert(sizeof(struct stream) + sizeof(struct private_rings) < STREAM_MEMORY,
 	       "that is what is charged");
 _Static_assert(CONTROL_RING_SIZE >= 8 * FRAME_SMALL_MAX, "the hop goes on while we take them");
 
@@ -385,7 +384,6 @@ int stream_make(struct stream **out, struct switchboard *board, const struct str
 		void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
-	void *memory;
 
 	if (!stream)
 		return -ENOMEM;
@@ -398,13 +396,6 @@ int stream_make(struct stream **out, struct switchboard *board, const struct str
 		return -ENOMEM;
 	}
 	hop_set_image_number(&stream->hop, 0); /* it is in every image, unless it is ended before */
-	memory = mmap(NULL, sizeof(*stream->rings), PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED) {
-		stream_free(stream);
-		return -ENOMEM;
-	}
-	stream->rings = memory;
 	*out = stream;
 	return 0;
 }
@@ -435,7 +426,9 @@ static int stream_new(struct stream **out, struct switchboard *board,
 
 	if (r < 0)
 		return r;
-	r = stream_attach(*out, false);
+	r = carried_take(board->rings, &(*out)->rings);
+	if (r == 0)
+		r = stream_attach(*out, false);
 	if (r < 0)
 		stream_free(*out);
 	return r;
@@ -539,8 +532,7 @@ void stream_free(struct stream *stream)
 	hop_detach(&stream->hop);
 	hop_reset_channels(&stream->hop, ECONNRESET);
 	hop_cleanup(&stream->hop);
-	if (stream->rings)
-		munmap(stream->rings, sizeof(*stream->rings));
+	carried_give_back(stream->board->rings, &stream->rings);
 	span_end(&span, stream->payer);
 	charge_end(&stream->charge);
 	account_unref(stream->program);
@@ -562,8 +554,7 @@ bool stream_tidy(struct stream *stream)
 	    !rings_are_empty(stream))
 		return false;
 	stream->has_memory = false;
-	/* These pages are zeros when they are used again. */
-	madvise(stream->rings, offsetof(struct stream_rings, from_hop), MADV_DONTNEED);
+	carried_clear(stream->board->rings, &stream->rings, offsetof(struct private_rings, control));
 	switch_spend(stream->board, stream->payer, COST_SYSCALL + COST_BYTES(PRIVATE_RING_SIZE));
 	return true;
 }

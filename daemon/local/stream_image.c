@@ -2,8 +2,8 @@
 
 /*
  * A byte stream in the image that a daemon hands over (base/image.h). Its socket stays what it is, with all
- * that lies unread in it on either side. The rings between it and its hop are the daemon's own, so what lies
- * there is copied. Whatever an event would have told is looked for anew.
+ * that lies unread in it on either side, and so do the rings between it and its hop (private_ring.h).
+ * Whatever an event would have told is looked for anew.
  */
 
 #include "daemon/local/stream_internal.h"
@@ -44,19 +44,15 @@ static void payers_image(struct image *image, struct stream *stream)
 
 static void rings_image(struct image *image, struct stream *stream)
 {
-	struct ring_view to_hop = stream_to_hop(stream), data_from_hop = stream_data_from_hop(stream),
-			 from_hop = stream_from_hop(stream);
-
-	hop_ring_image(image, &to_hop);
-	hop_ring_image(image, &data_from_hop);
-	hop_ring_image(image, &from_hop);
+	carried_piece_image(image, stream->board->rings, &stream->rings);
+	hop_ring_image(image, &stream->to_hop, PRIVATE_RING_SIZE);
+	hop_ring_image(image, &stream->data_from_hop, PRIVATE_RING_SIZE);
+	hop_ring_image(image, &stream->from_hop, CONTROL_RING_SIZE);
 }
 
 uint64_t stream_queued(const struct stream *stream)
 {
-	const struct ring_words *in = &stream->to_hop, *out = &stream->data_from_hop;
-
-	return hop_queued(&stream->hop) + (in->producer - in->consumer) + (out->producer - out->consumer);
+	return hop_queued(&stream->hop);
 }
 
 static void positions_image(struct image *image, struct stream *stream)
@@ -103,8 +99,10 @@ void stream_image(struct image *image, struct stream *stream)
 	image_fd(image, &stream->end_epoll);
 	image_upto(image, &state, UNTOLD);
 	stream->state = (enum stream_stage)state;
-	image_expect(image, stream->state == WAITING ? stream->fd < 0
-						     : stream->fd >= 0 && session_is_socket(stream->fd));
+	if (image->is_read)
+		image_expect(image, stream->state == WAITING
+					    ? stream->fd < 0
+					    : stream->fd >= 0 && session_is_socket(stream->fd));
 	hop_identity_image(image, &stream->identity);
 	image_u64(image, &stream->token);
 	payers_image(image, stream);

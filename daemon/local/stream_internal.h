@@ -13,6 +13,7 @@
 
 #include <event2/event.h>
 
+#include "base/carried_memory.h"
 #include "base/quota.h"
 #include "base/turns.h"
 #include "daemon/local/stream.h"
@@ -21,17 +22,6 @@
 #include "wire/frame_ring.h"
 
 #define PIECE_MAX 32768u /* read from the program at once */
-
-/* From the hop, without DATA: a few small frames. */
-#define CONTROL_RING_SIZE 8192u
-
-/* The bytes of a stream's rings. They are mapped, not allocated: the pages that an idle stream never touches
- * cost nothing, and those of one that has ended go back to the kernel. The rings' words lie with the stream,
- * so that a ring in which nothing lies needs no page when a daemon takes over from another. */
-struct stream_rings {
-	uint8_t to_hop[PRIVATE_RING_SIZE], data_from_hop[PRIVATE_RING_SIZE];
-	uint8_t from_hop[CONTROL_RING_SIZE];
-};
 
 enum stream_stage {
 	CALLING,
@@ -67,7 +57,7 @@ struct stream {
 	struct task turn;
 	/* The hop's DATA has a ring of its own, so that CREDIT and RESET overtake what the program doesn't
 	 * read. */
-	struct stream_rings *rings;
+	struct carried_piece rings; /* private_ring.h */
 	struct ring_words to_hop, data_from_hop, from_hop;
 	struct ring_writer writer; /* frames that we write for the hop to read */
 	struct ring_reader reader, data_reader;
@@ -97,20 +87,25 @@ struct stream {
 	bool told_deaf; /* which the other side was told */
 };
 
+static inline struct private_rings *stream_rings(struct stream *stream)
+{
+	return stream->rings.bytes;
+}
+
 static inline struct ring_view stream_to_hop(struct stream *stream)
 {
-	return ring_words_view(&stream->to_hop, stream->rings->to_hop, PRIVATE_RING_SIZE);
+	return ring_words_view(&stream->to_hop, stream_rings(stream)->to_hop, PRIVATE_RING_SIZE);
 }
 
 static inline struct ring_view stream_data_from_hop(struct stream *stream)
 {
-	return ring_words_view(&stream->data_from_hop, stream->rings->data_from_hop, PRIVATE_RING_SIZE);
+	return ring_words_view(&stream->data_from_hop, stream_rings(stream)->from_hop, PRIVATE_RING_SIZE);
 }
 
 /* The ring of the hop's frames without DATA. */
 static inline struct ring_view stream_from_hop(struct stream *stream)
 {
-	return ring_words_view(&stream->from_hop, stream->rings->from_hop, CONTROL_RING_SIZE);
+	return ring_words_view(&stream->from_hop, stream_rings(stream)->control, CONTROL_RING_SIZE);
 }
 
 /* --- stream.c */

@@ -24,7 +24,7 @@
 #include "daemon/main/startup.h"
 #include "daemon/local/local.h"
 #include "base/log.h"
-#include "base/memory_left.h"
+#include "daemon/main/memory_left.h"
 #include "base/notify.h"
 #include "daemon/peers/peers.h"
 #include "base/timer.h"
@@ -115,7 +115,7 @@ static int start_base(void *userdata)
 	int r;
 
 	if (!daemon->base &&
-	    !descriptors_are_left(BASE_FILES)) /* libevent ends the process for want of one */
+	    !descriptors_can_be_made(BASE_FILES)) /* libevent ends the process for want of one */
 		return -EMFILE;
 	if (!daemon->base)
 		daemon->base = event_base_new();

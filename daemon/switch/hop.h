@@ -89,6 +89,7 @@ struct switchboard {
 	struct quota *quota;			 /* NULL: nothing is limited */
 	struct work_pool *work_pool;		 /* NULL: what may take long is done at once */
 	struct memfd_lifetimes *memfd_lifetimes; /* NULL: memory that programs keep isn't charged */
+	struct carried_memory *rings;		 /* private_ring.h: their bytes */
 	uint64_t max_message;
 	uint64_t last_stream;	 /* the number of the byte stream that came last */
 	struct orphans *orphans; /* orphans.h: all of them */

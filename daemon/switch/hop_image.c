@@ -7,6 +7,7 @@
 
 #include <event2/buffer.h>
 
+#include "base/carried_memory.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/channel_internal.h"
 #include "daemon/switch/hop_internal.h"
@@ -99,25 +100,11 @@ void switch_account_image(struct image *image, const struct switchboard *board, 
 		image_fail(image, -ENOMEM);
 }
 
-void hop_ring_image(struct image *image, const struct ring_view *ring)
+void hop_ring_image(struct image *image, struct ring_words *words, uint32_t size)
 {
-	uint32_t from = *ring->consumer, size = *ring->producer - from;
-	struct iovec pieces[2];
-
-	image_upto(image, &size, ring->size);
-	if (image->error)
-		return;
-	if (image->is_read) {
-		*ring->producer = size;
-		*ring->consumer = from = 0;
-	}
-	ring_pieces_of(ring, from, size, pieces);
-	for (unsigned i = 0; i < 2; i++) {
-		if (image->is_read)
-			image_raw(image, pieces[i].iov_base, (uint32_t)pieces[i].iov_len);
-		else
-			image_write(image, pieces[i].iov_base, pieces[i].iov_len);
-	}
+	image_u32(image, &words->producer);
+	image_u32(image, &words->consumer);
+	image_expect(image, words->producer - words->consumer <= size);
 }
 
 static void stats_image(struct image *image, struct hop_stats *stats)
@@ -553,5 +540,6 @@ void hop_ledger_image(struct image *image, struct hop *hop)
 void switch_image(struct image *image, struct switchboard *board)
 {
 	image_u64(image, &board->last_stream);
+	carried_image(image, board->rings);
 	memfd_lifetimes_image(image, board->memfd_lifetimes);
 }

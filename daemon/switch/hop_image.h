@@ -82,8 +82,8 @@ static inline uint32_t hop_number_in_image(const struct hop *hop)
  * which host has it. Read, it is a reference of the caller's, or NULL. */
 void switch_account_image(struct image *image, const struct switchboard *board, struct account **account);
 void hop_identity_image(struct image *image, struct frame_identity *identity);
-/* Bytes that lie in a ring of our own. Where it is read, they begin at position 0. */
-void hop_ring_image(struct image *image, const struct ring_view *ring);
+/* Where the bytes lie in a ring of our own, which has `size`; they go over by themselves (private_ring.h). */
+void hop_ring_image(struct image *image, struct ring_words *words, uint32_t size);
 /* Shows programs what was written into their rings, also where the passes were over before. */
 void switch_publish(struct switchboard *board);
 /* Has a program unbind what it is unbinding, and ends what can't be kept: withdrawals of calls that are still

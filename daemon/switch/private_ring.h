@@ -3,9 +3,11 @@
 #define XENMSG_DAEMON_PRIVATE_RING_H
 
 /*
- * A ring in the daemon's own memory, between a hop and the part that speaks frames, or only bytes, for a
- * program that shares no memory with the daemon. It begins as zeros (calloc), both ends are ours, and its
- * allocator frees it after the hop was detached.
+ * Rings in the daemon's own memory, between a hop and the part that speaks frames, or only bytes, for a
+ * program that shares no memory with the daemon. Both ends are ours. The bytes lie in a piece of the
+ * switchboard's `rings` (base/carried_memory.h), whose holder gives it back after the hop was detached. The
+ * rings' words lie with the holder, begin as zeros and go over with it, so that a ring in which nothing lies
+ * needs no page.
  */
 
 #include <stdint.h>
@@ -14,14 +16,12 @@
 
 #define PRIVATE_RING_SIZE 131072u /* larger than any frame */
 
-struct private_ring {
-	struct ring_words words;
-	uint8_t data[PRIVATE_RING_SIZE];
-};
+/* From the hop of a stream, without DATA: a few small frames. */
+#define CONTROL_RING_SIZE 8192u
 
-static inline struct ring_view private_ring_view(struct private_ring *ring)
-{
-	return ring_words_view(&ring->words, ring->data, PRIVATE_RING_SIZE);
-}
+struct private_rings {
+	uint8_t to_hop[PRIVATE_RING_SIZE], from_hop[PRIVATE_RING_SIZE];
+	uint8_t control[CONTROL_RING_SIZE];
+};
 
 #endif

@@ -8,10 +8,12 @@
 
 #include "daemon/switch/channel.h"
 #include "daemon/switch/program_socket.h"
+#include "base/carried_memory.h"
 #include "base/cost.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_internal.h"
 #include "daemon/switch/orphans.h"
+#include "daemon/switch/private_ring.h"
 #include "wire/ut.h"
 
 #define CANCEL_MS	   2000
@@ -235,12 +237,20 @@ void switch_run(struct switchboard *board, unsigned passes)
 
 int switch_init(struct switchboard *board, struct event_base *base, uint64_t max_message)
 {
+	int r;
+
 	*board = (struct switchboard){.base = base,
 				      .max_message = max_message,
 				      .cancel_ms = CANCEL_MS,
 				      .orphans_patience_ms = ORPHANS_PATIENCE_MS};
-	program_sockets_begin();
-	return turns_init(&board->turns, base, pass, board);
+	r = carried_new(&board->rings, sizeof(struct private_rings));
+	if (r == 0)
+		r = turns_init(&board->turns, base, pass, board);
+	if (r < 0)
+		carried_free(board->rings);
+	else
+		program_sockets_begin();
+	return r;
 }
 
 void switch_cleanup(struct switchboard *board)
@@ -252,5 +262,6 @@ void switch_cleanup(struct switchboard *board)
 	for (int passes = 0; passes < LAST_PASSES && (passes == 0 || switch_is_busy(board)); passes++)
 		switch_pass(board);
 	turns_cleanup(&board->turns);
+	carried_free(board->rings);
 	program_sockets_end();
 }

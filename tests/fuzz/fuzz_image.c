@@ -22,7 +22,7 @@
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/memfd_lifetimes.h"
-#include "daemon/switch/private_ring.h"
+#include "tests/unit/private_ring.h"
 #include "daemon/switch/work_pool.h"
 #include "base/self.h"
 #include "daemon/activation/activation.h"
@@ -30,6 +30,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/link/relay.h"
 #include "daemon/local/session.h"
+#include "daemon/local/stream_internal.h"
 #include "daemon/local/streams.h"
 #include "daemon/policy/access.h"
 #include "daemon/topic/topics.h"
@@ -332,6 +333,19 @@ static int route(void *userdata, struct channel *channel, const struct frame_ope
 	return -ENOENT;
 }
 
+/* What lies in a stream's rings goes over beside the image: here that are the image's last bytes. */
+static void fill_rings(void *userdata, struct stream *stream)
+{
+	const struct image *image = userdata;
+	const struct ring_view rings[] = {stream_to_hop(stream), stream_data_from_hop(stream),
+					  stream_from_hop(stream)};
+
+	for (unsigned i = 0; i < 3; i++)
+		for (size_t j = 0; j < image->size && j < rings[i].size; j++)
+			rings[i].data[(*rings[i].producer - 1 - j) & (rings[i].size - 1)] =
+				image->data[image->size - 1 - j];
+}
+
 static const struct quota_limits limits = {.pool = {[QUOTA_MEMORY] = 1 << 20}};
 
 /* `may_end`: those who may; NULL: whose sections can't be taken. */
@@ -342,7 +356,11 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	struct parts parts = {
 		.topics = topics, .registry = registry, .streams = streams_new(board, route, NULL)};
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
+	struct carried_piece piece;
 
+	/* The daemon before had one. */
+	check(carried_take(board->rings, &piece) == 0);
+	carried_give_back(board->rings, &piece);
 	check(programs && parts.streams && hops.hops);
 	check(memfd_lifetimes_new(&parts.lives, board) == 0);
 	check((parts.quota = quota_new(&limits)));
@@ -365,6 +383,7 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	if (!image->error) {
 		end_lost(&hops, &parts);
 		topics_go_on(topics);
+		streams_each(parts.streams, fill_rings, image);
 		streams_go_on(parts.streams);
 		activations_go_on(parts.activations);
 		go_on(board, programs, &hops);

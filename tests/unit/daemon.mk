@@ -7,6 +7,7 @@ daemon_tests = \
 	tests/unit/test_activation_step \
 	tests/unit/test_asks \
 	tests/unit/test_call \
+	tests/unit/test_carried_memory \
 	tests/unit/test_cancel \
 	tests/unit/test_fd_parcel \
 	tests/unit/test_memory_left \

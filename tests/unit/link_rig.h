@@ -16,7 +16,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/link/link.h"
 #include "daemon/switch/channel.h"
-#include "daemon/switch/private_ring.h"
+#include "tests/unit/private_ring.h"
 #include "daemon/xen/vchan.h"
 
 #define OWN	      5

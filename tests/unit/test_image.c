@@ -14,7 +14,7 @@
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
-#include "daemon/switch/private_ring.h"
+#include "tests/unit/private_ring.h"
 #include "wire/bytes.h"
 #include "wire/frame_ring.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/memory_left.h"
+#include "daemon/main/memory_left.h"
 
 static void write_text(const char *root, const char *name, const char *text)
 {

@@ -230,11 +230,11 @@ TEST(a_caller_is_told_of_its_stream_once_that_goes)
 /* How many pages of the stream's rings there are in memory. */
 static unsigned resident(const struct stream *stream)
 {
-	unsigned char pages[sizeof(struct stream_rings) / 4096 + 1];
+	unsigned char pages[sizeof(struct private_rings) / 4096 + 1];
 	unsigned count = 0;
 
-	assert_int_equal(mincore(stream->rings, sizeof(struct stream_rings), pages), 0);
-	for (size_t i = 0; i < sizeof(struct stream_rings) / (size_t)sysconf(_SC_PAGESIZE); i++)
+	assert_int_equal(mincore(stream->rings.bytes, sizeof(struct private_rings), pages), 0);
+	for (size_t i = 0; i < sizeof(struct private_rings) / (size_t)sysconf(_SC_PAGESIZE); i++)
 		count += pages[i] & 1;
 	return count;
 }

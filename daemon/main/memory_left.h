@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_BASE_MEMORY_LEFT_H
-#define XENMSG_BASE_MEMORY_LEFT_H
+#ifndef XENMSG_DAEMON_MEMORY_LEFT_H
+#define XENMSG_DAEMON_MEMORY_LEFT_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "base/memory_left.h"
+#include "daemon/main/memory_left.h"
 
 #include <inttypes.h>
 #include <limits.h>
