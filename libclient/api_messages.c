@@ -25,6 +25,8 @@ int xenmsg_sent_name(struct xenmsg *conn, const char *address, unsigned flags, c
 	enum channel_kind kind = flags & XENMSG_ONLY_CALLS ? CHANNEL_CALL : CHANNEL_MESSAGE;
 	const struct sender *sender;
 
+	if (conn_clear(conn) < 0)
+		return -ECHILD;
 	if (!address || (flags & ~XENMSG_ONLY_CALLS))
 		return -EINVAL;
 	sender = outbox_lookup(&conn->outbox, address, kind);
@@ -102,10 +104,12 @@ static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const cha
 						  xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct op_options opts;
-	int r = read_options(&opts, options);
+	int r = conn_needs(conn, done || !op);
 
 	if (r == 0)
-		r = op && !done ? -EINVAL : enter(conn);
+		r = conn_say_options(conn, read_options(&opts, options), &opts);
+	if (r == 0)
+		r = enter(conn);
 	if (r < 0)
 		return r;
 	if (!api_messages_is_plain(&opts, op))
@@ -127,20 +131,22 @@ int xenmsg_begin_send(struct xenmsg *conn, const char *address, const void *data
 
 	if (options || op) {
 		r = send_as_told(conn, address, data, size, options, done, userdata, op);
-		return r < 0 ? conn_explain_address(conn, address, r) : 0;
+		return r < 0 ? conn_explain_message(conn, address, size, r) : 0;
 	}
 	r = enter(conn);
 	if (r == 0)
 		r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, false, done, userdata));
 	if (r < 0)
-		return conn_explain_address(conn, address, r);
+		return conn_explain_message(conn, address, size, r);
 	conn_push(conn);
 	return 0;
 }
 
 int xenmsg_op_withdraw(struct xenmsg_op *op)
 {
-	return conn_clear(op->conn) < 0 ? -ECHILD : conn_withdraw(op->conn, op);
+	return conn_clear(op->conn) < 0
+		       ? -ECHILD
+		       : conn_say(op->conn, conn_withdraw(op->conn, op), -EALREADY, "it has ended by now");
 }
 
 int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size, void **data)
@@ -156,7 +162,8 @@ int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size, void *
 	 * place. */
 	if (!conn->dead)
 		transport_publish(&conn->transport);
-	return r;
+	conn_say(conn, r, -EBUSY, "another message is reserved already");
+	return conn_explain_message(conn, address, size, r);
 }
 
 int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options *options, xenmsg_done done,
@@ -167,12 +174,12 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 	struct properties properties;
 	struct sender *sender;
 	struct op_options opts;
-	int r = options_read(&opts, options, OP_TRACE, FOR_EVER);
+	int r = conn_needs(conn, done || !op);
 
-	if (r < 0 || (op && !done))
-		return -EINVAL;
-	if (conn_clear(conn) < 0)
-		return -ECHILD;
+	if (r == 0)
+		r = options_read_first(conn, &opts, options, OP_TRACE, FOR_EVER);
+	if (r < 0)
+		return r;
 	/* Nothing is read before: to answer it could need the place where the message lies. */
 	if (conn->dead) {
 		outbox_unreserve(&conn->outbox);
@@ -182,7 +189,7 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 	r = api_messages_is_plain(&opts, op)
 		    ? outbox_commit(&conn->outbox, size, NULL, &plain, &sender)
 		    : calls_commit_message(&conn->calls, size, &properties, done, userdata, &message);
-	r = conn_check(conn, r);
+	r = conn_say(conn, conn_check(conn, r), -EINVAL, "nothing is reserved, or less than that");
 	if (r < 0)
 		return r;
 	if (message)
@@ -204,12 +211,13 @@ static int find_room(struct xenmsg *conn, const char *address, const struct xenm
 		     struct op_options *opts, struct sender **sender)
 {
 	struct address parsed;
-	int r = options_read(opts, options, XENMSG_ONLY_CALLS, FOR_EVER);
+	int r = options_read_first(conn, opts, options, XENMSG_ONLY_CALLS, FOR_EVER);
 
 	if (r == 0)
-		r = address_parse(address, strlen(address), &parsed, NULL);
+		r = conn_explain_address(conn, address,
+					 address_parse(address, strlen(address), &parsed, NULL));
 	if (r == 0)
-		r = enter(conn);
+		r = conn_pump(conn) < 0 ? -ENOTCONN : 0;
 	if (r == 0)
 		*sender = outbox_lookup(&conn->outbox, address,
 					opts->flags & XENMSG_ONLY_CALLS ? CHANNEL_CALL : CHANNEL_MESSAGE);
@@ -222,8 +230,10 @@ int xenmsg_begin_await_room(struct xenmsg *conn, const char *address, size_t siz
 {
 	struct sender *sender;
 	struct op_options opts;
-	int r = done ? find_room(conn, address, options, &opts, &sender) : -EINVAL;
+	int r = conn_needs(conn, done);
 
+	if (r == 0)
+		r = find_room(conn, address, options, &opts, &sender);
 	return r < 0 ? r : room_begin(conn, sender, size, &opts, done, userdata, op);
 }
 
@@ -296,6 +306,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 		r = send_at_once(conn, address, data, size);
 		if (size <= xenmsg_max_message(conn))
 			conn_say(conn, r, -EMSGSIZE, "what is sent at once may have 65520 bytes at most");
+		conn_explain_message(conn, address, size, r);
 		result_with_words(conn, result, r);
 		if (r == 0)
 			result->fate = XENMSG_FATE_UNKNOWN;
@@ -416,14 +427,11 @@ int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message)
 
 int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message, unsigned code)
 {
-	return code < 1 || code > 4095 ? -EINVAL : api_messages_decide(conn, message, code);
-}
-
-int xenmsg_message_detach(struct xenmsg_message *message)
-{
-	const struct message_pool *pool = message->pool;
-
-	return pool && pool->conn && !conn_is_here(pool->conn) ? -ECHILD : message_detach(message);
+	if (conn_clear(conn) < 0)
+		return -ECHILD;
+	if (code < 1 || code > 4095)
+		return conn_say(conn, -EINVAL, -EINVAL, "the code of what is refused is from 1 to 4095");
+	return api_messages_decide(conn, message, code);
 }
 
 /* ---- calls -------------------------------------------------------------------------------- */
@@ -433,16 +441,17 @@ int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data
 		      struct xenmsg_op **op)
 {
 	struct op_options opts;
-	int r = options_read(&opts, options, XENMSG_WAIT | OP_TRACE, FOR_EVER);
+	int r = conn_needs(conn, done || !op);
 
-	if (r < 0 || (op && !done))
-		return -EINVAL;
-	r = enter(conn);
+	if (r == 0)
+		r = options_read_first(conn, &opts, options, XENMSG_WAIT | OP_TRACE, FOR_EVER);
+	if (r == 0)
+		r = enter(conn);
 	if (r < 0)
 		return r;
 	r = await_begin(conn, api_messages_begin, CHANNEL_CALL, address, data, size, &opts, done, userdata,
 			op);
-	return conn_explain_address(conn, address, r);
+	return conn_explain_message(conn, address, size, r);
 }
 
 int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
@@ -474,16 +483,50 @@ int xenmsg_message_wants_reply(const struct xenmsg_message *message)
 	return message->reply == REPLY_OWED && conn_is_here(message->pool->conn); /* it isn't detached */
 }
 
-int xenmsg_message_on_withdrawn(struct xenmsg_message *message, xenmsg_withdrawn withdrawn, void *userdata)
+/* A message that was detached has no connection, and so no words. */
+static int say_of(const struct xenmsg_message *message, int error, const char *words)
 {
 	struct xenmsg *conn = message->pool ? message->pool->conn : NULL;
 
-	if (conn && !conn_is_here(conn))
+	return conn && error ? conn_say(conn, error, error, words) : error;
+}
+
+static int clear_for(const struct xenmsg_message *message)
+{
+	struct xenmsg *conn = message->pool ? message->pool->conn : NULL;
+
+	return conn ? conn_clear(conn) : 0;
+}
+
+static int refuse_argument(const struct xenmsg_message *message, const char *words)
+{
+	return clear_for(message) < 0 ? -ECHILD : say_of(message, -EINVAL, words);
+}
+
+/* Returns why a call that isn't owed an answer can't be answered, and says it. */
+static int why_no_reply(const struct xenmsg_message *request)
+{
+	if (request->reply == REPLY_NONE)
+		return say_of(request, -EINVAL, "the message wants no answer");
+	if (request->reply == REPLY_SENT)
+		return say_of(request, -EALREADY, "it was answered before");
+	return say_of(request, -ECANCELED,
+		      "the answer is no longer wanted: the caller has gone, or its time is up");
+}
+
+int xenmsg_message_detach(struct xenmsg_message *message)
+{
+	int r = clear_for(message) < 0 ? -ECHILD : message_detach(message);
+
+	return r == -EBUSY ? say_of(message, r, "a call that wasn't answered needs its connection") : r;
+}
+
+int xenmsg_message_on_withdrawn(struct xenmsg_message *message, xenmsg_withdrawn withdrawn, void *userdata)
+{
+	if (clear_for(message) < 0)
 		return -ECHILD;
 	if (message->reply != REPLY_OWED)
-		return message->reply == REPLY_NONE   ? -EINVAL
-		       : message->reply == REPLY_SENT ? -EALREADY
-						      : -ECANCELED;
+		return why_no_reply(message);
 	message->withdrawn = withdrawn;
 	message->withdrawn_userdata = userdata;
 	return 0;
@@ -494,24 +537,16 @@ static int api_messages_answer(struct xenmsg_message *request, enum message_type
 {
 	struct xenmsg *conn = request->pool ? request->pool->conn : NULL;
 
-	if (conn && !conn_is_here(conn))
+	if (clear_for(request) < 0)
 		return -ECHILD;
 	if (request->reply == REPLY_OWED)
 		conn_pump(conn); /* the call may have been lost meanwhile, or credit may have come */
-	switch (request->reply) {
-	case REPLY_NONE:
-		return -EINVAL;
-	case REPLY_SENT:
-		return -EALREADY;
-	case REPLY_LOST:
-		return -ECANCELED;
-	case REPLY_OWED:
-		break;
-	}
+	if (request->reply != REPLY_OWED)
+		return why_no_reply(request);
 	if (conn->dead)
 		return -ENOTCONN;
 	if (size > conn->transport.max_message)
-		return -EMSGSIZE;
+		return conn_say(conn, -EMSGSIZE, -EMSGSIZE, CONN_TOO_LARGE);
 	return conn_reply(conn, request, type, error, data, size);
 }
 
@@ -527,14 +562,14 @@ static int find_reply_room(const struct xenmsg_message *message, const struct xe
 	struct xenmsg *conn = message->pool ? message->pool->conn : NULL;
 	int r = options_read(opts, options, 0, FOR_EVER);
 
-	if (r == 0 && conn && !conn_is_here(conn))
-		r = -ECHILD;
+	if (clear_for(message) < 0)
+		return -ECHILD;
 	if (r < 0)
-		return r;
+		return say_of(message, r, opts->why);
 	if (message->reply == REPLY_OWED)
 		conn_pump(conn);
 	if (message->reply != REPLY_OWED)
-		return message->reply == REPLY_LOST ? -ECANCELED : -EINVAL;
+		return (r = why_no_reply(message)) == -EALREADY ? -EINVAL : r;
 	return conn->dead ? -ENOTCONN : 0;
 }
 
@@ -543,7 +578,7 @@ int xenmsg_begin_await_reply_room(struct xenmsg_message *message, size_t size,
 				  struct xenmsg_op **op)
 {
 	struct op_options opts;
-	int r = done ? find_reply_room(message, options, &opts) : -EINVAL;
+	int r = done ? find_reply_room(message, options, &opts) : refuse_argument(message, CONN_NEEDS_DONE);
 
 	return r < 0 ? r
 		     : room_begin(message->pool->conn, message->replies->sender, size, &opts, done, userdata,
@@ -561,7 +596,7 @@ int xenmsg_await_reply_room(struct xenmsg_message *message, size_t size, const s
 int xenmsg_reply_error(struct xenmsg_message *message, unsigned code, const void *data, size_t size)
 {
 	if (code < 1 || code > UINT16_MAX)
-		return -EINVAL;
+		return refuse_argument(message, "the code of an error is from 1 to 65535");
 	return api_messages_answer(message, MESSAGE_ERROR, (struct message_error){.number = (uint16_t)code},
 				   data, size);
 }
@@ -569,7 +604,7 @@ int xenmsg_reply_error(struct xenmsg_message *message, unsigned code, const void
 int xenmsg_reply_exit_status(struct xenmsg_message *message, int status)
 {
 	if (status < 1 || status > UINT8_MAX)
-		return -EINVAL;
+		return refuse_argument(message, "the exit status of what has failed is from 1 to 255");
 	return api_messages_answer(message, MESSAGE_ERROR,
 				   (struct message_error){.number = EIO, .exit_status = (uint8_t)status},
 				   NULL, 0);

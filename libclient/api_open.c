@@ -406,10 +406,10 @@ static int api_open_process(struct xenmsg *conn, bool sleeps)
 /* To be called first. Returns 0, or why the connection can't be processed now. */
 static int enter(struct xenmsg *conn)
 {
-	if (conn->depth > 0 && conn_is_here(conn))
-		return -EBUSY;
 	if (conn_clear(conn) < 0)
 		return -ECHILD;
+	if (conn->depth > 0)
+		return conn_say(conn, -EBUSY, -EBUSY, CONN_IN_CALLBACK);
 	conn_enter(conn);
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include "wire/address.h"
 
 #define BAD_NAME  "an endpoint's name is 1 to 63 letters, digits, _ and -, and begins with a letter or digit"
+#define NO_DOMAIN "that can't be a domain: a name, a number, or self, perhaps behind HOST/"
 #define NOT_BOUND "this program has bound no endpoint of that name"
 
 static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payload[FRAME_SMALL_MAX])
@@ -96,9 +97,10 @@ int xenmsg_begin_bind(struct xenmsg *conn, const char *endpoint, const struct xe
 		      xenmsg_message_handler handler, xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct request *request;
-	int r = op && !done ? -EINVAL
-			    : bind_for(conn, endpoint, options, handler, userdata, done, userdata, &request);
+	int r = conn_needs(conn, done || !op);
 
+	if (r == 0)
+		r = bind_for(conn, endpoint, options, handler, userdata, done, userdata, &request);
 	return request_begun(conn, r, request, op);
 }
 
@@ -175,7 +177,9 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 int xenmsg_begin_drain(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
 		       xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
-	return done ? drain_for(conn, endpoint, options, done, userdata, op) : -EINVAL;
+	int r = conn_needs(conn, done);
+
+	return r < 0 ? r : drain_for(conn, endpoint, options, done, userdata, op);
 }
 
 int xenmsg_drain(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options)
@@ -228,8 +232,10 @@ int xenmsg_begin_listen(struct xenmsg *conn, const char *endpoint, const struct 
 			xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct request *request;
-	int r = op && !done ? -EINVAL : listen_for(conn, endpoint, options, done, userdata, &request);
+	int r = conn_needs(conn, done || !op);
 
+	if (r == 0)
+		r = listen_for(conn, endpoint, options, done, userdata, &request);
 	return request_begun(conn, r, request, op);
 }
 
@@ -280,9 +286,10 @@ int xenmsg_begin_watch(struct xenmsg *conn, const char *pattern, const struct xe
 		       xenmsg_event_handler handler, xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct request *request;
-	int r = op && !done ? -EINVAL
-			    : watch_for(conn, pattern, options, handler, userdata, done, userdata, &request);
+	int r = conn_needs(conn, done || !op);
 
+	if (r == 0)
+		r = watch_for(conn, pattern, options, handler, userdata, done, userdata, &request);
 	r = request_begun(conn, r, request, op);
 	return r < 0 ? r : (int)request->number;
 }
@@ -358,7 +365,7 @@ static int call_daemon(struct xenmsg *conn, const char *domain, size_t size, con
 		r = conn->dead;
 	if (r == 0 && snprintf(address, sizeof(address), "%.*s:" DAEMON_ENDPOINT, (int)size, domain) >=
 			      (int)sizeof(address))
-		r = -EINVAL;
+		r = conn_say(conn, -EINVAL, -EINVAL, NO_DOMAIN);
 	if (r == 0)
 		r = conn_check(conn, calls_start(&conn->calls, address, what, strlen(what), &none, done,
 						 userdata, call));
@@ -399,8 +406,10 @@ int xenmsg_begin_query(struct xenmsg *conn, const char *what, const struct xenms
 		       xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct call *call;
-	int r = done ? query_for(conn, what, options, done, userdata, &call) : -EINVAL;
+	int r = conn_needs(conn, done);
 
+	if (r == 0)
+		r = query_for(conn, what, options, done, userdata, &call);
 	if (r == 0 && op)
 		*op = &call->op;
 	return r;
@@ -448,8 +457,7 @@ static int ping_for(struct xenmsg *conn, const char *domain, const struct xenmsg
 	int r = conn_clear(conn) < 0 ? -ECHILD : conn->dead;
 
 	if (r == 0 && address_parse_domain(domain, strlen(domain), &parsed) < 0)
-		r = conn_say(conn, -EINVAL, -EINVAL,
-			     "that can't be a domain: a name, a number, or self, perhaps behind HOST/");
+		r = conn_say(conn, -EINVAL, -EINVAL, NO_DOMAIN);
 	if (r == 0)
 		r = call_daemon(conn, domain, strlen(domain), "ping", options, done, userdata, call);
 	if (r < 0)
@@ -463,8 +471,10 @@ int xenmsg_begin_ping(struct xenmsg *conn, const char *domain, const struct xenm
 		      xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct call *call;
-	int r = done ? ping_for(conn, domain, options, done, userdata, &call) : -EINVAL;
+	int r = conn_needs(conn, done);
 
+	if (r == 0)
+		r = ping_for(conn, domain, options, done, userdata, &call);
 	if (r == 0 && op)
 		*op = &call->op;
 	return r;
@@ -544,10 +554,13 @@ int xenmsg_begin_connect(struct xenmsg *conn, const char *address, const struct 
 
 	if (done && waits(conn, options, &opts)) {
 		conn_forget_reason(conn);
-		return await_begin(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0, &opts, done,
-				   userdata, op);
+		return conn_explain_address(conn, address,
+					    await_begin(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0,
+							&opts, done, userdata, op));
 	}
-	r = !done ? -EINVAL : connect_for(conn, address, options, done, userdata, &dial);
+	r = conn_needs(conn, done);
+	if (r == 0)
+		r = connect_for(conn, address, options, done, userdata, &dial);
 	if (r < 0)
 		return r;
 	dial->op.conn = conn;
@@ -706,10 +719,10 @@ int xenmsg_begin_stream_listen(struct xenmsg *conn, const char *endpoint,
 			       xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct request *request;
-	int r = op && !done ? -EINVAL
-			    : stream_listen_for(conn, endpoint, options, incoming, userdata, done, userdata,
-						&request);
+	int r = conn_needs(conn, done || !op);
 
+	if (r == 0)
+		r = stream_listen_for(conn, endpoint, options, incoming, userdata, done, userdata, &request);
 	if (r < 0)
 		return r;
 	if (op)
@@ -746,8 +759,9 @@ int xenmsg_stream_listen(struct xenmsg *conn, const char *endpoint, const struct
 {
 	struct outcome outcome = {.known = false};
 	struct request *request;
-	int r = !conn_is_here(conn) ? -ECHILD : conn->depth > 0 ? -EBUSY : 0;
+	int r = conn_clear(conn) < 0 ? -ECHILD : conn->depth > 0 ? -EBUSY : 0;
 
+	conn_say(conn, r, -EBUSY, CONN_IN_CALLBACK);
 	if (r == 0)
 		r = stream_listen_for(conn, endpoint, options, incoming, userdata, outcome_note, &outcome,
 				      &request);

@@ -698,10 +698,10 @@ int xenmsg_begin_subscribe(struct xenmsg *conn, const char *address, const struc
 			   struct xenmsg_op **op)
 {
 	struct request *request;
-	int r = op && !done
-			? -EINVAL
-			: subscribe_for(conn, address, options, handler, userdata, done, userdata, &request);
+	int r = conn_needs(conn, done || !op);
 
+	if (r == 0)
+		r = subscribe_for(conn, address, options, handler, userdata, done, userdata, &request);
 	return request_begun(conn, r, request, op);
 }
 

@@ -12,7 +12,8 @@
 #include "wire/properties.h"
 #include "wire/ut.h"
 
-#define FIRST_SIZE (offsetof(struct xenmsg_options, flags) + sizeof(unsigned)) /* of version 0.2 */
+#define INTERRUPTED "a signal came; it was certainly not done"
+#define FIRST_SIZE  (offsetof(struct xenmsg_options, flags) + sizeof(unsigned)) /* of version 0.2 */
 
 /* Members of a later version, which this one doesn't know, may be there, but not be used. */
 static bool uses_more(const struct xenmsg_options *options)
@@ -104,8 +105,11 @@ static void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct o
 			conn_withdraw(conn, op);
 		}
 	}
-	if (interrupted && outcome->result.error == -ETIMEDOUT)
-		outcome->result.error = -EINTR;
+	if (!interrupted || outcome->result.error != -ETIMEDOUT)
+		return;
+	outcome->result.error = -EINTR;
+	if (outcome->result.fate == XENMSG_FATE_NOT_DONE)
+		outcome->result.reason = INTERRUPTED;
 }
 
 bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op)
@@ -159,9 +163,10 @@ int request_finish(struct xenmsg *conn, int r, struct request *request, struct o
 	interrupted = wait_for_answer(conn, &request->op);
 	conn_tell_answer(conn, request);
 	conn_remind(conn);
-	if (interrupted && outcome->result.error == -ETIMEDOUT)
-		outcome->result.error = -EINTR;
-	return outcome->result.error;
+	if (!interrupted || outcome->result.error != -ETIMEDOUT)
+		return outcome->result.error;
+	conn_set_reason(conn, INTERRUPTED, strlen(INTERRUPTED));
+	return -EINTR;
 }
 
 void outcome_note(void *userdata, const struct xenmsg_result *result)
@@ -663,5 +668,5 @@ int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind k
 	} while (r == -EAGAIN && (r = wait_for_room(conn, &wait)) == 0);
 	if (r == 0 && !(opts->flags & XENMSG_WAIT))
 		call_expires((struct call *)op, deadline, opts->timeout_ms);
-	return outcome_await(conn, op, &outcome, conn_explain_address(conn, address, r), result);
+	return outcome_await(conn, op, &outcome, conn_explain_message(conn, address, size, r), result);
 }

@@ -437,6 +437,18 @@ static void calls_settle(struct call *call, int64_t now)
 		outbox_abandon(outbox, call->sender, call);
 }
 
+/* Returns the result of one that waits, whose time is up. */
+static struct op_result without_room(const struct call *call)
+{
+	struct op_result result = op_result(-ETIMEDOUT);
+
+	if (call->given_up)
+		result.reason = "not all calls were answered in time, and the others get no answer";
+	else if (call->span)
+		result.reason = "there was no room in time";
+	return result;
+}
+
 int calls_expire(struct calls *calls)
 {
 	int64_t now = calls->timed ? now_ms() : 0;
@@ -448,7 +460,7 @@ int calls_expire(struct calls *calls)
 		forget_time(call);
 		if (call->room) {
 			r = call->given_up ? call->given_up(call->given_up_userdata, call->given_up_of) : 0;
-			calls_complete(call, op_result(-ETIMEDOUT), NULL);
+			calls_complete(call, without_room(call), NULL);
 		} else if (!call->unsettled)
 			r = calls_withdraw(call);
 		else if (call->expired)

@@ -39,6 +39,13 @@ int conn_explain_address(struct xenmsg *conn, const char *address, int error)
 	return error;
 }
 
+int conn_explain_message(struct xenmsg *conn, const char *address, size_t size, int error)
+{
+	if (size > conn->transport.max_message)
+		conn_say(conn, error, -EMSGSIZE, CONN_TOO_LARGE);
+	return conn_explain_address(conn, address, error);
+}
+
 const char *conn_reason(const struct xenmsg *conn, int error)
 {
 	if (conn->mux && conn->mux->why)

@@ -247,12 +247,25 @@ void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
 /* Says what is wrong with an address, or who can't reach it, if that is why a function returns this error.
  * Returns the error. */
 int conn_explain_address(struct xenmsg *conn, const char *address, int error);
+/* The same of a message that is refused at once, perhaps for its size. */
+int conn_explain_message(struct xenmsg *conn, const char *address, size_t size, int error);
+#define CONN_TOO_LARGE "it is larger than max-message in this domain's xenmsgd.conf"
 /* Says in words why a function fails, if it does with this error, and nobody has said more. Returns `r`. */
 static inline int conn_say(struct xenmsg *conn, int r, int error, const char *words)
 {
 	if (r == error && words && conn_is_here(conn) && !conn->reason[0])
 		conn_set_reason(conn, words, strlen(words));
 	return r;
+}
+#define CONN_NEEDS_DONE	 "what is begun so needs a function that is told of its end"
+#define CONN_IN_CALLBACK "a callback may not wait so"
+/* Begins a function that tells of an end, for which it needs `done`, unless nobody wants to know. Returns 0,
+ * -EINVAL or -ECHILD. */
+static inline int conn_needs(struct xenmsg *conn, bool done)
+{
+	if (conn_clear(conn) < 0)
+		return -ECHILD;
+	return conn_say(conn, done ? 0 : -EINVAL, -EINVAL, CONN_NEEDS_DONE);
 }
 /* Does so for a function that has read options. */
 static inline int conn_say_options(struct xenmsg *conn, int r, const struct op_options *opts)

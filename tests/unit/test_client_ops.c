@@ -242,6 +242,7 @@ BOTH(a_signal_ends_a_question)
 	expect_signal(FRAME_BIND);
 	assert_int_equal(end_signal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL)), -EINTR);
 	fake_expect(&fake, FRAME_UNBIND);
+	assert_non_null(strstr(xenmsg_reason(fake.conn, -EINTR), "a signal came"));
 	expect_signal(FRAME_BIND);
 	assert_int_equal(end_signal(xenmsg_listen(fake.conn, "streams", NULL)), -EINTR);
 	fake_expect(&fake, FRAME_UNBIND);
@@ -283,6 +284,7 @@ BOTH(a_signal_withdraws_a_message_that_waits)
 
 	assert_int_equal(send_interrupted("5:inbox", false, &result), -EINTR);
 	assert_int_equal(result.fate, XENMSG_FATE_NOT_DONE);
+	assert_non_null(strstr(result.reason, "a signal came"));
 	assert_int_equal(send_interrupted("6:inbox", true, &result), 0);
 	assert_int_equal(result.fate, XENMSG_FATE_DONE);
 }

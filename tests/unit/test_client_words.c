@@ -6,9 +6,16 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include "libclient/conn.h"
+#include "libclient/helpers.h"
 #include "wire/address.h"
+#include "wire/advice.h"
 #include "xenmsg-stream.h"
 
 #define OPTIONS(...) (&(struct xenmsg_options){.size = sizeof(struct xenmsg_options), __VA_ARGS__})
@@ -56,10 +63,14 @@ static int send_large_at_once(void)
 	return xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), XENMSG_FLAGS(XENMSG_AT_ONCE), NULL);
 }
 
-#define C fake.conn
+#define C	     fake.conn
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define ROW(error, words, call)                                                                              \
 	if (true) {                                                                                          \
-		int result = call;                                                                           \
+		int result;                                                                                  \
+                                                                                                             \
+		conn_set_reason(C, "of another one", 14);                                                    \
+		result = call;                                                                               \
                                                                                                              \
 		if (result != (error) || !strstr(xenmsg_reason(C, result), words))                           \
 			fail_msg("%s: %d, %s", #call, result, xenmsg_reason(C, result));                     \
@@ -107,6 +118,87 @@ BOTH(each_function_says_why_it_has_failed)
 	ROW(-EMSGSIZE, "65520", send_large_at_once());
 }
 
+static struct xenmsg_message *call;
+
+static void keep_call(void *userdata, struct xenmsg_message *message)
+{
+	call = message;
+}
+
+/* Whatever was said of the function before. */
+BOTH(what_is_refused_for_its_arguments_is_told_so)
+{
+	static uint8_t large[FAKE_MAX_MESSAGE + 1];
+	struct xenmsg_op *op;
+	char name[XENMSG_NAME_SIZE];
+	void *place;
+	uint32_t size;
+	struct ended ended = {0};
+
+	fake_bind(&fake, "inbox", keep_call, NULL);
+	fake_open_kind(&fake, 1, CHANNEL_CALL, "inbox");
+	fake_credit(&fake, 1, 0, 65536);
+	size = fake_message(stream, "x", 1, MESSAGE_SENT);
+	stream[4] = MESSAGE_REQUEST;
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
+	while (!call)
+		loop_once(C);
+	ROW(-EINVAL, "no meaning", xenmsg_await_room(C, "5:in", 1, XENMSG_FLAGS(XENMSG_WAIT)));
+	ROW(-EINVAL, "bad address", xenmsg_await_room(C, "nowhere", 1, NULL));
+	ROW(-EINVAL, "bad address", xenmsg_reserve(C, "nowhere", 1, &place));
+	ROW(-EINVAL, "bad address",
+	    xenmsg_begin_connect(C, "nowhere", XENMSG_FLAGS(XENMSG_WAIT), note_end, &ended, NULL));
+	ROW(-EINVAL, "bad address",
+	    xenmsg_begin_send(C, "nowhere", "", 0, XENMSG_FLAGS(XENMSG_WAIT), NULL, NULL, NULL));
+	ROW(-EINVAL, "isn't valid", xenmsg_sent_name(C, NULL, 0, name, sizeof(name)));
+	ROW(-EINVAL, "nothing is reserved", xenmsg_commit(C, 1, NULL, NULL, NULL, NULL));
+	ROW(-EINVAL, "no meaning", xenmsg_commit(C, 1, XENMSG_FLAGS(XENMSG_WAIT), NULL, NULL, NULL));
+	ROW(-EINVAL, "no meaning",
+	    xenmsg_begin_send(C, "5:in", "x", 1, XENMSG_FLAGS(XENMSG_TOPIC), NULL, NULL, NULL));
+	ROW(-EINVAL, "no meaning",
+	    xenmsg_begin_call(C, "5:in", "x", 1, XENMSG_FLAGS(XENMSG_TOPIC), NULL, NULL, NULL));
+	ROW(-EINVAL, "from 1 to 4095", xenmsg_refuse(C, call, 4096));
+	ROW(-EINVAL, "from 1 to 65535", xenmsg_reply_error(call, 0, NULL, 0));
+	ROW(-EINVAL, "from 1 to 255", xenmsg_reply_exit_status(call, 256));
+	ROW(-EINVAL, "no meaning", xenmsg_await_reply_room(call, 1, XENMSG_FLAGS(XENMSG_WAIT)));
+	ROW(-EBUSY, "needs its connection", xenmsg_message_detach(call));
+	ROW(-EMSGSIZE, "this domain's xenmsgd.conf", xenmsg_reply(call, large, sizeof(large)));
+	ROW(-EMSGSIZE, "this domain's xenmsgd.conf",
+	    xenmsg_send(C, "5:in", large, sizeof(large), NULL, NULL));
+	ROW(-EMSGSIZE, "this domain's xenmsgd.conf",
+	    xenmsg_send(C, "5:in", large, sizeof(large), XENMSG_FLAGS(XENMSG_AT_ONCE), NULL));
+	ROW(-EMSGSIZE, "this domain's xenmsgd.conf",
+	    xenmsg_call(C, "5:in", large, sizeof(large), NULL, NULL));
+	ROW(-EMSGSIZE, "this domain's xenmsgd.conf", xenmsg_reserve(C, "5:in", sizeof(large), &place));
+	ROW(-EMSGSIZE, "this domain's xenmsgd.conf",
+	    xenmsg_begin_send(C, "5:in", large, sizeof(large), NULL, NULL, NULL, NULL));
+#define NEEDS_DONE(call) ROW(-EINVAL, "needs a function", call)
+	NEEDS_DONE(xenmsg_begin_bind(C, "b", NULL, NULL, NULL, NULL, &op));
+	NEEDS_DONE(xenmsg_begin_listen(C, "b", NULL, NULL, NULL, &op));
+	NEEDS_DONE(xenmsg_begin_stream_listen(C, "b", NULL, on_stream, NULL, NULL, &op));
+	NEEDS_DONE(xenmsg_begin_subscribe(C, "5:b", NULL, handle, NULL, NULL, &op));
+	NEEDS_DONE(xenmsg_begin_watch(C, "*", NULL, on_event, NULL, NULL, &op));
+	NEEDS_DONE(xenmsg_begin_send(C, "5:in", "x", 1, NULL, NULL, NULL, &op));
+	NEEDS_DONE(xenmsg_begin_call(C, "5:in", "x", 1, NULL, NULL, NULL, &op));
+	NEEDS_DONE(xenmsg_commit(C, 1, NULL, NULL, NULL, &op));
+	NEEDS_DONE(xenmsg_begin_connect(C, "5:in", NULL, NULL, NULL, NULL));
+	NEEDS_DONE(xenmsg_begin_query(C, "peers", NULL, NULL, NULL, NULL));
+	NEEDS_DONE(xenmsg_begin_ping(C, "5", NULL, NULL, NULL, NULL));
+	NEEDS_DONE(xenmsg_begin_drain(C, "inbox", NULL, NULL, NULL, NULL));
+	NEEDS_DONE(xenmsg_begin_await_room(C, "5:in", 1, NULL, NULL, NULL, NULL));
+	NEEDS_DONE(xenmsg_begin_await_reply_room(call, 1, NULL, NULL, NULL, NULL));
+	ROW(-ETIMEDOUT, "not all calls were answered", xenmsg_drain(C, "inbox", XENMSG_WITHIN(10)));
+	ROW(-ECANCELED, "no longer wanted", xenmsg_reply(call, "", 0));
+	xenmsg_message_free(call);
+	call = NULL;
+	while (xenmsg_begin_send(C, "5:in", large, sizeof(large) / 2, NULL, NULL, NULL, NULL) == 0)
+		;
+	ROW(-EAGAIN, "no room for it now",
+	    xenmsg_begin_send(C, "5:in", large, sizeof(large) / 2, NULL, NULL, NULL, NULL));
+	ROW(-ETIMEDOUT, "no room in time",
+	    xenmsg_await_room(C, "5:in", sizeof(large) / 2, XENMSG_WITHIN(10)));
+}
+
 /* Each knows who wants to reach what, and where to ask. */
 TEST(an_error_of_an_address_names_what_is_meant)
 {
@@ -128,7 +220,7 @@ TEST(an_error_of_an_address_names_what_is_meant)
 	};
 	char words[256];
 
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+	for (size_t i = 0; i < COUNT(rows); i++) {
 		bool is_more = address_words(rows[i].error, 3, rows[i].address, words, sizeof(words));
 
 		assert_int_equal(is_more, rows[i].words != NULL);
@@ -170,7 +262,7 @@ BOTH(what_was_begun_ends_with_the_words_of_its_address)
 		{ENOMEM, "has no memory for it"},
 	};
 
-	for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+	for (size_t i = 0; i < 2 * COUNT(rows); i++) {
 		struct ended ended[3] = {{0}};
 		uint32_t channel;
 
@@ -209,8 +301,10 @@ BOTH(words_that_nobody_hears_are_dropped)
 
 /* ---- each function that takes time, with each error that the daemon can give it ------------- */
 
-static const char *said; /* by the daemon, with the error */
-static uint32_t refused_by;
+static const char *said;	/* by the daemon, with the error */
+static uint32_t refused_by, by; /* errno, and RESET_BY */
+static struct fake mux;		/* the session of streams, */
+static int door;		/* and where a stream that is a socket knocks */
 
 static void answer_request(struct fake *daemon)
 {
@@ -225,16 +319,81 @@ static void answer_question(struct fake *daemon)
 
 static void reset_channel(struct fake *daemon)
 {
-	fake_reset(daemon, fake_expect_open(daemon), refused_by, 0, 0);
+	fake_reset_by(daemon, fake_expect_open(daemon), refused_by, by);
+}
+
+static void answer_knock(struct fake *daemon)
+{
+	const struct frame_welcome welcome = {.major = 1, .minor = PROTOCOL_MINOR, .domid = 7};
+	struct fake knock = {.fd = accept(door, NULL, NULL)};
+	uint8_t payload[FRAME_SMALL_MAX];
+	char guard;
+
+	assert_true(knock.fd >= 0);
+	fake_expect(&knock, FRAME_HELLO);
+	fake_send(&knock, FRAME_WELCOME, 0, 0, payload, frame_welcome_encode(&welcome, payload));
+	fake_expect(&knock, FRAME_OPEN);
+	assert_int_equal(recv(knock.fd, &guard, 1, MSG_WAITALL), 1);
+	fake_reply(&knock, 0, refused_by, said);
+	close(knock.fd);
+}
+
+static void note_broken(void *userdata, struct xenmsg_stream *broken, int error)
+{
+	struct ended *ended = userdata;
+
+	ended->times++;
+	ended->result = (struct xenmsg_result){.error = error, .fate = XENMSG_FATE_NOT_DONE};
+	snprintf(ended->reason, sizeof(ended->reason), "%s", xenmsg_reason(C, error));
+	xenmsg_stream_close(broken);
+}
+
+static int begin_to_stream(struct ended *ended)
+{
+	static const struct xenmsg_stream_callbacks callbacks = {.size = sizeof(callbacks),
+								 .broken = note_broken};
+	struct xenmsg_stream *begun;
+
+	return xenmsg_stream_connect(C, "5:inbox", NULL, &callbacks, ended, &begun);
+}
+
+/* Has the library open its session of streams. */
+static void begin_mux(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct ended ended = {0};
+
+	fake_await_second(&mux, &fake, false);
+	assert_int_equal(begin_to_stream(&ended), 0);
+	while (pthread_tryjoin_np(mux.thread, NULL) == EBUSY)
+		assert_true(xenmsg_wait(C, 10) >= 0);
+	refused_by = ENOENT;
+	reset_channel(&mux);
+	loop_until(&ended);
+	fake_read_up_to(&mux, FRAME_RESET);
+	unlink(fake.path);
+	memcpy(address.sun_path, fake.path, sizeof(fake.path));
+	door = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(door, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(door, 1), 0);
+}
+
+static void end_mux(void)
+{
+	xenmsg_close(C);
+	C = NULL;
+	close(door);
+	fake_stop(&mux);
 }
 
 /* clang-format off */
-#define FORMS(name, begin, block)                                                                            \
-	static int begin_##name(struct ended *ended) { return begin; }                                       \
-	static int block_##name(void) { return block; }
+#define BEGUN(name, begin) static int begin_##name(struct ended *ended) { return begin; }
+#define FORMS(name, begin, block) BEGUN(name, begin) static int block_##name(void) { return block; }
 
 FORMS(bind, xenmsg_begin_bind(C, "box", NULL, NULL, note_end, ended, NULL), xenmsg_bind(C, "box", NULL, NULL, NULL))
 FORMS(listen, xenmsg_begin_listen(C, "door", NULL, note_end, ended, NULL), xenmsg_listen(C, "door", NULL))
+FORMS(stream_listen, xenmsg_begin_stream_listen(C, "door", NULL, on_stream, note_end, ended, NULL),
+      xenmsg_stream_listen(C, "door", NULL, on_stream, NULL))
 FORMS(subscribe, xenmsg_begin_subscribe(C, "5:inbox", NULL, handle, note_end, ended, NULL),
       xenmsg_subscribe(C, "5:inbox", NULL, handle, NULL))
 FORMS(watch, xenmsg_begin_watch(C, "5:inbox", NULL, on_event, note_end, ended, NULL),
@@ -245,33 +404,42 @@ FORMS(send, xenmsg_begin_send(C, "5:inbox", "x", 1, NULL, note_end, ended, NULL)
       xenmsg_send(C, "5:inbox", "x", 1, NULL, NULL))
 FORMS(call, xenmsg_begin_call(C, "5:inbox", "x", 1, NULL, note_end, ended, NULL),
       xenmsg_call(C, "5:inbox", "x", 1, NULL, NULL))
+FORMS(connect, xenmsg_begin_connect(C, "5:inbox", NULL, note_end, ended, NULL), xenmsg_connect(C, "5:inbox", NULL))
 /* clang-format on */
 
 static const struct form {
 	const char *name, *denied, *absent; /* with an error that the daemon says nothing of */
 	int (*begin)(struct ended *ended);
-	int (*block)(void);
+	int (*block)(void); /* NULL: there is no such form */
 	void (*answer)(struct fake *daemon);
+	struct fake *daemon;
 } forms[] = {
 #define TO_5 "domain 7 may not reach 'inbox'", "domain 5 isn't there"
-#define FORM(name, answer, ...)                                                                              \
+#define FORM(name, answer, daemon, ...)                                                                      \
 	{                                                                                                    \
-#name, __VA_ARGS__, begin_##name, block_##name, answer                                       \
+#name, __VA_ARGS__, begin_##name, block_##name, answer, daemon                               \
 	}
-	FORM(bind, answer_request, NULL, NULL),
-	FORM(listen, answer_request, NULL, NULL),
-	FORM(subscribe, answer_request, TO_5),
-	FORM(watch, answer_question, TO_5),
-	FORM(query, answer_question, NULL, NULL),
-	FORM(ping, reset_channel, "domain 7 may not reach 'xenmsg'", "domain 5 isn't there"),
-	FORM(send, reset_channel, TO_5),
-	FORM(call, reset_channel, TO_5),
+	FORM(bind, answer_request, &fake, NULL, NULL),
+	FORM(listen, answer_request, &fake, NULL, NULL),
+	FORM(stream_listen, answer_request, &mux, NULL, NULL),
+	FORM(subscribe, answer_request, &fake, TO_5),
+	FORM(watch, answer_question, &fake, TO_5),
+	FORM(query, answer_question, &fake, NULL, NULL),
+	FORM(ping, reset_channel, &fake, "domain 7 may not reach 'xenmsg'", "domain 5 isn't there"),
+	FORM(send, reset_channel, &fake, TO_5),
+	FORM(call, reset_channel, &fake, TO_5),
+	FORM(connect, answer_knock, &fake, TO_5),
+	{"stream_connect", TO_5, begin_to_stream, NULL, reset_channel, &mux},
 };
 
 static const char *expected_words(const struct form *form)
 {
 	if (*said && form->answer != reset_channel)
 		return said;
+	if (refused_by == ECONNRESET && (form->daemon == &mux || form->answer == answer_knock))
+		return advice_of_break(by, false);
+	if (by)
+		return words_of_reset(by);
 	if (refused_by == EACCES && form->denied)
 		return form->denied;
 	if (refused_by == EHOSTDOWN && form->absent)
@@ -282,8 +450,33 @@ static const char *expected_words(const struct form *form)
 static void check_words(const struct form *form, const char *how, int error, const char *words)
 {
 	if (error != -(int)refused_by || !strstr(words, expected_words(form)))
-		fail_msg("%s, %s, %s '%s': %d, %s", form->name, how, strerrorname_np((int)refused_by), said,
-			 error, words);
+		fail_msg("%s, %s, %s '%s' %x: %d, %s", form->name, how, strerrorname_np((int)refused_by),
+			 said, by, error, words);
+	if (form->answer == reset_channel)
+		fake_read_up_to(form->daemon, FRAME_RESET);
+}
+
+/* Has it fail in each of its forms. */
+static void try_form(const struct form *form)
+{
+	struct ended ended = {0};
+	int r = form->begin(&ended);
+
+	assert_true(r >= 0);
+	xenmsg_process(C);
+	form->answer(form->daemon);
+	loop_until(&ended);
+	check_words(form, "begun", ended.result.error, ended.reason);
+	assert_int_equal(ended.result.fate,
+			 refused_by == ECONNRESET && form->answer == reset_channel && form->daemon == &fake
+				 ? XENMSG_FATE_UNKNOWN
+				 : XENMSG_FATE_NOT_DONE);
+	if (!form->block)
+		return;
+	fake_meanwhile(form->daemon, form->answer);
+	r = form->block();
+	fake_join(form->daemon);
+	check_words(form, "blocking", r, xenmsg_reason(C, r));
 }
 
 /* The daemon's words if it has some, else those that name what was asked for. */
@@ -293,28 +486,36 @@ BOTH(each_error_of_the_daemon_is_told_with_its_cause)
 					  EPROTOTYPE, EOPNOTSUPP, EMSGSIZE, EEXIST};
 	static const char *const texts[] = {"", "since it is Monday"};
 
-	for (size_t i = 0; i < 2 * (sizeof(errors) / sizeof(errors[0])) * (sizeof(forms) / sizeof(forms[0]));
-	     i++) {
-		const struct form *form = &forms[i / 2 % (sizeof(forms) / sizeof(forms[0]))];
-		struct ended ended = {0};
-		int r;
-
+	by = 0;
+	begin_mux();
+	for (size_t i = 0; i < 2 * COUNT(errors) * COUNT(forms); i++) {
 		said = texts[i % 2];
-		refused_by = errors[i / 2 / (sizeof(forms) / sizeof(forms[0]))];
-		r = form->begin(&ended);
-		assert_true(r >= 0);
-		xenmsg_process(C);
-		form->answer(&fake);
-		loop_until(&ended);
-		check_words(form, "begun", ended.result.error, ended.reason);
-		assert_int_equal(ended.result.fate, XENMSG_FATE_NOT_DONE);
-		if (form->answer == reset_channel)
-			fake_read_up_to(&fake, FRAME_RESET);
-		fake_meanwhile(&fake, form->answer);
-		r = form->block();
-		fake_join(&fake);
-		check_words(form, "blocking", r, xenmsg_reason(C, r));
-		if (form->answer == reset_channel)
-			fake_read_up_to(&fake, FRAME_RESET);
+		refused_by = errors[i / 2 / COUNT(forms)];
+		try_form(&forms[i / 2 % COUNT(forms)]);
 	}
+	end_mux();
+}
+
+/* Of what went through a channel it is known who has ended that, and why. */
+BOTH(each_cause_of_a_broken_channel_is_told)
+{
+	static const uint32_t causes[] = {0,
+					  RESET_BY_PROGRAM,
+					  RESET_BY_DEATH,
+					  RESET_BY_LOSS,
+					  RESET_BY_RELAY,
+					  RESET_BY_PROGRAM | ECONNREFUSED << RESET_CAUSE_SHIFT,
+					  RESET_BY_PROGRAM | BREAK_KILLED << RESET_CAUSE_SHIFT};
+
+	said = "";
+	begin_mux();
+	for (size_t i = 0; i < COUNT(causes) * COUNT(forms); i++) {
+		const struct form *form = &forms[i % COUNT(forms)];
+
+		by = causes[i / COUNT(forms)];
+		refused_by = by == RESET_BY_RELAY ? EACCES : ECONNRESET;
+		if (form->answer == reset_channel)
+			try_form(form);
+	}
+	end_mux();
 }
