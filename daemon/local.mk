@@ -100,6 +100,7 @@ libdaemon_a_SOURCES = \
 	daemon/switch/switch.c \
 	daemon/main/reload.c \
 	daemon/serve/report.c daemon/serve/report.h \
+	daemon/main/review.c daemon/main/review.h \
 	daemon/serve/requests.c daemon/serve/requests.h daemon/serve/requests_answer.c daemon/serve/requests_internal.h \
 	daemon/main/restore.c \
 	daemon/serve/router.c daemon/serve/router.h daemon/serve/router_channels.c daemon/serve/router_image.c daemon/serve/router_internal.h \

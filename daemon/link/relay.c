@@ -586,36 +586,18 @@ void relay_renumber(struct relay *relay, uint32_t from, uint32_t to)
 
 /* --- policy has changed ------------------------------------------------------------------------- */
 
-static void recheck_hop(void *userdata, struct hop *hop)
+void relay_recheck(struct relay *relay, struct channel *channel)
 {
-	struct relay *relay = userdata;
-	struct channel_end *end;
-	uint32_t number = 0;
+	int r;
 
-	switch_spend(relay->with.board, NULL, hop_channel_pages(hop) + hop_channel_count(hop));
-	while ((end = hop_next_channel(hop, &number))) {
-		struct channel *channel = end->channel;
-		int r;
-
-		if (end->is_opener || !channel_is_relayed(channel) || !channel_can_be_judged(channel))
-			continue;
-		r = channel_note_verdict(channel, relay_still_allowed(relay, channel), false);
-		if (r < 0 && !channel_is_remote(channel))
-			note_forbidden(channel, r);
-		if (r < 0)
-			channel_forbid(channel, -r);
-	}
-}
-
-void relay_recheck(struct relay *relay)
-{
-	struct waiting_room *room, *next;
-
-	if (!relay_in_domain_0(relay))
+	if (!relay_in_domain_0(relay) || !channel_is_relayed(channel) || !channel_can_be_judged(channel))
 		return;
-	links_each_hop(relay->links, recheck_hop, relay);
-	HASH_ITER(hh, relay->waiting_rooms, room, next)
-		recheck_hop(relay, &room->hop);
+	switch_spend(relay->with.board, NULL, access_cost(relay->with.access));
+	r = channel_note_verdict(channel, relay_still_allowed(relay, channel), false);
+	if (r < 0 && !channel_is_remote(channel))
+		note_forbidden(channel, r);
+	if (r < 0)
+		channel_forbid(channel, -r);
 }
 
 /* --- life --------------------------------------------------------------------------------------- */

@@ -113,7 +113,7 @@ void relay_drop_image(struct relay *relay);
 /* Whether the rules of domain 0 let go on what it passes on: channels between domains, or to or from other
  * hosts. 0; -EACCES, -ENODATA. */
 int relay_still_allowed(struct relay *relay, const struct channel *channel);
-/* Ends those that changed rules forbid now. */
-void relay_recheck(struct relay *relay);
+/* Ends one of these, which a link has accepted or will, if changed rules forbid it now. */
+void relay_recheck(struct relay *relay, struct channel *channel);
 
 #endif

@@ -26,6 +26,7 @@
 #include "base/self.h"
 #include "daemon/link/carrier.h"
 #include "daemon/switch/hop.h"
+#include "daemon/main/review.h"
 #include "daemon/peers/peers.h"
 #include "daemon/local/session.h"
 #include "daemon/main/handover.h"
@@ -34,6 +35,7 @@
 
 struct event;
 struct event_base;
+struct reload_asked;
 struct renewal;
 struct daemon_program;
 
@@ -71,6 +73,12 @@ struct daemon {
 	struct notify *notify;
 	struct status_sources sources;
 	struct request_context request_context;
+
+	struct {
+		struct review review;	    /* of channels, when names or rules have changed */
+		struct reload_asked *asked; /* utlist: they wait for its end */
+		uint64_t ready_after;	    /* the walk behind which the service manager is told; 0: none */
+	} reload;			    /* reload.c */
 
 	uint64_t started_ms;
 	bool has_sockets;
@@ -148,17 +156,24 @@ void renewal_forget(void *userdata, const struct question *question);
 void renewal_tell(void *userdata, struct question *question);
 
 /* reload.c */
+/* To be called once there is a board. */
+void reload_prepare(struct daemon *daemon);
+void reload_end(struct daemon *daemon);
 /* Reads the policy and what is started on demand again. Both stay as they were if a file of either has a
- * mistake; then it returns what access_read() or activations_read() does. The consequences are sent in the
- * next pass of the loop. */
+ * mistake; then it returns what access_read() or activations_read() does. What begins from now on is judged
+ * by them, and what they forbid ends in turns. */
 int reload_files(struct daemon *daemon);
+/* Does it for a question: requests.h has both. */
+int reload_ask(void *userdata, struct question *question, const char **why);
+void reload_forget(void *userdata, const struct question *question);
 /* Returns what was wrong in the last reload; NULL: nothing. */
 const char *reload_error(const struct daemon *daemon);
-/* Lets other rules take effect. */
-void reload_apply_rules(struct daemon *daemon);
-/* Tells programs how the domains of their senders are called now, and, if `rules` may decide otherwise, ends
- * the channels that they don't allow any more. */
-void reload_recheck_channels(struct daemon *daemon, bool rules);
+/* Lets other rules take effect: in turns, the channels that they don't allow any more are ended. Returns the
+ * number of the walk behind which that is done (review.h). */
+uint64_t reload_apply_rules(struct daemon *daemon);
+/* Tells programs, in turns, how the domains of their senders are called now, and asks rules that name domains
+ * again. */
+void reload_apply_names(struct daemon *daemon);
 /* Lets them go on, under this domain's new number, until names, which a restore has made unknown, are known
  * again. */
 void reload_restart_channels(struct daemon *daemon, uint32_t was);

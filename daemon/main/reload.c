@@ -2,9 +2,12 @@
 
 /* Reads again what may change while the daemon runs: the policy, and what is started on demand. */
 
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/notify.h"
 #include "daemon/activation/activation.h"
 #include "daemon/activation/activation_read.h"
-#include "base/notify.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/link/relay.h"
 #include "daemon/local/local.h"
@@ -13,65 +16,98 @@
 #include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
 #include "daemon/serve/router.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
 #include "daemon/topic/topics.h"
+#include "wire/ut.h"
 
-/* What is done with the hop of each program, each stream, and each room where channels wait for a program. */
-struct visit {
-	void (*hop)(const struct visit *visit, struct hop *hop);
-	struct router *router;
-	bool rules;	     /* may decide otherwise now */
-	uint32_t was, domid; /* this domain, before it was restored, and now */
+/* Reviews look for other names of the domains of senders, and for channels that the rules forbid now. */
+#define REVIEW_NAMES 1u
+#define REVIEW_RULES 2u
+
+/* A question that asked for a reload, and waits for the end of this walk. */
+struct reload_asked {
+	struct question *question;
+	uint64_t walk;
+	struct reload_asked *next;
 };
 
-static void visit_session(void *userdata, struct session *session)
-{
-	const struct visit *visit = userdata;
+/* --- channels, one by one ------------------------------------------------------------------------ */
 
-	visit->hop(visit, session_hop(session));
+static void look(void *userdata, struct channel *channel, uint8_t what)
+{
+	struct daemon *daemon = userdata;
+	enum channel_rules of = channel_rules(channel);
+	bool rules = what & REVIEW_RULES;
+
+	if (of == RULES_HERE)
+		router_recheck(daemon->router, channel, rules);
+	else if (of == RULES_ON_THE_WAY && rules)
+		relay_recheck(daemon->relay, channel);
 }
 
-static void visit_stream(void *userdata, struct stream *stream)
+static void answer_asked(struct daemon *daemon, uint64_t walk)
 {
-	const struct visit *visit = userdata;
+	struct reload_asked *asked, *next;
 
-	visit->hop(visit, stream_hop(stream));
+	LL_FOREACH_SAFE(daemon->reload.asked, asked, next) {
+		if (asked->walk > walk)
+			continue;
+		LL_DELETE(daemon->reload.asked, asked);
+		if (asked->question)
+			requests_reloaded(&daemon->request_context, asked->question);
+		free(asked);
+	}
 }
 
-static void visit_room(void *userdata, struct hop *room)
+static void all_was_looked_at(void *userdata, uint64_t walk)
 {
-	const struct visit *visit = userdata;
+	struct daemon *daemon = userdata;
 
-	visit->hop(visit, room);
+	answer_asked(daemon, walk);
+	if (!daemon->reload.ready_after || daemon->reload.ready_after > walk)
+		return;
+	daemon->reload.ready_after = 0;
+	notify_ready(daemon->notify);
 }
 
-static void visit_topic(void *userdata, struct hop *hop)
+void reload_prepare(struct daemon *daemon)
 {
-	const struct visit *visit = userdata;
-
-	visit->hop(visit, hop);
+	daemon->reload.review = (struct review){.look = look, .over = all_was_looked_at, .userdata = daemon};
+	review_init(&daemon->reload.review, &daemon->board);
 }
 
-static void visit_hops(struct daemon *daemon, struct visit *visit)
+void reload_end(struct daemon *daemon)
 {
-	visit->router = daemon->router;
-	activations_each_waiting_room(daemon->activations, visit_room, visit);
-	if (daemon->local) /* names may come before there are programs (startup_await_presence()) */
-		local_each(daemon->local, visit_session, visit);
-	streams_each(daemon->streams, visit_stream, visit);
-	topics_each_hop(daemon->topics, visit_topic, visit);
+	struct reload_asked *asked, *next;
+
+	review_cancel(&daemon->reload.review);
+	LL_FOREACH_SAFE(daemon->reload.asked, asked, next)
+		free(asked);
+	daemon->reload.asked = NULL;
 }
 
-static void reload_recheck(const struct visit *visit, struct hop *hop)
+void reload_apply_names(struct daemon *daemon)
 {
-	router_recheck_hop(visit->router, hop, visit->rules);
+	bool rules = access_needs_names(daemon->access);
+
+	review_begin(&daemon->reload.review, REVIEW_NAMES | (rules ? REVIEW_RULES : 0));
 }
 
-void reload_recheck_channels(struct daemon *daemon, bool rules)
+uint64_t reload_apply_rules(struct daemon *daemon)
 {
-	visit_hops(daemon, &(struct visit){.hop = reload_recheck, .rules = rules});
-	if (rules)
-		relay_recheck(daemon->relay);
+	router_advertise(daemon->router);
+	registry_tell(daemon->registry, REGISTRY_RULES, 0);
+	return review_begin(&daemon->reload.review, REVIEW_NAMES | REVIEW_RULES);
 }
+
+/* --- this domain was restored -------------------------------------------------------------------- */
+
+/* Is given to the hop of each program, each stream, and each room where channels wait for a program. */
+struct visit {
+	struct router *router;
+	uint32_t was, domid; /* this domain, before it was restored, and now */
+};
 
 static void restart(const struct visit *visit, struct hop *hop)
 {
@@ -79,17 +115,46 @@ static void restart(const struct visit *visit, struct hop *hop)
 	hop_set_domid(hop, visit->domid);
 }
 
-void reload_restart_channels(struct daemon *daemon, uint32_t was)
+static void visit_session(void *userdata, struct session *session)
 {
-	visit_hops(daemon, &(struct visit){.hop = restart, .was = was, .domid = daemon->self.domid});
+	const struct visit *visit = userdata;
+
+	restart(visit, session_hop(session));
 }
 
-void reload_apply_rules(struct daemon *daemon)
+static void visit_stream(void *userdata, struct stream *stream)
 {
-	reload_recheck_channels(daemon, true);
-	router_advertise(daemon->router);
-	registry_tell(daemon->registry, REGISTRY_RULES, 0);
+	const struct visit *visit = userdata;
+
+	restart(visit, stream_hop(stream));
 }
+
+static void visit_room(void *userdata, struct hop *room)
+{
+	const struct visit *visit = userdata;
+
+	restart(visit, room);
+}
+
+static void visit_topic(void *userdata, struct hop *hop)
+{
+	const struct visit *visit = userdata;
+
+	restart(visit, hop);
+}
+
+void reload_restart_channels(struct daemon *daemon, uint32_t was)
+{
+	struct visit visit = {.router = daemon->router, .was = was, .domid = daemon->self.domid};
+
+	activations_each_waiting_room(daemon->activations, visit_room, &visit);
+	if (daemon->local) /* names may come before there are programs (startup_await_presence()) */
+		local_each(daemon->local, visit_session, &visit);
+	streams_each(daemon->streams, visit_stream, &visit);
+	topics_each_hop(daemon->topics, visit_topic, &visit);
+}
+
+/* --- files ---------------------------------------------------------------------------------------- */
 
 int reload_files(struct daemon *daemon)
 {
@@ -107,12 +172,39 @@ int reload_files(struct daemon *daemon)
 		activation_settings_free(list);
 	if (r == 0 && r2 == 0) {
 		access_take(daemon->access, &rules);
-		reload_apply_rules(daemon);
-	} else {
-		access_rules_free(&rules);
+		daemon->reload.ready_after = reload_apply_rules(daemon);
+		return 0;
 	}
-	notify_ready(daemon->notify);
+	access_rules_free(&rules);
+	if (!daemon->reload.ready_after)
+		notify_ready(daemon->notify);
 	return r < 0 ? r : r2;
+}
+
+int reload_ask(void *userdata, struct question *question, const char **why)
+{
+	struct daemon *daemon = userdata;
+	struct reload_asked *asked = calloc(1, sizeof(*asked));
+	int r = asked ? reload_files(daemon) : -ENOMEM;
+
+	*why = asked ? reload_error(daemon) : NULL;
+	if (r < 0) {
+		free(asked);
+		return r;
+	}
+	*asked = (struct reload_asked){.question = question, .walk = daemon->reload.ready_after};
+	LL_APPEND(daemon->reload.asked, asked);
+	return 0;
+}
+
+void reload_forget(void *userdata, const struct question *question)
+{
+	const struct daemon *daemon = userdata;
+	struct reload_asked *asked;
+
+	LL_SEARCH_SCALAR(daemon->reload.asked, asked, question, question);
+	if (asked)
+		asked->question = NULL; /* it goes with the walk */
 }
 
 const char *reload_error(const struct daemon *daemon)

@@ -71,6 +71,8 @@ static int start_switch(struct daemon *daemon)
 	r = daemon->has_board ? 0 : switch_init(&daemon->board, daemon->base, config->max_message);
 	if (r < 0)
 		return r;
+	if (!daemon->has_board)
+		reload_prepare(daemon);
 	daemon->has_board = true;
 	if (!daemon->quota)
 		daemon->board.quota = daemon->quota = quota_new(&limits);
@@ -239,15 +241,6 @@ static int start_tracers(struct daemon *daemon)
 	return daemon->tracers ? 0 : -ENOMEM;
 }
 
-static int wiring_reload(void *userdata, const char **why)
-{
-	struct daemon *daemon = userdata;
-	int r = reload_files(daemon);
-
-	*why = reload_error(daemon);
-	return r;
-}
-
 static int start_request_context(struct daemon *daemon)
 {
 	daemon->request_context = (struct request_context){
@@ -267,7 +260,8 @@ static int start_request_context(struct daemon *daemon)
 		.watches = daemon->watches,
 		.administrators = daemon->config.administrators,
 		.sight = daemon->config.host_sight,
-		.reload = wiring_reload,
+		.reload = reload_ask,
+		.reload_forget = reload_forget,
 		.renew = renewal_ask,
 		.renew_forget = renewal_forget,
 		.renewed = renewal_tell,
@@ -396,6 +390,8 @@ void wiring_end(struct daemon *daemon)
 	if (daemon->gateway_socket >= 0)
 		close(daemon->gateway_socket);
 	notify_free(daemon->notify);
+	if (daemon->has_board)
+		reload_end(daemon);
 	local_free(daemon->local); /* its sessions cancel what they have asked for */
 	questions_free(daemon->questions);
 	daemon->questions = NULL;

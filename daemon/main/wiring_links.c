@@ -231,7 +231,7 @@ static void names_have_changed(void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	reload_recheck_channels(daemon, access_needs_names(daemon->access));
+	reload_apply_names(daemon);
 }
 
 int wiring_start_directory(struct daemon *daemon)

@@ -51,9 +51,11 @@ struct request_context {
 	struct watches *watches;
 	gid_t administrators;	 /* or USERS_NO_GID */
 	enum config_sight sight; /* what domain 0 may see */
-	/* Reads files again that may change while the daemon runs. Returns 0 or a negative errno, and then
+	/* Reads files again that may change while the daemon runs. Returns 0: requests_reloaded() is called
+	 * once what they forbid has ended, unless the next daemon begins anew; or a negative errno, and then
 	 * *why says what is wrong (NULL: nothing more is known). */
-	int (*reload)(void *userdata, const char **why);
+	int (*reload)(void *userdata, struct question *question, const char **why);
+	void (*reload_forget)(void *userdata, const struct question *question);
 	/* Has the daemon hand over to the program that is installed now. Returns 0: the question is answered
 	 * later, if need be by the next daemon, by `renewed`; or a negative errno. */
 	int (*renew)(void *userdata, struct question *question);
@@ -62,6 +64,9 @@ struct request_context {
 	void (*renewed)(void *userdata, struct question *question);
 	void *userdata; /* of these */
 };
+
+/* Answers that the files were read, and hold for all. */
+void requests_reloaded(const struct request_context *context, struct question *question);
 
 /* What sessions call; their userdata is a struct request_context. */
 extern const struct session_callbacks requests_session_callbacks;

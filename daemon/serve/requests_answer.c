@@ -177,11 +177,14 @@ static void reload_policy(struct request_context *context, struct question *ques
 
 	if (!may_administer(context, question, "have it read its policy again"))
 		return;
-	r = context->reload(context->userdata, &why);
+	r = context->reload(context->userdata, question, &why);
 	if (r < 0)
 		question_refuse(question, r == -ENOMEM ? ENOMEM : EINVAL, why ? why : "");
-	else
-		reply_json(question, access_files(context->access));
+}
+
+void requests_reloaded(const struct request_context *context, struct question *question)
+{
+	reply_json(question, access_files(context->access));
 }
 
 /* Has the daemon hand over to the program that is installed now, likewise. */
@@ -609,6 +612,7 @@ static void forget(void *userdata, struct question *question)
 {
 	struct request_context *context = userdata;
 
+	context->reload_forget(context->userdata, question);
 	context->renew_forget(context->userdata, question);
 	asks_forget(context->asks, question);
 	tracers_forget_question(context->tracers, question);

@@ -126,10 +126,10 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid);
 /* Likewise where what is sent there goes, as links_resolve() has it. */
 int router_resolve_way(struct router *router, const char *domain, struct peer_id *peer);
 
-/* Tells whose channels this hop has accepted how their domains are called now, and ends those that changed
- * `rules` forbid. Call it for the hop of every program and every stream: a channel to an endpoint may outlive
- * its name. The peer's daemon checks what a link has accepted. */
-void router_recheck_hop(struct router *router, struct hop *hop, bool rules);
+/* Tells who has accepted the channel here how its sender's domain is called now, and ends it if changed
+ * `rules` forbid it. It may have outlived the name of its endpoint. The peer's daemon checks what a link has
+ * accepted. */
+void router_recheck(struct router *router, struct channel *channel, bool rules);
 /* This domain was restored, and had the domid `was` before: what this hop, one of the same, has opened is
  * that of the new one for policy. Names are unknown until they are told again: what it has accepted goes on
  * until they are. */

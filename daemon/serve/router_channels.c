@@ -55,7 +55,7 @@ static int still_allowed(struct router *router, const struct channel *channel)
 }
 
 /* Asks policy about what it has allowed. */
-static void recheck(struct router *router, struct channel *channel, bool is_renumbered)
+static void ask_again(struct router *router, struct channel *channel, bool is_renumbered)
 {
 	int r = channel_note_verdict(channel, still_allowed(router, channel), is_renumbered);
 
@@ -76,16 +76,15 @@ static void take_sender(struct router *router, struct channel *channel, uint32_t
 	channel_tell_sender(channel);
 }
 
-void router_recheck_hop(struct router *router, struct hop *hop, bool rules)
+void router_recheck(struct router *router, struct channel *channel, bool rules)
 {
-	struct channel *channel;
-	uint32_t number = 0;
-
-	while ((channel = router_next_accepted(hop, &number))) {
-		take_sender(router, channel, channel->identity.domid);
-		if (rules && channel_can_be_judged(channel))
-			recheck(router, channel, false);
-	}
+	if (!channel->endpoint || is_of_topic(channel))
+		return;
+	take_sender(router, channel, channel->identity.domid);
+	if (!rules || !channel_can_be_judged(channel))
+		return;
+	switch_spend(channel->board, NULL, access_cost(router->with.access));
+	ask_again(router, channel, false);
 }
 
 static bool is_from_here(const struct router *router, const struct channel *channel)
@@ -166,7 +165,7 @@ int router_source_moved(struct router *router, struct channel_end *end, uint32_t
 	if (r == 0 && channel_is_relayed(channel))
 		r = relay_follow_source(router->with.relay, channel);
 	else if (r == 0)
-		recheck(router, channel, true);
+		ask_again(router, channel, true);
 	if (r < 0)
 		channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
 	else
@@ -204,7 +203,7 @@ bool router_resumed(struct router *router, struct hop *hop, struct peer_id from,
 			hop_spend(hop, COST_OPEN);
 			if (is_other)
 				take_sender(router, channel, to.number);
-			recheck(router, channel, true);
+			ask_again(router, channel, true);
 		}
 		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
 			return true;

@@ -67,6 +67,17 @@ bool channel_has_told_sender(const struct channel *channel)
 	return end->hop && end->out != OUT_NEW && !channel_is_reset(end);
 }
 
+enum channel_rules channel_rules(const struct channel *channel)
+{
+	const struct hop *hop = channel->acceptor.hop;
+
+	if (!hop || hop_is_retired(hop) || (hop_is_inner(hop) && !hop->traits->is_topic))
+		return RULES_NONE;
+	if (hop->traits->is_daemon || (hop->traits->is_waiting_room && channel_is_relayed(channel)))
+		return RULES_ON_THE_WAY;
+	return RULES_HERE;
+}
+
 void channel_tell_source(struct channel *channel)
 {
 	channel_owe(&channel->acceptor, OWED_SOURCE);
@@ -591,12 +602,23 @@ bool channel_adds_up(const struct channel_end *out)
 	       (queued == in->received - out->sent || (!queued && (!out->hop || channel_is_reset(out))));
 }
 
-#ifdef XENMSG_INVARIANTS
 void channel_enlist(struct channel *channel)
 {
 	DL_PREPEND(channel->board->channels, channel);
 }
 
+static void unlist(struct channel *channel)
+{
+	struct switchboard *board = channel->board;
+
+	if (!channel->prev) /* the image that it is of can't be taken */
+		return;
+	if (board->to_review == channel)
+		board->to_review = channel->next;
+	DL_DELETE(board->channels, channel);
+}
+
+#ifdef XENMSG_INVARIANTS
 void switch_check(const struct switchboard *board)
 {
 	const struct channel *channel;
@@ -620,10 +642,7 @@ void switch_check(const struct switchboard *board)
 
 void channel_free(struct channel *channel)
 {
-#ifdef XENMSG_INVARIANTS
-	if (channel->prev) /* else the image that it is of can't be taken */
-		DL_DELETE(channel->board->channels, channel);
-#endif
+	unlist(channel);
 	cancels_free(channel);
 	withdrawals_free(channel);
 	sharing_free(channel);

@@ -217,9 +217,7 @@ struct channel {
 	uint8_t verdict;	/* enum channel_verdict */
 	bool ended;
 	struct channel *ended_next;
-#ifdef XENMSG_INVARIANTS
 	struct channel *prev, *next; /* board->channels */
-#endif
 };
 
 /* Gives the channel, whose acceptor is known, another endpoint for its OPEN. -ENOMEM: it keeps the one that
@@ -245,6 +243,9 @@ static inline bool channel_is_relayed(const struct channel *channel)
 
 /* Whether one of the two sessions that it goes through is away. */
 bool channel_is_away(const struct channel *channel);
+/* Which rules have let it be: none, those for what is here, or domain 0's for what it passes on. */
+enum channel_rules { RULES_NONE, RULES_HERE, RULES_ON_THE_WAY };
+enum channel_rules channel_rules(const struct channel *channel);
 /* Whether policy can be asked about the channel now. */
 bool channel_can_be_judged(const struct channel *channel);
 /* Notes what it says: 0, -EACCES or -ENODATA. `is_renumbered`: one of its domains has another number. Returns

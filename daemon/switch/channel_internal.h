@@ -30,13 +30,7 @@ static inline uint64_t channel_seen_from(const struct channel_end *end, uint64_t
 
 /* --- channel.c */
 /* Counts it among all that there are, which are looked at after each pass (base/invariant.h). */
-#ifdef XENMSG_INVARIANTS
 void channel_enlist(struct channel *channel);
-#else
-static inline void channel_enlist(struct channel *channel)
-{
-}
-#endif
 
 /* Whether what lies between the ends is as much as one has received and the other wasn't sent, unless it is
  * dropped. */

@@ -105,9 +105,8 @@ struct switchboard {
 	uint64_t now_ns;			/* switch_now() */
 	bool skipped_yield;			/* in the last pass, though a program was to be let go on */
 	uint8_t yields_to_skip, yields_skipped; /* since those before were in vain (switch.c) */
-#ifdef XENMSG_INVARIANTS
-	struct channel *channels; /* utlist: all that there are */
-#endif
+	struct channel *channels;		/* utlist: all that there are, the newest first */
+	struct channel *to_review;		/* review.h: the next one; NULL: there is no more */
 };
 
 int switch_init(struct switchboard *board, struct event_base *base, uint64_t max_message);

@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 
 import jsonschema
 import pytest
 
-from frames import BIND, bind_payload
+from frames import BIND, DATA, OPEN, RESET, bind_payload, frame, message, open_frame
 from library import Connection
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Holder, eventually, given_time, tool
 from protocol import Program
@@ -428,6 +429,23 @@ def test_new_rules_under_traffic_end_what_is_forbidden_alone(with_policies, how)
         assert set(got) <= {(1, 40000), (3, 40000)} and got.count((1, 40000)) <= ended.count(-errno.ECONNRESET), (got, ended)
         assert others == [0, 0, 0]
         assert bad.send("2:inbox", b"x") == -errno.EACCES
+
+
+def test_a_reload_is_answered_once_all_that_it_forbids_has_ended(with_policies):
+    """However many turns the daemon takes for it: nothing that is sent after the answer goes by the rules before."""
+    others = "".join(rule("3", f"name{i}") for i in range(300))
+    one, two = with_policies({1: None, 2: others + rule("1", "inbox")})
+    channels = range(0, 1000, 2)
+    with Program(one.socket) as opener, Program(two.socket) as server, Program(two.socket) as asker:
+        server.bind("inbox")
+        opener.send_bytes(b"".join(open_frame(number, "2:inbox") for number in channels))
+        for _ in channels:
+            server.expect(OPEN)
+        two.write_policy(others + rule("1", "other"))
+        assert asker.ask("reload")[0] == 0
+        opener.send_bytes(b"".join(frame(DATA, message(b"late"), channel=number, messages=1) for number in channels))
+        assert Counter(server.receive().kind for _ in channels) == {RESET: len(channels)}
+        assert Counter(opener.expect(RESET).channel for _ in channels) == {number: 1 for number in channels}
 
 
 @HOW

@@ -50,6 +50,7 @@ daemon_tests = \
 	tests/unit/test_restore_clock \
 	tests/unit/test_resume \
 	tests/unit/test_resume_step \
+	tests/unit/test_review \
 	tests/unit/test_router_access \
 	tests/unit/test_router_addresses \
 	tests/unit/test_router_names \
@@ -126,6 +127,7 @@ channel_rig = tests/unit/channel_rig.c tests/unit/channel_rig.h
 tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(channel_rig)
 tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_rig)
 tests_unit_test_orphans_SOURCES = tests/unit/test_orphans.c $(channel_rig)
+tests_unit_test_review_SOURCES = tests/unit/test_review.c $(channel_rig)
 tests_unit_test_withdraw_SOURCES = tests/unit/test_withdraw.c $(channel_rig)
 if WITH_SYSTEMD
 tests_unit_test_units_SOURCES = tests/unit/test_units.c daemon/activation/units_systemd.c

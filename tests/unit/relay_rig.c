@@ -4,6 +4,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/link/relay_internal.h"
 #include "daemon/policy/access.h"
+#include "wire/ut.h"
 
 struct scene *the_scene;
 
@@ -58,13 +59,6 @@ void links_explain(struct links *links, struct peer_id peer, const char *reason)
 {
 	assert_int_equal(peer.number, 2);
 	snprintf(the_scene->explained, sizeof(the_scene->explained), "%s", reason);
-}
-
-void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata)
-{
-	for (unsigned i = 0; i < LINKS; i++)
-		if (the_scene->link[i])
-			each(userdata, &the_scene->link[i]->hop);
 }
 
 uint64_t access_cost(const struct access *access)
@@ -206,7 +200,11 @@ void tell_asked(struct scene *scene, int result)
 
 void recheck(struct scene *scene)
 {
-	relay_recheck(scene->relay);
+	struct channel *channel, *next;
+
+	DL_FOREACH_SAFE(scene->rig.board[0].channels, channel, next)
+		if (channel->acceptor.hop)
+			relay_recheck(scene->relay, channel);
 	rig_settle(&scene->rig);
 }
 

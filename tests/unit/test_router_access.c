@@ -81,6 +81,17 @@ SCENE_TEST(program_that_cannot_take_more_refuses_with_the_reason, scene_start)
 	participant_expect_refusal(scene->link, 9, ENOBUFS);
 }
 
+/* Lets other rules hold for what the program has accepted. */
+static void recheck(struct scene *scene)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = hop_next_channel(&scene->b->hop, &number)))
+		if (!end->is_opener)
+			router_recheck(scene->router, end->channel, true);
+}
+
 SCENE_TEST(what_the_rules_forbid_from_now_on_ends_for_both, scene_start)
 {
 	uint32_t number;
@@ -94,14 +105,14 @@ SCENE_TEST(what_the_rules_forbid_from_now_on_ends_for_both, scene_start)
 	/* What the program has opened itself is no matter of our rules. */
 	open_kind(scene->b, 0, CHANNEL_MESSAGE, "7:secret", 8);
 	expect_open(scene->link, "secret");
-	router_recheck_hop(scene->router, &scene->b->hop, true);
+	recheck(scene);
 	rig_settle(&scene->rig);
 	assert_int_equal(scene->b->hop.channels.count, 3);
 	/* It may have outlived the endpoint's name. */
 	router_unbind_all(scene->router, &scene->program_b);
 	scene->taken_back = "secret";
 	scene->why_taken_back = EACCES;
-	router_recheck_hop(scene->router, &scene->b->hop, true);
+	recheck(scene);
 	switch_pass(&scene->rig.board[0]);
 	participant_expect_refusal(scene->link, 3, EACCES);
 	participant_expect_refusal(scene->b, number, EACCES);
@@ -122,7 +133,7 @@ static void start_with_inbox(struct scene *scene)
 static void decide(struct scene *scene, int error)
 {
 	scene->why_taken_back = error;
-	router_recheck_hop(scene->router, &scene->b->hop, true);
+	recheck(scene);
 	rig_settle(&scene->rig);
 }
 
