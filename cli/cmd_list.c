@@ -238,15 +238,32 @@ static bool is_one(const char *pattern)
 	return !strpbrk(pattern, "*?[");
 }
 
-/* Returns whether the entry is of such a domain, by its domid, name or UUID, and is such an endpoint. */
-static bool is_meant(const struct listing *listing, struct json_object *entry)
+/* Returns whether the entry is of such a domain, by its domid, name or UUID. */
+static bool domain_is_meant(const struct listing *listing, struct json_object *entry)
 {
 	const char *uuid = text_or(entry, "uuid", "");
-	bool domain_fits = !*listing->domain || fits(listing->domain, text_or(entry, "domid", NULL)) ||
-			   fits(listing->domain, text_or(entry, listing->domain_name, NULL)) ||
-			   (*uuid && fnmatch(listing->domain, uuid, FNM_CASEFOLD) == 0);
 
-	return domain_fits && (!*listing->endpoint || fits(listing->endpoint, text_or(entry, "name", NULL)));
+	return !*listing->domain || fits(listing->domain, text_or(entry, "domid", NULL)) ||
+	       fits(listing->domain, text_or(entry, listing->domain_name, NULL)) ||
+	       (*uuid && fnmatch(listing->domain, uuid, FNM_CASEFOLD) == 0);
+}
+
+/* Returns whether it is also of such an endpoint. */
+static bool is_meant(const struct listing *listing, struct json_object *entry)
+{
+	return domain_is_meant(listing, entry) &&
+	       (!*listing->endpoint || fits(listing->endpoint, text_or(entry, "name", NULL)));
+}
+
+/* Whether a domain that is meant, or the other host that is asked, has more than it tells. */
+static bool is_cut(const struct listing *listing, struct json_object *all)
+{
+	fields_foreach(all, entry) {
+		if (domain_is_meant(listing, entry) && at(entry, "whole") &&
+		    !json_object_get_boolean(at(entry, "whole")))
+			return true;
+	}
+	return false;
 }
 
 /* Returns a list, which the caller puts, of those entries that are meant. */
@@ -280,7 +297,7 @@ static int no_endpoint(struct cli *cli, const struct listing *listing, struct js
 static int print_all(struct cli *cli, const struct listing *listing, struct json_object *entries,
 		     struct json_object *all)
 {
-	if (!json_object_array_length(entries)) {
+	if (!json_object_array_length(entries) && !is_cut(listing, all)) {
 		if (*listing->endpoint && is_one(listing->endpoint) && is_one(listing->subject))
 			return no_endpoint(cli, listing, all);
 		if (*listing->domain && is_one(listing->domain))
@@ -298,15 +315,10 @@ static int print_all(struct cli *cli, const struct listing *listing, struct json
 	return listing->json ? write_json_lines(entries) : print_entries(listing, entries);
 }
 
-/* Complains where another host, or a domain there, may have more than it tells. */
-static int check_whole(struct cli *cli, const struct listing *listing, struct json_object *all, int code)
+static int complain_of_cut(const struct cli *cli, const struct listing *listing)
 {
-	struct json_object *first = json_object_array_get_idx(all, 0);
-
-	if (code || !at(first, "whole") || json_object_get_boolean(at(first, "whole")))
-		return code;
-	cli_complain("%s %s: the list may not be whole: another host tells 16 KiB of names at once",
-		     cli->command, listing->subject);
+	cli_complain("%s%s%s: the list isn't whole: there is more than a domain or host can tell at once",
+		     cli->command, *listing->subject ? " " : "", listing->subject);
 	return EXIT_LIMIT;
 }
 
@@ -334,7 +346,9 @@ static int list(struct cli *cli, const struct listing *listing)
 		left = meant(listing, entries);
 		if (!strncmp(listing->question, "endpoints", strlen("endpoints"))) /* told in any order */
 			json_object_array_sort(left, compare_places);
-		code = check_whole(cli, listing, entries, print_all(cli, listing, left, entries));
+		code = print_all(cli, listing, left, entries);
+		if (!code && is_cut(listing, entries))
+			code = complain_of_cut(cli, listing);
 		json_object_put(left);
 	} else {
 		cli_complain("%s: the daemon's answer is no JSON list", cli->command);

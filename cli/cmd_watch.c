@@ -31,7 +31,8 @@ static const char help[] =
 	"      --format TEXT   TEXT for each event, with %{FIELD} for their values\n"
 	"      --json          one JSON object a line with these fields: event is up,\n"
 	"                      down or away, kind domain, endpoint or host; behind what\n"
-	"                      was there comes one whose event is listed\n"
+	"                      was there comes one whose event is listed, with the name\n"
+	"                      more if there is more, and anew when that changes\n"
 	"  -n, --count N       end after N events\n"
 	"      --once          end when the xenmsgd of this domain ends; else it begins\n"
 	"                      anew with the next one\n"
@@ -55,7 +56,7 @@ struct watching {
 	struct output_fields output_fields;
 	struct json_object *kept; /* rows by key_of(); NULL: each is printed as it comes */
 	int64_t keeps_until;	  /* as deadline_in() */
-	bool json, has_printed;
+	bool json, has_printed, is_cut;
 	uint64_t left; /* events until it ends; 0: it goes on */
 	bool done;
 	int code;
@@ -202,9 +203,11 @@ static void watch_on_event(void *userdata, const struct xenmsg_event *event)
 		if (watching->kept)
 			hand_on(watching);
 		if (*event->name)
-			cli_complain(
-				"watch %s: there may be more: another host tells 16 KiB of names at once",
-				watching->pattern);
+			cli_complain("watch %s: there is more than a domain or host can tell at once",
+				     watching->pattern);
+		else if (watching->is_cut)
+			cli_note(watching->cli, "watch %s: now all is told that is there", watching->pattern);
+		watching->is_cut = *event->name;
 		print_listed(watching, event->name);
 		return;
 	}

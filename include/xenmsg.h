@@ -1038,8 +1038,8 @@ enum xenmsg_event_kind {
 	XENMSG_HOST_UP = 6,   /* another host can be asked */
 	XENMSG_HOST_DOWN = 7, /* it can't any more: all that is there is reported as gone, too */
 	/* all that was there when the watch began is reported, so the next events are news. Comes once, and
-	 * once more for each new daemon of a connection that outlives its own. `name` is "more" if another
-	 * host may have more than it tells, which isn't reported; else "" */
+	 * once more for each new daemon of a connection that outlives its own. `name` is "more" if a domain
+	 * or host has more than it can tell, which isn't reported; else "". Comes anew when that changes */
 	XENMSG_LISTED = 8
 };
 

@@ -665,9 +665,10 @@ static int end_list(struct event_watch *watch, const struct frame_event *listed)
 	watch->lists_again = false;
 	for (const char *kind = "edh"; *kind && r == 0; kind++)
 		r = tell_rest(watch, *kind);
-	if (r == 0 && !watch->is_listed)
+	if (r == 0 && (!watch->is_listed || watch->is_cut != (listed->text.size > 0)))
 		r = tell(watch, listed);
 	watch->is_listed = true;
+	watch->is_cut = listed->text.size > 0;
 	return r;
 }
 

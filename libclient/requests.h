@@ -58,6 +58,7 @@ struct event_watch {
 	struct told_thing *told;
 	bool is_ended;	  /* by the program */
 	bool is_listed;	  /* it was told so */
+	bool is_cut;	  /* there is more, as it was told */
 	bool lists_again; /* for the program, which isn't told yet who is away, since links come back */
 	char pattern[];
 };

@@ -442,6 +442,7 @@ struct frame_told {
 	const uint8_t *at, *end;
 };
 #define TOLD_MORE 0x1u /* another part follows */
+#define TOLD_CUT  0x2u /* there is more than is told in all parts */
 
 /* An entry: a domain's number and name, or an endpoint's kinds (as in BIND) and name. */
 struct frame_told_entry {
@@ -452,13 +453,8 @@ struct frame_told_entry {
 /* bytes of entries in a part, so that it fits into half of the smallest ring */
 #define TOLD_PART      336u
 #define TOLD_PART_SIZE (29u + DOMAIN_NAME_MAX + TOLD_PART)
-#define TOLD_MAX       16384u /* bytes of entries in all */
-/* Whether entries of so many bytes may not be all that there are: another one with a name of `longest` bytes
- * might not have had room. */
-static inline bool told_may_be_cut(size_t size, size_t longest)
-{
-	return size + TOLD_ENTRY_SIZE(longest) > TOLD_MAX;
-}
+#define TOLD_MAX       262144u /* bytes of entries in all, */
+#define TOLD_COUNT     4096u   /* and entries */
 
 struct frame_incoming {
 	uint64_t token;

@@ -172,7 +172,8 @@ type binding struct {
 	call      *outgoing     // of a watch, to the daemon, whose answer never ends
 	begun     chan struct{} // closed by its first part
 	told      map[thing]*toldThing
-	isListed  bool // it was told so
+	isListed  bool // it was told so,
+	isCut     bool // and that there is more
 	isAgain   bool // the list began anew, and nothing is told yet of who is away, since links come back
 }
 

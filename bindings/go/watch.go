@@ -18,7 +18,7 @@ const (
 	DomainAway                        // the link with the domain is lost for now, and what is under way there waits
 	HostUp                            // another host can be asked
 	HostDown                          // it can't any more: all that is there is reported as gone, too
-	Listed                            // all that was there when the watch began was told; Name is "more" if a host has more
+	Listed                            // all that was there when the watch began was told; Name is "more" if there is more, and when that changes it is told anew
 )
 
 // String returns a kind in words.
@@ -223,7 +223,8 @@ func (w *binding) endList(listed Event) {
 			}
 		}
 	}
-	if !w.isListed {
+	if isCut := listed.Name != ""; !w.isListed || w.isCut != isCut {
+		w.isCut = isCut
 		w.tell(listed)
 	}
 	w.isListed = true

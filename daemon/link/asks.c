@@ -18,7 +18,7 @@
 #include "daemon/switch/hop.h"
 #include "wire/ut.h"
 
-#define ASK_CHARGE (TOLD_MAX + 1024u) /* bytes for each question: the answer may be kept */
+#define ASK_CHARGE (ASK_ROOM + 1024u) /* bytes for each question */
 #define AGAINS_MAX 8u		      /* hand-overs in which one question ends */
 
 /* --- a question --------------------------------------------------------------------------------- */
@@ -93,6 +93,51 @@ static bool is_a_peers(const struct ask *ask)
 	return ask->is_keyed && !ask->told;
 }
 
+/* -EMSGSIZE, -ENOBUFS, -ENOMEM. */
+static int make_room(struct ask *ask, uint32_t size)
+{
+	uint32_t room = ask->room ? 2 * ask->room : ASK_ROOM;
+	uint8_t *text;
+	int r = 0;
+
+	if (size > TOLD_MAX || ask->count >= TOLD_COUNT)
+		return -EMSGSIZE;
+	if (size <= ask->room)
+		return 0;
+	if (ask->room) /* else it is paid already */
+		r = charge_add(&ask->charge, QUOTA_BYTES, room - ask->room);
+	if (r < 0)
+		return r;
+	text = realloc(ask->text, room);
+	if (!text) {
+		charge_release(&ask->charge, QUOTA_BYTES, ask->room ? room - ask->room : 0);
+		return -ENOMEM;
+	}
+	ask->text = text;
+	ask->room = room;
+	return 0;
+}
+
+int ask_add_entry(struct ask *ask, const struct frame_told_entry *entry)
+{
+	int r = make_room(ask, ask->size + TOLD_ENTRY_SIZE(entry->name.size));
+
+	if (r < 0)
+		return r;
+	ask->size += frame_told_entry_encode(entry, ask->text + ask->size);
+	ask->count++;
+	return 0;
+}
+
+void ask_drop_text(struct ask *ask)
+{
+	free(ask->text);
+	ask->text = NULL;
+	charge_release(&ask->charge, QUOTA_BYTES, ask->room > ASK_ROOM ? ask->room - ASK_ROOM : 0);
+	ask->room = ask->size = ask->count = ask->sent = 0;
+	ask->is_cut = false;
+}
+
 void ask_free(struct ask *ask)
 {
 	struct asks *asks = ask->asks;
@@ -132,7 +177,7 @@ static void asks_drop(struct ask *ask)
 void ask_fail(struct ask *ask, int error)
 {
 	ask->error = error == -ENOMEM ? ENOBUFS : -error;
-	ask->size = ask->count = ask->sent = 0;
+	ask_drop_text(ask);
 	ask->version = 0;
 	ask->state = ASK_TELLS;
 	task_due(&ask->task);
@@ -215,8 +260,8 @@ static void asks_on_timer(int fd, short what, void *userdata)
 static void asks_on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct asks *asks = userdata;
-	bool is_told =
-		what != REGISTRY_AWAY && (what != REGISTRY_ENDPOINTS || domid == asks->with.self->domid);
+	bool is_told = what != REGISTRY_AWAY && what != REGISTRY_CUT &&
+		       (what != REGISTRY_ENDPOINTS || domid == asks->with.self->domid);
 
 	if (is_told && asks->list)
 		timer_start(asks->timer, GATHER_MS);
@@ -401,6 +446,7 @@ static void asks_pass_on(struct ask *ask, struct frame_told *told)
 		told->name = frame_text_of(name);
 	}
 	ask->size += told->count ? (uint32_t)(told->end - told->at) : 0;
+	ask->count += told->count;
 	r = ask_send_told(ask, told);
 	if (r == -ENOBUFS || r == -ENOMEM) {
 		refuse_answer(ask, -ENOBUFS); /* when it reads again */
@@ -435,18 +481,11 @@ static bool comes_next(struct ask *ask, const struct frame_told_entry *entry)
 static int keep_part(struct ask *ask, struct frame_told part)
 {
 	struct frame_told_entry entry;
+	int r = 0;
 
-	if (!ask->text)
-		ask->text = malloc(TOLD_MAX);
-	if (!ask->text)
-		return -ENOMEM;
-	while (frame_told_next(&part, &entry)) {
-		if (!comes_next(ask, &entry))
-			return -EPROTO;
-		ask->size += frame_told_entry_encode(&entry, ask->text + ask->size);
-		ask->count++;
-	}
-	return 0;
+	while (r == 0 && frame_told_next(&part, &entry))
+		r = comes_next(ask, &entry) ? ask_add_entry(ask, &entry) : -EPROTO;
+	return r;
 }
 
 /* Whether the part can be one behind those that have come: an answer has an end, and is one. */
@@ -455,7 +494,7 @@ static bool is_part(struct ask *ask, const struct frame_told *told)
 	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
 
 	if ((told->flags & TOLD_MORE && !size) || ask->size + size > TOLD_MAX ||
-	    (ask->size && ask->version != told->version))
+	    ask->count + told->count > TOLD_COUNT || (ask->size && ask->version != told->version))
 		return false;
 	ask->version = told->version;
 	return true;
@@ -472,7 +511,7 @@ static int ask_again(struct ask *ask)
 		return -EPROTO;
 	if (!ask->told && ask->size) /* which can't be taken back */
 		return -EAGAIN;
-	ask->size = ask->count = 0;
+	ask_drop_text(ask);
 	ask->after = 0;
 	ask->after_name[0] = '\0';
 	return ask_lead_on(ask);

@@ -128,6 +128,7 @@ static uint64_t version_of(const struct ask *ask)
 
 	sha256_init(&hash);
 	sha256_update(&hash, ask->size, ask->text);
+	sha256_update(&hash, 1, (const uint8_t[]){ask->is_cut});
 	if (ask->kind == ASK_ENDPOINTS) {
 		sha256_update(&hash, sizeof(domid), (const uint8_t *)&domid);
 		sha256_update(&hash, strlen(name), (const uint8_t *)name);
@@ -138,8 +139,7 @@ static uint64_t version_of(const struct ask *ask)
 
 static void asks_here_rest(struct ask *ask)
 {
-	free(ask->text);
-	ask->text = NULL;
+	ask_drop_text(ask);
 	ask->state = ASK_RESTS;
 }
 
@@ -165,10 +165,11 @@ static int begin_walk(struct ask *ask)
 		asks_here_rest(ask); /* until REGISTRY_ALL, REGISTRY_READ or REGISTRY_NAME */
 		return -EAGAIN;
 	}
-	ask->text = malloc(TOLD_MAX);
+	ask_drop_text(ask);
+	ask->text = malloc(ASK_ROOM);
 	if (!ask->text)
 		return -ENOMEM;
-	ask->size = ask->count = ask->sent = 0;
+	ask->room = ASK_ROOM;
 	ask->after = -1;
 	ask->after_name[0] = '\0';
 	return 0;
@@ -192,16 +193,16 @@ static void walk(struct ask *ask)
 		units += POLICY_UNITS;
 		if (r <= 0)
 			continue;
-		if (ask->size + TOLD_ENTRY_SIZE(entry.name.size) > TOLD_MAX) {
-			r = -ENOBUFS; /* the rest isn't told */
-			break;
-		}
-		ask->size += frame_told_entry_encode(&entry, ask->text + ask->size);
-		ask->count++;
+		r = ask_add_entry(ask, &entry);
+		ask->is_cut = r == -EMSGSIZE || r == -ENOBUFS; /* the rest isn't told */
 	}
 	switch_spend(board, ask->charge.account, units);
 	if (r >= 0) {
 		task_due(&ask->task);
+		return;
+	}
+	if (r == -ENOMEM) {
+		ask_fail(ask, r);
 		return;
 	}
 	ask->version = version_of(ask);
@@ -245,7 +246,8 @@ int ask_send_told(struct ask *ask, struct frame_told *told)
 static int send_part(struct ask *ask)
 {
 	const struct self *self = ask->asks->with.self;
-	struct frame_told told = {.error = (uint32_t)ask->error, .version = ask->version};
+	struct frame_told told = {
+		.error = (uint32_t)ask->error, .version = ask->version, .flags = ask->is_cut ? TOLD_CUT : 0};
 	struct frame_told left = {
 		.count = ask->count, .at = ask->text + ask->sent, .end = ask->text + ask->size};
 	struct frame_told_entry entry;
@@ -263,7 +265,7 @@ static int send_part(struct ask *ask)
 		told.count++;
 	}
 	if (told.count < ask->count)
-		told.flags = TOLD_MORE;
+		told.flags |= TOLD_MORE;
 	r = ask_send_told(ask, &told);
 	if (r < 0)
 		return r;

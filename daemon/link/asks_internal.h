@@ -18,6 +18,9 @@ struct event;
 /* So long changes are gathered, and is waited for an asker that doesn't read. */
 #define GATHER_MS 100
 
+/* bytes of the answer that are kept, and paid, at first */
+#define ASK_ROOM 16384u
+
 enum ask_state {
 	ASK_WAITS,
 	ASK_DROPPED, /* withdrawn while it waited: it pays until that has ended */
@@ -63,7 +66,8 @@ struct ask {
 	/* The answer: made here, or its parts that have come; of what is passed on, how much has. */
 	int error; /* a positive errno */
 	uint8_t *text;
-	uint32_t size, count, sent;
+	uint32_t room, size, count, sent;
+	bool is_cut; /* what was made here */
 	uint64_t version;
 	int64_t after;				/* where the walk is: the last domain, */
 	char after_name[ENDPOINT_NAME_MAX + 1]; /* or endpoint; and the last entry that came */
@@ -92,6 +96,11 @@ static inline bool asks_in_domain_0(const struct asks *asks)
 /* Adds a question, which is found by this key, at the cost of `account`. -ENOMEM, -ENOBUFS. */
 int ask_new(struct asks *asks, struct account *account, const struct ask_key *key, struct ask **ask);
 void ask_free(struct ask *ask);
+/* Adds an entry to the answer. -EMSGSIZE: it is as large as it may become; -ENOBUFS: as its payer can pay
+ * for; -ENOMEM. */
+int ask_add_entry(struct ask *ask, const struct frame_told_entry *entry);
+/* Begins the answer anew, with nothing. */
+void ask_drop_text(struct ask *ask);
 /* Lets whoever has asked be told a negative errno, in a turn of the asker's. */
 void ask_fail(struct ask *ask, int error);
 /* Sends it to ask->to, or waits for the link. */

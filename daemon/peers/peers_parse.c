@@ -187,6 +187,7 @@ int endpoints_parse(const char *untrusted_value, size_t size, struct offered *of
 	text = (char *)(offered->kinds + fields_count);
 	while ((r = fields_next(&fields, &field, &field_size)) == 0) {
 		if (*field == '+' && !fields.more) {
+			offered->is_cut = field_size > 1 && field[1] >= '1' && field[1] <= '9';
 			kinds_parse(field, field_size, offered);
 			continue;
 		}

@@ -53,6 +53,21 @@ struct named_domain *named_ref(struct named_domain *domain)
 	return domain;
 }
 
+void named_set_cut(struct changes *changes, struct named_domain *domain, bool is_cut)
+{
+	if (domain->is_cut == is_cut)
+		return;
+	domain->is_cut = is_cut;
+	changes->cuts++;
+	if (is_cut) {
+		DL_APPEND(changes->cut, domain);
+		named_ref(domain);
+	} else {
+		DL_DELETE(changes->cut, domain);
+		named_unref(domain);
+	}
+}
+
 struct record *record_find(const struct named_domain *domain, const char *text)
 {
 	struct record *record;

@@ -27,6 +27,7 @@ struct named_domain {
 	uint32_t domid;
 	bool is_own;
 	bool away;		     /* our link with it is lost, and may be resumed */
+	bool is_cut;		     /* it has more endpoints than are known */
 	struct named_domain **place; /* what points to it while this is its name and number */
 	uint64_t serial;
 	unsigned references;	     /* of records, and of what it is called now */
@@ -35,6 +36,7 @@ struct named_domain {
 	char name[DOMAIN_NAME_MAX + 1];
 	struct record *self;
 	struct record *names;
+	struct named_domain *prev, *next; /* of those that are cut */
 };
 
 /* A domain or an endpoint that is there, or that was, for watches that haven't been told of its end. */
@@ -58,6 +60,8 @@ struct changes {
 	struct slot *slots; /* in the order of changes */
 	size_t slots_used, slots_capacity;
 	size_t records, gone; /* the records of things that aren't there any more */
+	struct named_domain *cut;
+	uint64_t cuts; /* how often one was cut, or became whole */
 };
 
 void changes_destroy(struct changes *changes);
@@ -69,6 +73,9 @@ struct named_domain *named_ref(struct named_domain *domain);
 void named_unref(struct named_domain *domain);
 /* Notes that it has another name or number now. */
 void named_unlist(struct named_domain *domain);
+
+/* Notes whether it is cut, which it is until somebody says otherwise. */
+void named_set_cut(struct changes *changes, struct named_domain *domain, bool is_cut);
 
 /* NULL: there is none. */
 struct record *record_find(const struct named_domain *domain, const char *text);

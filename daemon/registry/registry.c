@@ -389,6 +389,7 @@ static void set_all_down(struct registry *registry, struct named_domain *domain)
 	if (domain->self)
 		record_change(&registry->changes, domain->self, false);
 	domain->away = false;
+	named_set_cut(&registry->changes, domain, false);
 }
 
 void registry_set_up(struct registry *registry, uint32_t domid, bool up)
@@ -419,19 +420,40 @@ void registry_set_endpoints(struct registry *registry, uint32_t domid, const str
 {
 	struct named_domain *domain = current(registry, domid);
 	struct record *record;
+	bool is_cut = false;
 
 	registry->lists++;
-	for (; count > 0; lists++, count--)
+	for (; count > 0; lists++, count--) {
+		is_cut = is_cut || lists->is_cut;
 		for (unsigned i = 0; i < lists->count && (domain = current_get(registry, domid)) != NULL;
 		     i++) {
 			record = registry_set_record(registry, domain, lists->list[i]);
 			if (record && lists->kinds)
 				record->kinds = lists->kinds[i];
 		}
+	}
 	for (record = domain ? domain->names : NULL; record; record = record->hh.next)
 		if (record->seen != registry->lists)
 			record_change(&registry->changes, record, false);
 	has_changed(registry, REGISTRY_ENDPOINTS, domid);
+	registry_set_cut(registry, domid, is_cut);
+}
+
+void registry_set_cut(struct registry *registry, uint32_t domid, bool is_cut)
+{
+	struct named_domain *domain = current(registry, domid);
+
+	if (!domain || domain->is_cut == is_cut)
+		return;
+	named_set_cut(&registry->changes, domain, is_cut);
+	has_changed(registry, REGISTRY_CUT, domid);
+}
+
+bool registry_is_cut(struct registry *registry, uint32_t domid)
+{
+	const struct named_domain *domain = current(registry, domid);
+
+	return domain && domain->is_cut;
 }
 
 void registry_set_endpoint(struct registry *registry, uint32_t domid, const char *text, bool up)
@@ -467,6 +489,8 @@ static void replace(struct registry *registry, struct named_domain *before, stru
 		names[count].went = self->went;
 		names[count++].record = self;
 	}
+	if (after)
+		named_set_cut(&registry->changes, after, before->is_cut);
 	set_all_down(registry, before);
 	for (unsigned i = 0; i < count; i++) {
 		struct record *old, *new;
@@ -598,6 +622,8 @@ void registry_free(struct registry *registry)
 
 	if (!registry)
 		return;
+	while (registry->changes.cut)
+		named_set_cut(&registry->changes, registry->changes.cut, false);
 	changes_destroy(&registry->changes);
 	HASH_ITER(hh, registry->domains, domain, next)
 		registry_free_domain(registry, domain);

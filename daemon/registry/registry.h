@@ -62,6 +62,7 @@ enum registry_what {
 	REGISTRY_NAME, /* name, UUID, whether they are complete, whether domain 0 leads to it */
 	REGISTRY_PRESENCE,
 	REGISTRY_ENDPOINTS,
+	REGISTRY_CUT, /* whether these are all that it has */
 	REGISTRY_AWAY,
 	REGISTRY_LINK_UP, /* our session with another domain of this host goes on, has lost its vchan or has */
 	REGISTRY_LINK_LOST,
@@ -86,6 +87,7 @@ struct offered {
 	char **list;	/* of valid names, NULL-terminated; or NULL */
 	uint8_t *kinds; /* by their places, the bits of BIND; 0: it isn't told */
 	unsigned count;
+	bool is_cut; /* there are more */
 };
 
 /* Returns NULL when memory is short. `self` describes this domain, and outlives it. */
@@ -169,7 +171,7 @@ void registry_names_image(struct image *image, struct registry *registry);
 void registry_set_up(struct registry *registry, uint32_t domid, bool up);
 /* Notes that our link with a domain that is there is lost and may be resumed, or isn't so any more. */
 void registry_set_away(struct registry *registry, uint32_t domid, bool away);
-/* Sets the endpoints that the domain has now: all of these lists. */
+/* Sets the endpoints that the domain has now: all of these lists, and whether there are more. */
 void registry_set_endpoints(struct registry *registry, uint32_t domid, const struct offered *lists,
 			    unsigned count);
 /* Notes that one has come or gone. */
@@ -178,6 +180,9 @@ void registry_set_endpoint(struct registry *registry, uint32_t domid, const char
  * one. */
 void registry_restart(struct registry *registry);
 bool registry_is_up(struct registry *registry, uint32_t domid);
+/* Notes whether there is more of a domain that is up than is known. */
+void registry_set_cut(struct registry *registry, uint32_t domid, bool is_cut);
+bool registry_is_cut(struct registry *registry, uint32_t domid);
 /* Returns the domain's endpoint behind this one (NULL: the first). */
 const struct record *registry_offered(struct registry *registry, uint32_t domid, const struct record *after);
 

@@ -24,7 +24,8 @@
 
 #define QUICK_MS                                                                                             \
 	100u /* an answer within that doesn't wait for a change, as one does that lets changes gather */
-#define QUICK_MOST 8u /* then a pause */
+#define QUICK_MOST    8u   /* then a pause */
+#define QUICK_ENTRIES 256u /* one with so many counts twice */
 
 #define NO_DOMID (UINT32_MAX - 1) /* of a place of which nothing was told here */
 
@@ -178,6 +179,17 @@ static bool answer_watch(struct host_watch *watch)
 
 /* --- what was told --------------------------------------------------------------------------- */
 
+/* -ENOBUFS. */
+static int set_charge(struct charge *charge, uint64_t bytes)
+{
+	uint64_t held = charge->held[QUOTA_BYTES];
+
+	if (bytes > held)
+		return charge_add(charge, QUOTA_BYTES, bytes - held);
+	charge_release(charge, QUOTA_BYTES, held - bytes);
+	return 0;
+}
+
 /* Keeps which domains there are, to be looked at in turns. -ENOMEM. */
 static int enter_host(struct watched_place *place, const struct frame_told *told)
 {
@@ -185,9 +197,12 @@ static int enter_host(struct watched_place *place, const struct frame_told *told
 	size_t size = told->count && watch->is_pattern ? (size_t)(told->end - told->at) : 0;
 	uint8_t *text = malloc(size + 1);
 	struct watched_place *other;
+	int r = text ? set_charge(&place->charge, size) : -ENOMEM;
 
-	if (!text)
-		return -ENOMEM;
+	if (r < 0) {
+		free(text);
+		return r;
+	}
 	if (size)
 		memcpy(text, told->at, size);
 	free(watch->text);
@@ -196,7 +211,7 @@ static int enter_host(struct watched_place *place, const struct frame_told *told
 	watch->fresh.count = size ? told->count : 0;
 	watch->fresh.at = text;
 	watch->fresh.end = text + size;
-	watch->lacks_some = false;
+	watch->lacks_some = watch->is_pattern && told->flags & TOLD_CUT;
 	DL_FOREACH(watch->places, other)
 		other->is_wanted = is_host(other) || !watch->is_pattern;
 	registry_set_up(watch->registry, WATCHES_HOST, true);
@@ -215,17 +230,6 @@ static char **names_of(struct frame_told told)
 		at += snprintf(at, ENDPOINT_NAME_MAX + 1, "%.*s", (int)entry.name.size, entry.name.data) + 1;
 	}
 	return list;
-}
-
-/* Charges for what is kept of so many endpoints. -ENOBUFS. */
-static int charge_records(struct charge *charge, uint64_t count)
-{
-	uint64_t bytes = (count + 1) * sizeof(struct record), held = charge->held[QUOTA_BYTES];
-
-	if (bytes > held)
-		return charge_add(charge, QUOTA_BYTES, bytes - held);
-	charge_release(charge, QUOTA_BYTES, held - bytes);
-	return 0;
 }
 
 /* Whether what was asked for is another domain now, or has another name. */
@@ -248,7 +252,8 @@ static bool is_misplaced(const struct watched_place *place, const struct frame_t
 static int enter_domain(struct watched_place *place, const struct frame_told *told)
 {
 	struct registry *registry = place->watch->registry;
-	struct offered offered = {.list = names_of(*told), .count = told->count};
+	struct offered offered = {
+		.list = names_of(*told), .count = told->count, .is_cut = told->flags & TOLD_CUT};
 	struct registry_domain *domain;
 	int r = offered.list ? 0 : -ENOMEM;
 
@@ -257,7 +262,7 @@ static int enter_domain(struct watched_place *place, const struct frame_told *to
 	place->domid = told->domid;
 	domain = registry_get(registry, told->domid);
 	if (r == 0)
-		r = domain ? charge_records(&place->charge, told->count) : -ENOMEM;
+		r = domain ? set_charge(&place->charge, (told->count + 1) * sizeof(struct record)) : -ENOMEM;
 	if (r == 0) {
 		registry_set_name(registry, domain, told->name.data, told->name.size);
 		registry_set_up(registry, told->domid, true);
@@ -290,9 +295,9 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	}
 	if (!watch->is_answered && !answer_watch(watch))
 		return;
-	place->quick = clock_ms_since(place->asked_ms) < QUICK_MS ? place->quick + 1 : 0;
-	place->is_cut = told->count && told_may_be_cut((size_t)(told->end - told->at),
-						       is_host(place) ? DOMAIN_NAME_MAX : ENDPOINT_NAME_MAX);
+	place->quick = clock_ms_since(place->asked_ms) < QUICK_MS
+			       ? place->quick + 1 + told->count / QUICK_ENTRIES
+			       : 0;
 	place->failures = 0;
 	place->version = told->version;
 	place->is_up = true;
@@ -374,6 +379,7 @@ static uint64_t host_watches_step(struct watched_place *place)
 			return visit_domain(watch, &entry);
 		place->is_listed = true;
 		follow_domains(watch);
+		registry_set_cut(watch->registry, WATCHES_HOST, watch->lacks_some);
 	}
 	ask_or_wait(place);
 	return COST_RETRY;
@@ -387,16 +393,6 @@ static struct watched_place *next_with_work(const struct host_watch *watch)
 		if (place->state == PLACE_WALKS || place->state == PLACE_RETRIES)
 			break;
 	return place;
-}
-
-static bool is_any_cut(const struct host_watch *watch)
-{
-	const struct watched_place *place;
-
-	DL_FOREACH(watch->places, place)
-		if (place->is_cut)
-			return true;
-	return false;
 }
 
 static bool are_listed(const struct host_watch *watch)
@@ -419,7 +415,6 @@ static void host_watches_on_turn(struct task *task)
 		cost += watch->count + host_watches_step(place);
 	if (!watch->is_known && are_listed(watch)) {
 		watch->is_known = true;
-		watch->watches->lacks_some = watch->lacks_some || is_any_cut(watch);
 		registry_tell(watch->registry, REGISTRY_ALL, 0);
 	}
 	turns_spend(task->turns, task->line, cost);

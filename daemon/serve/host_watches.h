@@ -13,8 +13,8 @@
  *     └──an error, and once more: it has gone──▶ WAITS ──a second later──▶ RETRIES
  *
  * The program's question stands when the host has told which domains it has, or why it can't be asked. What
- * is told is at most 16 KiB for a question, which costs the program's user as much (asks.h), and so do the
- * records of it. What failed is asked again in pieces, in the turns of the user that watches.
+ * is told costs the program's user as much (asks.h), and so do the records of it. What failed is asked again
+ * in pieces, in the turns of the user that watches.
  */
 
 #include "base/quota.h"
@@ -47,14 +47,13 @@ struct watched_place {
 	char domain[DOMAIN_NAME_MAX + 1]; /* as it is asked for */
 	bool is_wanted;			  /* it is among what the host has told */
 	bool is_up;			  /* as far as the program was told, also by the daemon before this */
-	bool is_cut;			  /* perhaps there is more than was told */
 	bool is_listed;	   /* what there was first is entered, or why there is nothing is known */
 	uint32_t failures; /* since it was told last: the link may just have been idle */
 	uint64_t asked_ms;
 	uint32_t quick; /* answers in a row that came at once: how often we ask isn't up to the other host */
 	uint32_t domid; /* in the registry */
 	uint64_t version;
-	struct charge charge; /* for its records */
+	struct charge charge; /* for its records, or the host's text */
 	struct watched_place *prev, *next;
 };
 

@@ -369,6 +369,8 @@ static void describe_peer(struct status_walk *walk, struct json *peer)
 	json_flag(peer, "up", info->up);
 	add_text(peer, "state", info->state);
 	add_names(walk, peer);
+	if (registry_is_cut(walk->sources->registry, info->domid))
+		json_flag(peer, "whole", false);
 }
 
 /* Returns whether `xenmsg peers` lists the peer. */
@@ -478,6 +480,8 @@ static void describe_name_there(struct status_walk *walk, struct json *json)
 		      walk->name_kinds ? kind_name(walk->name_kinds) : NULL);
 	json_null(json, "visible_to");
 	describe_binder(json, NULL);
+	if (registry_is_cut(walk->sources->registry, walk->peer.domid))
+		json_flag(json, "whole", false);
 }
 
 const struct status_list status_endpoints_lists[] = {

@@ -72,12 +72,10 @@ static void add_name(struct json *json, const char *key, struct frame_text name)
 		json_null(json, key);
 }
 
-/* Says in each entry of a list that it may not be all that there is. */
-static void add_whole(const struct status_walk *walk, struct json *json, size_t longest)
+/* Says in each entry of a list that it isn't all that there is. */
+static void add_whole(const struct status_walk *walk, struct json *json)
 {
-	const struct frame_told *told = &walk->remote->told;
-
-	if (told_may_be_cut((size_t)(told->end - told->at), longest))
+	if (walk->remote->told.flags & TOLD_CUT)
 		json_flag(json, "whole", false);
 }
 
@@ -86,7 +84,7 @@ static void describe_remote_domain(struct status_walk *walk, struct json *json)
 	add_text(json, "host", walk->remote->host);
 	json_number(json, "domid", walk->entry.number);
 	add_name(json, "name", walk->entry.name);
-	add_whole(walk, json, DOMAIN_NAME_MAX);
+	add_whole(walk, json);
 }
 
 static void describe_remote_endpoint(struct status_walk *walk, struct json *json)
@@ -96,7 +94,7 @@ static void describe_remote_endpoint(struct status_walk *walk, struct json *json
 	add_text(json, "domain", walk->remote->domain);
 	add_name(json, "name", walk->entry.name);
 	add_text(json, "kind", kind_name(walk->entry.number));
-	add_whole(walk, json, ENDPOINT_NAME_MAX);
+	add_whole(walk, json);
 }
 
 static void describe_remote_host(struct status_walk *walk, struct json *json)

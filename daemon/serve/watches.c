@@ -313,24 +313,44 @@ static bool go_on(struct watcher *watcher, uint64_t *cost)
 	return true;
 }
 
-/* Tells new watches, which have heard of everything that is known, that this was all, once everybody is
- * known. */
-static void end_lists(struct watcher *watcher, uint64_t *cost)
+/* Whether there is more of what the watch means than it was told of. */
+static bool is_cut(const struct watches *watches, struct watch *watch, uint64_t *cost)
+{
+	const struct named_domain *domain;
+
+	DL_FOREACH(watches->changes->cut, domain) {
+		*cost += COST_VISIT;
+		if (means_domain(watch, domain, cost))
+			return true;
+	}
+	return false;
+}
+
+/* Whether all that was there is known. */
+static bool may_end_list(const struct watches *watches, const struct watch *watch)
+{
+	return (!watch_means_others(watch) || watches->knows_all(watches->userdata)) &&
+	       !(watch->has_stood && watches->settle);
+}
+
+/* Tells a new watch, which has heard of everything that is known, that this was all, or that it wasn't; and
+ * each one when that changes. */
+static void end_list(struct watcher *watcher, struct watch *watch, uint64_t *cost)
 {
 	const struct watches *watches = watcher->watches;
-	struct watch *watch;
+	bool was_cut = watch->is_cut, was_listed = watch->is_listed;
 
-	DL_FOREACH(watcher->list, watch) {
-		if (watch->is_listed ||
-		    (watch_means_others(watch) && !watches->knows_all(watches->userdata)) ||
-		    (watch->has_stood && watches->settle))
-			continue; /* until REGISTRY_ALL, or on_settled() */
-		watch->is_listed = true;
-		*cost += COST_TELL;
-		watch_event(watcher, watch,
-			    (struct frame_event){.kind = EVENT_LISTED,
-						 .text = frame_text_of(watches->lacks_some ? "more" : "")});
-	}
+	if (was_listed ? watch->cuts == watches->changes->cuts : !may_end_list(watches, watch))
+		return; /* until REGISTRY_CUT, REGISTRY_ALL, or on_settled() */
+	watch->cuts = watches->changes->cuts;
+	watch->is_cut = is_cut(watches, watch, cost);
+	watch->is_listed = true;
+	if (was_listed && watch->is_cut == was_cut)
+		return;
+	*cost += COST_TELL;
+	watch_event(watcher, watch,
+		    (struct frame_event){.kind = EVENT_LISTED,
+					 .text = frame_text_of(watch->is_cut ? "more" : "")});
 }
 
 static bool watcher_hear(struct watcher *watcher, uint64_t *cost)
@@ -346,7 +366,8 @@ static bool watcher_hear(struct watcher *watcher, uint64_t *cost)
 	watcher->heard = watches->changes->last;
 	DL_FOREACH(watcher->list, watch)
 		watch->heard = watch->known = watches->changes->last;
-	end_lists(watcher, cost);
+	DL_FOREACH(watcher->list, watch)
+		end_list(watcher, watch, cost);
 	return true;
 }
 
@@ -378,13 +399,14 @@ static void watches_on_turn(struct task *task)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-/* Makes all due when something has changed, or new ones may hear that this was all. */
+/* Makes all due when something has changed, or when they may hear that this was all, or wasn't. */
 static void on_changed(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct watches *watches = userdata;
 
-	for (struct watcher *watcher = watches->watchers; watcher && what == REGISTRY_ALL;
-	     watcher = watcher->hh.next)
+	bool is_of_lists = what == REGISTRY_ALL || what == REGISTRY_CUT;
+
+	for (struct watcher *watcher = watches->watchers; watcher && is_of_lists; watcher = watcher->hh.next)
 		task_due(&watcher->task);
 	wake_all(watches);
 	tidy(watches);

@@ -29,10 +29,12 @@ struct watch {
 	 * changed after `walk`, where the walk began, it may have met an earlier change; `heard` is its
 	 * position. */
 	uint64_t known, walk, heard;
-	uint64_t met; /* the serial of the domain that it was compared with last */
+	uint64_t cuts; /* of struct changes, up to which it knows whether there is more */
+	uint64_t met;  /* the serial of the domain that it was compared with last */
 	bool met_is_meant;
 	bool endpoints; /* means matching endpoints only; else the domain and all of its endpoints */
 	bool is_listed; /* it was told of all that was there when it began, and that this was all */
+	bool is_cut;	/* there is more than it was told of, as it knows */
 	bool has_stood; /* the daemon before this has told it of something */
 	uint16_t domain_size, endpoint_size;
 	struct watch *prev, *next;
@@ -57,7 +59,6 @@ struct watcher {
 /* Of one host. */
 struct watches {
 	const char *host; /* another one; "": this one */
-	bool lacks_some;  /* of what is there: another host doesn't tell all of it */
 	struct turns *turns;
 	struct registry *registry;
 	struct registry_sink sink;

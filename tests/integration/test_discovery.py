@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lower_half import INSTANCE, Node, Tree, exchange, link
-from messaging import ALLOW_ALL, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, eventually, stopped, works
+from messaging import ALLOW_ALL, EXIT_LIMIT, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, eventually, stopped, works
 from protocol import Program
 from renewing import renew
 
@@ -496,7 +496,39 @@ def test_a_leaf_tells_kinds_or_does_not(one, host):
                          ("a b +0:1", [None, None]), ("a b +0:19", [None, None]), ("a +12:2", ["call"]), ("a +0:0", [None]),
                          ("a b +0.1:10", ["message", "topic"])):
         hand.write("to/1/endpoints", value, 1)
-        eventually(lambda kinds=kinds: [entry["kind"] for entry in one.json("endpoints", "2")] == kinds, value)
+        eventually(lambda kinds=kinds: [json.loads(entry)["kind"] for entry in one.xenmsg("endpoints", "2", "--json").stdout.splitlines()] == kinds,
+                   value)
+
+
+def test_a_leaf_without_room_for_all_says_so(one, host):
+    hand = Tree(host, 2)
+    hand.write("presence", f"1 {INSTANCE}")
+    hand.write("to/1/endpoints", "a b +3:11", 1)
+    eventually(lambda: one.xenmsg("endpoints", "2").returncode == EXIT_LIMIT, "there is more than is told")
+    done = one.xenmsg("endpoints", "--json", "2")
+    assert [json.loads(line)["whole"] for line in done.stdout.splitlines()] == [False, False]
+    assert done.returncode == EXIT_LIMIT and b"isn't whole" in done.stderr
+    done = one.xenmsg("endpoints", "2:c")
+    assert done.returncode == EXIT_LIMIT and b"no such" not in done.stderr
+    assert [peer.get("whole") for peer in one.status()["peers"] if peer["domid"] == 2] == [False]
+    watch = one.popen("watch", "--json", "2:c")
+    rows = map(json.loads, iter(watch.stdout.readline, b""))
+
+    def told():
+        row = next(rows)
+        return row["event"], row["name"]
+    assert told() == ("listed", "more")
+    for _ in range(2):  # as often as it changes
+        hand.write("to/1/endpoints", "a b c +0:111", 1)
+        assert [told(), told()] == [("up", "c"), ("listed", None)]
+        assert len(one.json("endpoints", "2")) == 3
+        hand.write("to/1/endpoints", "a b +1:11", 1)
+        assert [told(), told()] == [("down", "c"), ("listed", "more")]
+    renew(one)
+    hand.write("to/1/endpoints", "a b +0:11", 1)
+    assert told() == ("listed", None)
+    watch.kill()
+    assert watch.communicate()[1].count(b"there is more") == 3
 
 
 def test_a_private_daemon_has_no_leaf_for_all(nodes, host):

@@ -21,7 +21,7 @@
 #define ANSWER_MS     50
 #define RESUME_FOR_MS 150
 #define SENT_MAX      8192u
-#define NAMES_MAX     4000u
+#define NAMES_MAX     4200u
 
 struct sent {
 	uint32_t peer, length;

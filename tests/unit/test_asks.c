@@ -6,8 +6,9 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "daemon/link/asks_internal.h"
 
-#define CHARGE (TOLD_MAX + 1024u)
+#define CHARGE (ASK_ROOM + 1024u)
 #define ENTRY  (TOLD_ENTRY_SIZE(5)) /* of those that tell_by() tells */
 
 /* For questions of each account. */
@@ -102,7 +103,7 @@ SCENE_TEST_EACH(bad_parts_end_a_question_with_one_error, start_in_domain_0, i, R
 
 SCENE_TEST_EACH(an_answer_of_the_largest_size_is_taken_and_no_larger_one, start_in_domain_0, more, 2)
 {
-	unsigned fit = TOLD_MAX / ENTRY, part = TOLD_PART / ENTRY, all = fit + (unsigned)more;
+	unsigned fit = TOLD_COUNT, part = TOLD_PART / ENTRY, all = fit + (unsigned)more;
 	uint32_t number = ask_hostb(scene);
 
 	for (unsigned at = 0; at < all; at += part) {
@@ -301,22 +302,33 @@ SCENE_TEST(an_answer_is_made_in_pieces_and_told_in_parts, start_in_guest)
 	assert_int_equal(scene_held(scene, QUOTA_HOST, HOSTB), 0);
 }
 
-static const unsigned name_sizes[] = {5, 59, 63};
+/* All that fits is told, and that there is more. */
+static const struct {
+	unsigned bound, name_size, told;
+} lists[] = {
+	{300, 63, 300},
+	{2048, 63, 2048},
+	{TOLD_COUNT, 5, TOLD_COUNT},
+	{TOLD_COUNT + 1, 5, TOLD_COUNT},
+	{4000, 63, TOLD_MAX / TOLD_ENTRY_SIZE(63)},
+};
 
-SCENE_TEST_EACH(what_does_not_fit_is_left_out, start_in_guest, i, ROWS(name_sizes))
+SCENE_TEST_EACH(what_does_not_fit_is_left_out_and_that_is_told, start_in_guest, i, ROWS(lists))
 {
 	uint32_t size = 0, told = 0;
 	struct frame_told part;
 
-	scene_bind(scene, 2000, name_sizes[i]);
+	scene_bind(scene, lists[i].bound, lists[i].name_size);
 	ask_once(scene, 0, 3, ASK_ENDPOINTS, "1", "hostb");
 	do {
 		part = expect_told(scene, 0);
 		told += part.count;
 		size += (uint32_t)(part.end - part.at);
+		assert_int_equal(!!(part.flags & TOLD_CUT), lists[i].told < lists[i].bound);
 	} while (part.flags & TOLD_MORE);
-	assert_int_equal(told, TOLD_MAX / TOLD_ENTRY_SIZE(name_sizes[i]));
-	assert_int_equal(size, told * TOLD_ENTRY_SIZE(name_sizes[i]));
+	assert_int_equal(told, lists[i].told);
+	assert_int_equal(size, told * TOLD_ENTRY_SIZE(lists[i].name_size));
+	assert_int_equal(scene_held(scene, QUOTA_HOST, HOSTB), 0);
 }
 
 SCENE_TEST(who_knows_the_answer_is_told_when_it_changes, start_in_guest)
@@ -459,7 +471,7 @@ SCENE_TEST_EACH(an_answer_without_end_is_ended, start_in_domain_0, has_entries, 
 	scene_settle(scene);
 	while (scene->sent[scene->sent_seen].type == FRAME_TOLD)
 		told += expect_told(scene, 1).count;
-	assert_in_range(told * ENTRY, 0, TOLD_MAX);
+	assert_in_range(told, 0, TOLD_COUNT);
 	expect_unask(scene, HOSTB, number);
 	assert_int_equal(expect_told(scene, 1).error, EPROTO);
 	expect_no_more(scene);

@@ -303,6 +303,9 @@ BOTH(of_a_watch_that_is_begun_anew_only_changes_are_reported)
 	fake_watched(&fake, watch_number, 0);
 	send_event(&fake, EVENT_LISTED, 0, "");
 	expect_seen("6:0: 1:2:work 3:2:print 4:2:print 2:2:work 7:0: "); /* each behind all that it had */
+	for (const char *const *name = (const char *const[]){"more", "more", "", "", NULL}; *name; name++)
+		send_event(&fake, EVENT_LISTED, 0, *name);
+	expect_seen("8:0:more 8:0: "); /* whenever there is more than is told, or no more */
 }
 
 static void answer_query_behind_an_event(struct fake *daemon)

@@ -34,6 +34,7 @@ static struct asking {
 	struct asked questions[QUESTIONS_MAX];
 	unsigned asked, out;
 	int error;
+	uint32_t flags; /* of what is told */
 	uint64_t turn;
 	long up;			/* as the program knew when the last one was asked */
 	unsigned in_turn, largest_turn; /* questions in one */
@@ -146,8 +147,9 @@ static void answer(const char *domain, const char *list, uint32_t error, uint32_
 {
 	enum ask_kind kind = *domain ? ASK_ENDPOINTS : ASK_DOMAINS;
 	struct asked *question = find(kind, domain);
-	struct frame_told told = {.error = error, .domid = domid, .name = frame_text_of(name)};
-	uint8_t text[TOLD_MAX];
+	struct frame_told told = {
+		.error = error, .flags = asking.flags, .domid = domid, .name = frame_text_of(name)};
+	uint8_t text[16384];
 	uint32_t size = 0;
 	char *copy = strdup(list ? list : "");
 
@@ -248,6 +250,29 @@ TEST_WITH(a_watch_hears_once_that_all_which_was_there_is_told, set_up, tear_down
 	assert_int_equal(scene.a.lists, 3);
 }
 
+/* What a domain of the host, or the host, has beyond what it tells. */
+TEST_WITH(a_watch_hears_whenever_a_list_is_cut_or_whole_again, set_up, tear_down)
+{
+	scene.a.hears_lists = true;
+	asking.flags = TOLD_CUT;
+	look(1, "work");
+	tell("", "7=work");
+	tell("work", "inbox");
+	hears("1+b 1+7(work) 1+7:inbox(work) 1~. ");
+	tell("work", "inbox print");
+	hears("1+7:print(work) ");
+	asking.flags = 0;
+	tell("work", "inbox print");
+	hears("1. ");
+	asking.flags = TOLD_CUT;
+	tell("work", "inbox print");
+	hears("1~. ");
+	fail_it("work", EHOSTDOWN);
+	for (unsigned i = 0; i < 2; i++)
+		fail_it("work", EHOSTDOWN);
+	hears("1-7:inbox(work) 1-7:print(work) 1-7(work) 1. ");
+}
+
 TEST_WITH(a_pattern_means_the_domains_that_are_told, set_up, tear_down)
 {
 	look(1, "w*:in*");
@@ -287,6 +312,20 @@ static const char *list_of(const char *before, const char *behind, unsigned firs
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%u%s ", before, i, behind);
 	assert_true(used < sizeof(list));
 	return list;
+}
+
+TEST_WITH(a_pattern_hears_whenever_the_domains_are_cut_or_whole_again, set_up, tear_down)
+{
+	scene.a.hears_lists = true;
+	asking.flags = TOLD_CUT;
+	look(1, "p*");
+	tell("", "7=work");
+	hears("1+b 1~. ");
+	asking.flags = 0;
+	tell("", "7=work");
+	hears("1. ");
+	tell("", list_of("", "=p", 1, HOST_WATCH_DOMAINS + 1));
+	hears("1~. ");
 }
 
 TEST_WITH(a_pattern_means_a_domain_as_soon_as_there_is_room, set_up, tear_down)

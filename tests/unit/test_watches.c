@@ -341,6 +341,27 @@ SCENE_TEST(list_of_others_ends_when_all_who_run_have_answered, scene_start)
 	expect(scene, &scene->a, "1+7:print(work) 1. ");
 }
 
+SCENE_TEST(watch_is_told_whether_it_was_told_of_all, scene_start)
+{
+	scene->a.hears_lists = true;
+	come_up(scene, "inbox");
+	add_watch(scene, &scene->a, 1, "7");
+	add_watch(scene, &scene->a, 2, "9");
+	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 1. 2. ");
+	registry_set_cut(scene->registry, 7, true);
+	expect(scene, &scene->a, "1~. ");
+	add_watch(scene, &scene->a, 3, "7:print");
+	expect(scene, &scene->a, "3~. ");
+	registry_set_name(scene->registry, registry_get(scene->registry, 7), "play", 4);
+	expect(scene, &scene->a, "1+7(play) ");
+	registry_set_cut(scene->registry, 7, false);
+	expect(scene, &scene->a, "1. 3. ");
+	registry_set_cut(scene->registry, 7, true);
+	expect(scene, &scene->a, "1~. 3~. ");
+	registry_set_up(scene->registry, 7, false);
+	expect(scene, &scene->a, "1-7:inbox(play) 1-7(play) 1. 3. ");
+}
+
 /* It may have been told of more by the daemon before this, which others see at the end of its list. So that
  * comes when others had the time to be found; and what has gone and come is told to have gone, too. */
 SCENE_TEST(watch_that_is_begun_anew_lists_until_others_were_found, scene_start)

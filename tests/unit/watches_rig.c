@@ -93,7 +93,8 @@ int question_tell(struct question *question, const void *payload, size_t length)
 	if (event.kind == EVENT_LISTED) {
 		session->lists++;
 		if (session->hears_lists)
-			snprintf(session->heard + used, HEARD_MAX - used, "%u. ", channel);
+			snprintf(session->heard + used, HEARD_MAX - used, "%u%s. ", channel,
+				 event.text.size ? "~" : "");
 		return 0;
 	}
 	if (session->model) {

@@ -39,7 +39,7 @@ struct session {
 	size_t heard_before; /* this question */
 	int reply;	     /* the last one's error; -1: none */
 	uint32_t replied_to;
-	bool hears_lists; /* and where they end: "1. " */
+	bool hears_lists; /* and where they end: "1. ", "1~. ": there is more */
 	unsigned lists;	  /* that have ended */
 	bool is_of_host;  /* its watches are of a host whose name is one letter: "1+b" */
 	bool full;	  /* takes no more */
