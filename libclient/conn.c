@@ -413,19 +413,13 @@ static void undo(struct xenmsg *conn, const struct request *request)
 /* Says who may not reach what is watched or subscribed to, or which domain isn't there. */
 static void explain_request(struct xenmsg *conn, const struct request *request)
 {
-	struct frame_subscribe subscribe;
-	char address[ADDRESS_MAX + 1];
+	const char *address = request->type == REQUEST_WATCH ? ((const struct event_watch *)request)->pattern
+			      : request->type == FRAME_SUBSCRIBE ? bound_by(conn, request)
+								 : NULL;
 
 	conn->explained = 0; /* what was said of an earlier one */
-	if (request->error != -EACCES && request->error != -EHOSTDOWN)
-		return;
-	if (request->type == REQUEST_WATCH) {
-		conn_explain_address(conn, ((const struct event_watch *)request)->pattern, request->error);
-	} else if (request->type == FRAME_SUBSCRIBE &&
-		   frame_subscribe_decode(request->question, request->size, &subscribe) == 0) {
-		frame_text_copy(subscribe.address, address, sizeof(address));
+	if (address && (request->error == -EACCES || request->error == -EHOSTDOWN))
 		conn_explain_address(conn, address, request->error);
-	}
 }
 
 void conn_tell_answer(struct xenmsg *conn, struct request *request)
@@ -437,6 +431,7 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 	    !(conn->pattern_hooks && conn->pattern_hooks->take_refusal(conn, request)) &&
 	    !(request->type == REQUEST_WATCH && awaited_take_refusal(conn->awaited, request->number)))
 		reconnect_refused(&conn->reconnect, request, bound_by(conn, request));
+	explain_request(conn, request);
 	if (request->error < 0)
 		undo(conn, request);
 	if (request->error < 0 && !conn->dead)
@@ -446,7 +441,6 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 		conn_say(conn, request->error, -ETIMEDOUT, "xenmsgd has not answered in time");
 	else
 		conn_say(conn, request->error, -ENOMEM, WORDS_OF_PEERS_LACK);
-	explain_request(conn, request);
 	conn_tell(conn, request->done, request->userdata, result);
 	request_release(request);
 }

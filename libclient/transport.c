@@ -727,7 +727,7 @@ static int hello_new(struct transport *transport, uint32_t flags)
 		return -ENOMEM;
 	memset(hello->fds, -1, sizeof(hello->fds));
 	hello->shared = (!without || strcmp(without, "1") != 0) && doorbells_work();
-	hello->flags = flags;
+	hello->flags = flags | HELLO_REPORTS;
 	transport->hello = hello;
 	return 0;
 }

@@ -172,6 +172,7 @@ struct frame_hello_local {
 #define HELLO_STREAM	    0x2u /* this connection is to become a stream */
 #define HELLO_MUX	    0x4u /* the session carries streams (protocol.md, 6.1) */
 #define HELLO_TAKES_SOCKET  0x8u /* with HELLO_STREAM: the stream may be a socket that comes with the REPLY */
+#define HELLO_REPORTS	    0x10u /* says what it has taken before it waits for more (protocol.md, 4) */
 
 struct frame_ring_place {
 	uint32_t control, data, size;

@@ -97,6 +97,9 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		welcome.flags = HELLO_SHARED_MEMORY;
 		r = session_share_memory(session, &welcome);
 	} else {
+		session->reports = hello->flags & HELLO_REPORTS && !session->is_mux;
+		if (session->reports)
+			hop_set_kind(session->hop, HOP_REPORTING);
 		r = session_pump_socket(session);
 	}
 	if (r == 0)

@@ -113,8 +113,11 @@ static void pumped_image(struct image *image, struct session *session)
 	carried_piece_image(image, session->board->rings, &session->pumped);
 	hop_ring_image(image, &session->from_socket, PRIVATE_RING_SIZE);
 	hop_ring_image(image, &session->to_socket, PRIVATE_RING_SIZE);
+	image_bool(image, &session->reports);
 	if (!image->is_read || image->error)
 		return;
+	if (session->reports)
+		hop_set_kind(session->hop, HOP_REPORTING);
 	session->write_event = session_new_write_event(session);
 	if (!session->write_event)
 		image_fail(image, -ENOMEM);

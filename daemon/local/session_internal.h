@@ -52,7 +52,7 @@ struct session {
 	const struct session_callbacks *callbacks;
 	void *userdata;
 	enum session_state state;
-	bool is_mux; /* its HELLO says so */
+	bool is_mux, reports; /* its HELLO says so */
 	int fd;
 	struct ucred credentials;
 	struct charge charge;	      /* of its user, for the program and its descriptors */

@@ -209,14 +209,14 @@ int told_watch(struct peers *peers)
 void told_image(struct image *image, struct peers *peers)
 {
 	bool is_awaited = told_is_awaited(peers);
-	uint32_t left = is_awaited ? deadline_left(&peers->zero.deadline, 0) : 0;
+	uint32_t own = is_awaited ? deadline_left(&peers->zero.deadline, 0) : 0, left = own;
 	uint8_t phase = is_awaited ? (uint8_t)peers->zero.phase : TOLD_ANSWERS;
 
 	if (peers->zero.is_telling)
 		left = UINT32_MAX;
 	image_u32(image, &left);
 	image_u8_upto(image, &phase, TOLD_ANSWERS);
-	if (image->is_read && is_awaited && left < deadline_left(&peers->zero.deadline, 0)) {
+	if (image->is_read && is_awaited && left < own) {
 		deadline_set(&peers->zero.deadline, left);
 		peers->zero.phase = phase;
 	}

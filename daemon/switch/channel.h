@@ -94,6 +94,7 @@ struct channel_end {
 	uint64_t limit; /* the other side's credit (links; a program is bounded by the window) */
 	uint64_t consumed;
 	uint32_t window;
+	uint32_t flight; /* bytes that a program was given and hasn't reported, where that is paced */
 	struct evbuffer *queue;
 	uint32_t queued_messages;
 	uint32_t newest_handed; /* ledger.h: the entry of the bytes that were sent out last */

@@ -301,6 +301,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		end->window *= 2;
 	}
 	end->consumed = offset;
+	if (end->flight)
+		hop_reported(end, offset - before);
 	if (end->channel->sharing && !end->is_opener)
 		sharing_taken(end->channel, offset);
 	if (!end->is_opener)

@@ -225,8 +225,16 @@ int hop_mark_input(struct hop *hop, uint32_t *mark)
 	return r < 0 ? r : 0;
 }
 
+void hop_reported(struct channel_end *end, uint64_t bytes)
+{
+	if (outlet_reported(hop_outlet(end->hop, end), end, bytes) && end->hop->backlogs[OUTLET_DELIVERIES])
+		hop_mark(end->hop, MARK_DIRTY);
+}
+
 void hop_forget_end(struct hop *hop, struct channel_end *end)
 {
+	if (end->flight)
+		hop_reported(end, end->flight);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		hop_spend(hop, outlet_forget(&hop->out[i], end));
 }

@@ -86,8 +86,8 @@ void hop_set_account(struct hop *hop, struct account *account)
 /* `has_seen`: what was taken is still to be counted. */
 static void hop_begin(struct hop *hop, bool has_seen)
 {
-	if (hop->traits->release_means_taken)
-		outlet_pace(&hop->out[OUTLET_DELIVERIES]);
+	if (hop->traits->is_paced)
+		outlet_pace(&hop->out[hop->traits->accepted_outlet]);
 	hop->waiting.stuck = false;
 	hop->taken.pending = has_seen;
 	hop_change(hop, HOP_IS_ATTACHED);
@@ -365,12 +365,20 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 			.asks = true,
 			.whole_frames = true,
 			.release_means_taken = true,
+			.is_paced = true,
 		},
 	[HOP_SOCKET] =
 		{
 			.outlets = 1,
 			.first_chunk = HOP_CHUNK,
 			.asks = true,
+		},
+	[HOP_REPORTING] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.asks = true,
+			.is_paced = true,
 		},
 	[HOP_MUX] =
 		{

@@ -310,7 +310,8 @@ struct hop {
 	struct channel_end *urgent; /* ends with control frames to send */
 	/* ends of forbidden channels, in the order of `settled_at` (channel_forbid()) */
 	struct channel_end *unsettled;
-	/* by outlet: ends with spilled data (or a FIN behind it), in the order of their turns */
+	/* by outlet, or what is paced behind what isn't: ends with spilled data (or a FIN behind it), in the
+	 * order of their turns */
 	struct channel_end *backlogs[HOP_OUTLETS];
 	uint64_t turn, most_turn; /* of the one that has sent some last; that was given last of all */
 	struct hop_last_turn {

@@ -75,10 +75,12 @@ static inline struct outlet *hop_outlet(struct hop *hop, const struct channel_en
 {
 	return &hop->out[hop_outlet_number(hop, end)];
 }
-/* The list of the ends that wait for room at the same outlet as this one. */
+/* The list of the ends that wait for the same room as this one. */
 static inline struct channel_end **hop_backlog(struct hop *hop, const struct channel_end *end)
 {
-	return &hop->backlogs[hop_outlet_number(hop, end)];
+	bool is_paced = hop->traits->is_paced && !end->is_opener;
+
+	return &hop->backlogs[is_paced ? OUTLET_DELIVERIES : hop_outlet_number(hop, end)];
 }
 /* Notes that the end has had its turn. */
 static inline void hop_had_turn(const struct channel_end *end)
@@ -137,6 +139,8 @@ static inline bool hop_has_read(const struct hop *hop, uint32_t mark)
 }
 /* Forgets the end in the outlets; it is about to go. */
 void hop_forget_end(struct hop *hop, struct channel_end *end);
+/* Its program has taken so many more bytes, or won't. */
+void hop_reported(struct channel_end *end, uint64_t bytes);
 
 /* --- channel.c: besides channel.h */
 /* Notes that `end` is to send the frame. */

@@ -352,12 +352,11 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	return done > 0;
 }
 
-/* Sends the backlogs of channels at an outlet, by turns of their accounts, also from one piece of output to
+/* Sends what waits at the channels of a list, by turns of their accounts, also from one piece of output to
  * the next. The first channel that finds no room speaks for all behind it: to try hundreds in vain would cost
  * a whole piece, each time, and seem to be work that isn't done. */
-static void emit_backlog(struct hop *hop, unsigned outlet)
+static void emit_backlog(struct hop *hop, struct channel_end **backlog)
 {
-	struct channel_end **backlog = &hop->backlogs[outlet];
 	bool progress = true;
 
 	while (progress && *backlog && !hop_is_marked(hop, MARK_FAILED)) {
@@ -578,8 +577,8 @@ static void emit_all(struct hop *hop)
 {
 	if (!hop_emit_control(hop) || !emit_urgent(hop) || !hop_has_backlog(hop))
 		return;
-	for (unsigned i = 0; i < hop->traits->outlets; i++)
-		emit_backlog(hop, i);
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
+		emit_backlog(hop, &hop->backlogs[i]);
 	emit_urgent(hop); /* the frames that come behind the backlog */
 }
 

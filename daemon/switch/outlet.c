@@ -32,18 +32,49 @@ void outlet_pace(struct outlet *outlet)
 	outlet->pace = (struct pace){.most = size < PACE_FIRST ? size : PACE_FIRST};
 }
 
+static bool is_paced(const struct outlet *outlet, const struct channel_end *end)
+{
+	return outlet->pace.most && !end->is_opener;
+}
+
+static bool is_reported(const struct outlet *outlet)
+{
+	return !outlet->traits->release_means_taken;
+}
+
+/* Up to where bytes were given, */
+static uint32_t given_upto(const struct outlet *outlet)
+{
+	return is_reported(outlet) ? outlet->pace.given : outlet->writer.head;
+}
+
+/* and were taken, as far as is known. */
+static uint32_t taken_upto(const struct outlet *outlet)
+{
+	return is_reported(outlet) ? outlet->pace.taken : outlet->writer.tail;
+}
+
+static void note_given(struct outlet *outlet, uint32_t bytes)
+{
+	if (is_paced(outlet, outlet->filling) && is_reported(outlet)) {
+		outlet->filling->flight += bytes;
+		outlet->pace.given += bytes;
+	}
+}
+
 /* Looks how the reader has got on since something had to wait. A slow one is seen in the middle, since it is
  * asked to notify us there. How long it took until it began says nothing: it may not have run. */
 static void look_at_pace(struct outlet *outlet)
 {
-	const struct ring_writer *writer = &outlet->writer;
 	struct pace *pace = &outlet->pace;
+	uint32_t tail = taken_upto(outlet),
+		 largest = is_reported(outlet) ? CHANNEL_WINDOW_MAX : outlet->writer.ring.size;
 	uint64_t took;
 
 	if (!pace->is_marked)
 		return;
-	if ((int32_t)(writer->tail - pace->mark) < 0) {
-		if (writer->tail != pace->tail && !pace->seen_ns)
+	if ((int32_t)(tail - pace->mark) < 0) {
+		if (tail != pace->tail && !pace->seen_ns)
 			pace->seen_ns = clock_ns();
 		return;
 	}
@@ -52,8 +83,8 @@ static void look_at_pace(struct outlet *outlet)
 		pace->most = pace->most / 2 > PACE_LEAST ? pace->most / 2 : PACE_LEAST;
 	else if (took < PACE_SOON)
 		pace->most *= 2;
-	if (pace->most > writer->ring.size)
-		pace->most = writer->ring.size;
+	if (pace->most > largest)
+		pace->most = largest;
 	pace->is_marked = false;
 }
 
@@ -61,36 +92,62 @@ static void note_wait(struct outlet *outlet)
 {
 	struct pace *pace = &outlet->pace;
 
-	if (!pace->most || pace->is_marked)
+	if (pace->is_marked)
 		return;
-	pace->mark = outlet->writer.head;
-	pace->tail = outlet->writer.tail;
-	pace->seen_ns = 0;
+	pace->mark = given_upto(outlet);
+	pace->tail = taken_upto(outlet);
+	pace->seen_ns = is_reported(outlet) ? clock_ns() : 0;
 	pace->is_marked = true;
 }
 
-/* Returns how many bytes of DATA may be written now, or -EPROTO. It looks at the reader's index only if what
- * it knows of that promises less than `want`. */
-static int outlet_space(struct outlet *outlet, uint32_t want)
+bool outlet_reported(struct outlet *outlet, struct channel_end *end, uint64_t bytes)
+{
+	struct pace *pace = &outlet->pace;
+
+	if (bytes > end->flight)
+		bytes = end->flight;
+	end->flight -= (uint32_t)bytes;
+	pace->taken += (uint32_t)bytes;
+	if (!pace->most) /* it is detached */
+		return false;
+	look_at_pace(outlet);
+	return pace->given - pace->taken <= pace->most / 2;
+}
+
+/* Returns how many bytes of the end's DATA may be written now, or -EPROTO. It looks at the reader's index
+ * only if what it knows of that promises less than `want`. */
+static int outlet_space(struct outlet *outlet, const struct channel_end *end, uint32_t want)
 {
 	struct ring_writer *writer = &outlet->writer;
 	const struct pace *pace = &outlet->pace;
 	int r = ring_writer_space(writer, want);
 	uint32_t unread;
 
-	if (r < 0 || !pace->most)
+	if (r < 0 || !is_paced(outlet, end))
 		return r;
-	if (writer->head - writer->tail + want > pace->most) {
+	if (given_upto(outlet) - taken_upto(outlet) + want > pace->most) {
 		r = ring_writer_unread(writer);
 		if (r < 0)
 			return r;
 		look_at_pace(outlet);
 		r = ring_writer_space(writer, want);
 	}
-	unread = writer->head - writer->tail;
+	unread = given_upto(outlet) - taken_upto(outlet);
 	if (unread >= pace->most)
 		return 0;
 	return (uint32_t)r < pace->most - unread ? r : (int)(pace->most - unread);
+}
+
+/* Lets the end's DATA wait for room, or for a report of the program's, which comes by itself. */
+static void wait_for_room(struct outlet *outlet, const struct channel_end *end, uint32_t wanted)
+{
+	if (is_paced(outlet, end)) {
+		note_wait(outlet);
+		if (is_reported(outlet) && ring_writer_space(&outlet->writer, wanted) >= (int)wanted)
+			return;
+	}
+	if (outlet->wanted < wanted)
+		outlet->wanted = wanted;
 }
 
 int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
@@ -251,12 +308,11 @@ static int open_frame(struct outlet *outlet, struct channel_end *end, uint32_t l
 			return r;
 	}
 	least = FRAME_HEADER_SIZE + padded(length < PIECE_MIN ? length : PIECE_MIN);
-	r = outlet_space(outlet, least);
+	r = outlet_space(outlet, end, least);
 	if (r < 0)
 		return r;
 	if ((uint32_t)r < least) {
-		note_wait(outlet);
-		outlet->wanted = outlet->wanted < least ? least : outlet->wanted;
+		wait_for_room(outlet, end, least);
 		return 0;
 	}
 	outlet->filling = end;
@@ -316,6 +372,7 @@ void outlet_count(struct outlet *outlet, uint32_t length, uint32_t messages)
 {
 	outlet->filling->sent += length;
 	outlet->filling_messages += messages;
+	note_given(outlet, length);
 }
 
 uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end)
@@ -335,7 +392,7 @@ uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end)
 		return 0;
 	if (room > chunk - size - 1)
 		room = chunk - size - 1;
-	space = outlet_space(outlet, room + 7);
+	space = outlet_space(outlet, end, room + 7);
 	if (space < 7)
 		return 0;
 	return room < (uint32_t)space - 7 ? room : (uint32_t)space - 7;
@@ -347,6 +404,7 @@ void outlet_take_back(struct outlet *outlet, uint32_t length, uint32_t messages)
 	outlet->filling->sent -= length;
 	outlet->filling_length -= length;
 	outlet->filling_messages -= messages;
+	note_given(outlet, -length);
 }
 
 static void put_pieces(struct outlet *outlet, struct outgoing *data, uint32_t size)
@@ -383,15 +441,14 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 		size = most;
 	if (size > chunk && size > uncut(outlet, chunk))
 		size = chunk;
-	r = outlet_space(outlet, padded(size));
+	r = outlet_space(outlet, end, padded(size));
 	if (r < 0)
 		return r;
 	/* An odd consumer index leaves an odd space: the padding has to fit as well. */
 	if (padded(size) > (uint32_t)r)
 		size = (uint32_t)r & ~7u;
 	if (size == 0) {
-		note_wait(outlet);
-		outlet->wanted = ROOM_MIN;
+		wait_for_room(outlet, end, ROOM_MIN);
 		return 0;
 	}
 	put_pieces(outlet, data, size);
@@ -448,7 +505,7 @@ int outlet_ask_for_room(struct outlet *outlet, uint32_t wanted)
 	const struct pace *pace = &outlet->pace;
 
 	/* Once half of what may lie there was read. */
-	if (pace->most && pace->most < outlet->writer.ring.size)
+	if (pace->most && pace->most < outlet->writer.ring.size && !is_reported(outlet))
 		return ring_writer_arm(&outlet->writer, outlet->writer.ring.size - pace->most / 2);
 	return ring_writer_arm(&outlet->writer, worthwhile(outlet, wanted));
 }

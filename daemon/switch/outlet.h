@@ -41,13 +41,18 @@ struct hop_stats {
  *
  *   waits ──the reader was seen on its way to what was last then, and got there late──▶ half as much
  *         ──soon, or wasn't seen before it had got there──▶ twice as much
+ *
+ * Where a program has no ring it reads ahead from its socket. Then that counts which it was given for its
+ * endpoints and hasn't reported, up to CHANNEL_WINDOW_MAX. It reports all at once, so it is on its way from
+ * the beginning.
  */
 struct pace {
-	uint32_t most;	  /* bytes; 0: all of the ring */
-	bool is_marked;	  /* something has had to wait since it was looked at last: */
-	uint32_t mark;	  /* the end of what was in the ring then, */
-	uint32_t tail;	  /* the reader's index, */
-	uint64_t seen_ns; /* and when it was seen on its way; 0: it wasn't */
+	uint32_t most;	       /* bytes; 0: all of the ring */
+	uint32_t given, taken; /* bytes that were ever given, and reported */
+	bool is_marked;	       /* something has had to wait since it was looked at last: */
+	uint32_t mark;	       /* the end of what was given then, */
+	uint32_t tail;	       /* of what was taken, */
+	uint64_t seen_ns;      /* and when the reader was seen on its way; 0: it wasn't */
 };
 
 struct outlet {
@@ -85,8 +90,10 @@ int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const str
 int outlet_attach_again(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
 			struct hop_stats *tx, bool adopt);
 void outlet_detach(struct outlet *outlet);
-/* Lets only as much lie in the ring as the reader takes in some milliseconds. */
+/* Gives the reader only as much as it takes in some milliseconds. */
 void outlet_pace(struct outlet *outlet);
+/* The program has taken so many more bytes of the end's, or won't. True: it is time to give it more. */
+bool outlet_reported(struct outlet *outlet, struct channel_end *end, uint64_t bytes);
 /* Writes frames in memory of our own from now on, since the ring's may be lost. -ENOMEM. */
 int outlet_keep_copy(struct outlet *outlet);
 /* Finds the whole frames that the reader hasn't released, as far as is known, as one or two pieces in the

@@ -8,11 +8,12 @@
 #include <stdint.h>
 
 enum hop_kind {
-	HOP_LINK,	  /* to the daemon of another domain */
-	HOP_SHARED,	  /* to a program, by rings in a memfd */
-	HOP_SOCKET,	  /* to a program, pumped through private rings */
-	HOP_MUX,	  /* to a program whose session carries streams, by rings in a memfd */
-	HOP_STREAM,	  /* to a byte stream (daemon/local/stream.h) */
+	HOP_LINK,      /* to the daemon of another domain */
+	HOP_SHARED,    /* to a program, by rings in a memfd */
+	HOP_SOCKET,    /* to a program, pumped through private rings */
+	HOP_REPORTING, /* likewise, which says early what it has taken (HELLO_REPORTS) */
+	HOP_MUX,       /* to a program whose session carries streams, by rings in a memfd */
+	HOP_STREAM,    /* to a byte stream (daemon/local/stream.h) */
 	HOP_WAITING_ROOM, /* to nobody: a waiting room (daemon/activation/activation.h), which is never attached */
 	/* to a part of this daemon (daemon/topic/topics.h): never attached, but its owner has turns
 	 * (inner.h) */
@@ -32,6 +33,9 @@ struct hop_traits {
 	unsigned outlets;
 	/* the outlet for the DATA of a channel whose acceptor is on the hop, and of one whose opener is */
 	unsigned accepted_outlet, opened_outlet;
+	/* What is sent to the program's endpoints waits in a list of its own until the program has taken some
+	 * of what it was given (struct pace). */
+	bool is_paced;
 	uint32_t first_chunk; /* bytes for which a sleeping reader is woken */
 	/* Its session frames ask for something. Each is the last in its piece, so that its answer goes out
 	 * before that of what lies behind it. */

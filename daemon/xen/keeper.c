@@ -271,14 +271,11 @@ int keeper_take_back(int socket)
 				 .msg_iovlen = 1,
 				 .msg_control = control.bytes,
 				 .msg_controllen = sizeof(control.bytes)};
-	const struct cmsghdr *header;
-	int fd = -ENOENT;
+	int fd = -1;
 
 	shutdown(socket, SHUT_RD); /* nothing comes any more that would be closed with the socket */
-	if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0 &&
-	    (header = CMSG_FIRSTHDR(&message)) && header->cmsg_level == SOL_SOCKET &&
-	    header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(fd)))
-		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0)
+		fd = keeper_handle_in(&message);
 	close(socket);
-	return fd;
+	return fd < 0 ? -ENOENT : fd;
 }

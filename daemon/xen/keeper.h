@@ -24,6 +24,8 @@
  */
 
 #include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #define KEEPER_ENVIRONMENT "XENMSG_KEEPER" /* the path of the service's socket */
 
@@ -40,5 +42,16 @@ int keeper_ask(const uint8_t token[KEEPER_TOKEN_SIZE]);
 /* Takes what has come there, and closes the socket; what hasn't come stays with the keeper. Returns the
  * handle, or -ENOENT. */
 int keeper_take_back(int socket);
+/* Returns the one descriptor that has come with a message; -1: none, or something else. */
+static inline int keeper_handle_in(const struct msghdr *message)
+{
+	const struct cmsghdr *header = CMSG_FIRSTHDR(message);
+	int fd = -1;
+
+	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+	    header->cmsg_len == CMSG_LEN(sizeof(fd)))
+		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	return fd;
+}
 
 #endif

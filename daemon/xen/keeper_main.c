@@ -90,12 +90,9 @@ static void answer_client(int connection)
 				 .msg_control = &rights,
 				 .msg_controllen = CMSG_LEN(sizeof(int))};
 	ssize_t size = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *header = size > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-	int fd;
+	int fd = size > 0 ? keeper_handle_in(&message) : -1;
 
-	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-	    header->cmsg_len == CMSG_LEN(sizeof(int))) {
-		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	if (fd >= 0) {
 		if (size == sizeof(token))
 			keep(token, fd);
 		send(connection, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -404,7 +404,9 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(alone):
     assert alone.descriptors() < RESERVE
 
 
-def test_a_program_gets_messages_by_turns_of_senders(nodes):
+@pytest.mark.parametrize("without", ("0", "1"), ids=("by memory", "by its socket"))
+def test_a_program_gets_messages_by_turns_of_senders(nodes, monkeypatch, without):
+    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", without)
     one, two, three = nodes(1, 2, 3).values()
     got = []
 
