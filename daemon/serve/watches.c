@@ -326,11 +326,11 @@ static bool is_cut(const struct watches *watches, struct watch *watch, uint64_t 
 	return false;
 }
 
-/* Whether all that was there is known. */
+/* Whether all that was there is known; what it means of others takes a while. */
 static bool may_end_list(const struct watches *watches, const struct watch *watch)
 {
-	return (!watch_means_others(watch) || watches->knows_all(watches->userdata)) &&
-	       !(watch->has_stood && watches->settle);
+	return !watch_means_others(watch) ||
+	       (watches->knows_all(watches->userdata) && !(watch->has_stood && watches->settle));
 }
 
 /* Tells a new watch, which has heard of everything that is known, that this was all, or that it wasn't; and

@@ -370,6 +370,9 @@ SCENE_TEST(watch_that_is_begun_anew_lists_until_others_were_found, scene_start)
 	scene->a.hears_lists = scene->a.has_stood = scene->b.hears_lists = true;
 	add_watch(scene, &scene->b, 2, "7");
 	expect(scene, &scene->b, "2. ");
+	/* All that is here is known at once. */
+	add_watch(scene, &scene->a, 3, "self");
+	expect(scene, &scene->a, "3. ");
 	come_up(scene, "inbox");
 	expect(scene, &scene->b, "2+7(work) 2+7:inbox(work) ");
 	registry_set_up(scene->registry, 7, false);
