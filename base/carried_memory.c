@@ -20,6 +20,7 @@ struct carried_memory {
 	uint32_t count;	     /* of those that may be mapped: `taken` and `chunks` are as large */
 	uint8_t *taken;	     /* of each: 1 or 0 */
 	uint8_t **chunks;    /* of PIECES_AT_ONCE each; NULL: it isn't mapped yet */
+	uint32_t in_use;     /* how many are taken */
 	uint32_t maybe_free; /* the first one that isn't taken is not before it */
 };
 
@@ -36,15 +37,25 @@ int carried_new(struct carried_memory **out, size_t piece_size)
 	return 0;
 }
 
+/* Gives all of it to the kernel, and the descriptor. */
+static void leave(struct carried_memory *memory)
+{
+	for (uint32_t i = 0; i < memory->count / PIECES_AT_ONCE; i++) {
+		if (memory->chunks[i])
+			munmap(memory->chunks[i], PIECES_AT_ONCE * memory->piece_size);
+		memory->chunks[i] = NULL;
+	}
+	if (memory->fd >= 0)
+		close(memory->fd);
+	memory->fd = -1;
+	memory->size = memory->maybe_free = 0;
+}
+
 void carried_free(struct carried_memory *memory)
 {
 	if (!memory)
 		return;
-	for (uint32_t i = 0; i < memory->count / PIECES_AT_ONCE; i++)
-		if (memory->chunks[i])
-			munmap(memory->chunks[i], PIECES_AT_ONCE * memory->piece_size);
-	if (memory->fd >= 0)
-		close(memory->fd);
+	leave(memory);
 	free(memory->chunks);
 	free(memory->taken);
 	free(memory);
@@ -110,6 +121,7 @@ static int map(struct carried_memory *memory, uint32_t number, struct carried_pi
 		memory->chunks[chunk] = bytes;
 	}
 	memory->taken[number] = 1;
+	memory->in_use++;
 	*piece = (struct carried_piece){
 		.bytes = memory->chunks[chunk] + number % PIECES_AT_ONCE * memory->piece_size,
 		.number = number,
@@ -129,6 +141,8 @@ int carried_take(struct carried_memory *memory, struct carried_piece *piece)
 		r = map(memory, number, piece);
 	if (r == 0)
 		memory->maybe_free = number + 1;
+	else if (!memory->in_use)
+		leave(memory);
 	return r;
 }
 
@@ -136,8 +150,11 @@ void carried_give_back(struct carried_memory *memory, struct carried_piece *piec
 {
 	if (!piece->bytes)
 		return;
-	carried_clear(memory, piece, memory->piece_size);
 	memory->taken[piece->number] = 0;
+	if (--memory->in_use == 0)
+		leave(memory);
+	else
+		carried_clear(memory, piece, memory->piece_size);
 	if (piece->number < memory->maybe_free)
 		memory->maybe_free = piece->number;
 	piece->bytes = NULL;

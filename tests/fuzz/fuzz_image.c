@@ -43,6 +43,7 @@
 #define TOPICS	  4
 #define LINK	  2 /* the last one is a link's */
 #define PASSES	  20
+#define PIECES	  8
 #define SEEN	  64 /* sections, and hops, of which we look at no more */
 
 struct program {
@@ -356,11 +357,13 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	struct parts parts = {
 		.topics = topics, .registry = registry, .streams = streams_new(board, route, NULL)};
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
-	struct carried_piece piece;
+	struct carried_piece pieces[PIECES];
 
-	/* The daemon before had one. */
-	check(carried_take(board->rings, &piece) == 0);
-	carried_give_back(board->rings, &piece);
+	/* The daemon before had some: all but the last one are free. */
+	for (unsigned i = 0; i < PIECES; i++)
+		check(carried_take(board->rings, &pieces[i]) == 0);
+	for (unsigned i = 0; i + 1 < PIECES; i++)
+		carried_give_back(board->rings, &pieces[i]);
 	check(programs && parts.streams && hops.hops);
 	check(memfd_lifetimes_new(&parts.lives, board) == 0);
 	check((parts.quota = quota_new(&limits)));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Memory that the next daemon has as it is. */
 #include "tests/unit/unit.h"
+#include "tests/unit/own_process.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,6 +24,7 @@ TEST(pieces_lie_apart_and_are_taken_again)
 {
 	struct carried_memory *memory = new_memory();
 	struct carried_piece pieces[100], again;
+	unsigned before = open_descriptors();
 	uint8_t expected[PIECE];
 
 	for (unsigned i = 0; i < 100; i++) {
@@ -43,7 +45,13 @@ TEST(pieces_lie_apart_and_are_taken_again)
 	assert_int_equal(pieces[70].number, 70);
 	memset(expected, 0, PIECE);
 	assert_memory_equal(pieces[40].bytes, expected, PIECE); /* it has no memory */
+	for (unsigned i = 0; i < 100; i++)
+		carried_give_back(memory, &pieces[i]);
+	assert_int_equal(open_descriptors(), before);
+	assert_int_equal(carried_take(memory, &again), 0);
+	assert_int_equal(again.number, 0);
 	carried_free(memory);
+	assert_int_equal(open_descriptors(), before);
 }
 
 /* Writes an image of the memory and of pieces by these numbers; returns what the next daemon reads. */
