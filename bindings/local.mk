@@ -49,6 +49,7 @@ go_package_files = \
 	bindings/go/errors.go \
 	bindings/go/frame.go \
 	bindings/go/go.mod \
+	bindings/go/matching.go \
 	bindings/go/receive.go \
 	bindings/go/send.go \
 	bindings/go/stream.go \

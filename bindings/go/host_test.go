@@ -385,6 +385,50 @@ func TestATopicBringsWhatIsPublishedAndSaysWhatIsMissing(t *testing.T) {
 	fails(t, err, syscall.ECANCELED, xenmsg.NotDone)
 }
 
+func TestAPatternSubscribesToAllTopicsThatItMeans(t *testing.T) {
+	ctx, one, other := two(t)
+	serve(t, other, "feed-none", nil, echo)
+	first, err := other.BindTopic(ctx, "feed-a", &xenmsg.TopicOptions{Retain: true})
+	must(t, err)
+	must(t, first.Publish(ctx, []byte("a")))
+	all, err := one.SubscribeMatching(ctx, "*:feed-*", nil)
+	must(t, err)
+	defer all.Close()
+	next := func(address, data string) {
+		t.Helper()
+		for {
+			came, err := all.Next(ctx)
+			must(t, err)
+			if came.Message == nil {
+				continue
+			}
+			if came.Address != address || string(came.Message.Data) != data {
+				t.Fatalf("%q of %s, in place of %q", came.Message.Data, came.Address, data)
+			}
+			return
+		}
+	}
+	next("2:feed-a", "a")
+	mine, err := one.BindTopic(ctx, "feed-b", &xenmsg.TopicOptions{Retain: true})
+	must(t, err)
+	must(t, mine.Publish(ctx, []byte("b")))
+	next("1:feed-b", "b")
+	must(t, first.Close())
+	for came := (xenmsg.Matched{}); came.Notice == nil || came.Notice.Kind != xenmsg.Waiting; {
+		came, err = all.Next(ctx)
+		must(t, err)
+	}
+	again, err := other.BindTopic(ctx, "feed-a", &xenmsg.TopicOptions{Retain: true})
+	must(t, err)
+	must(t, again.Publish(ctx, []byte("again")))
+	next("2:feed-a", "again")
+	must(t, all.Close())
+	_, err = all.Next(ctx)
+	fails(t, err, syscall.ECANCELED, xenmsg.NotDone)
+	_, err = one.SubscribeMatching(ctx, "no address", nil)
+	fails(t, err, syscall.EINVAL, xenmsg.NotDone)
+}
+
 func TestAWatchTellsWhatComesAndGoes(t *testing.T) {
 	ctx, one, other := two(t)
 	w, err := one.Watch(ctx, "2:seen*")
