@@ -21,7 +21,8 @@ struct carried_piece {
 	uint32_t number;
 };
 
-/* Makes the memory, whose pieces have so many bytes. There is a descriptor while one is taken. 0 or -ENOMEM. */
+/* Makes the memory, whose pieces have so many bytes. There is a descriptor while one is taken. 0 or
+ * -ENOMEM. */
 int carried_new(struct carried_memory **memory, size_t piece_size);
 /* All pieces go. */
 void carried_free(struct carried_memory *memory);
