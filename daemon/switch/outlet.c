@@ -48,7 +48,7 @@ static uint32_t given_upto(const struct outlet *outlet)
 	return is_reported(outlet) ? outlet->pace.given : outlet->writer.head;
 }
 
-/* and were taken, as far as is known. */
+/* and were taken, by what we know. */
 static uint32_t taken_upto(const struct outlet *outlet)
 {
 	return is_reported(outlet) ? outlet->pace.taken : outlet->writer.tail;

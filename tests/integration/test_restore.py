@@ -82,8 +82,12 @@ def test_who_stops_closes_its_channels_unless_it_was_restored(nodes, host, keepe
     works(one, two)
     assert keeper.held() == held
     host.fault("stall-store", 1, "on")
-    one.stop()
+    one.stop()  # which waits for no answer
     assert keeper.held() == held + 1
+    host.fault("stall-store", 1, "off")
+    assert host.domain(1)["grants"]["entries"] == 0
+    one.start()  # its leaves take the place of those that were left
+    works(one, two)
 
 
 def leave_channels(host, node, install, during=lambda: None):
