@@ -471,6 +471,40 @@ def test_a_target_that_a_forward_may_not_use_is_told_its_cause(one, two, tmp_pat
                 forward.terminate()
 
 
+# In a network of its own: becomes the program that its arguments name, with the port of a server that takes no more.
+FULL_SERVER = """
+import fcntl, os, socket, struct, sys
+server = socket.socket()
+fcntl.ioctl(server, 0x8914, struct.pack("16sH14x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP
+with open("/proc/sys/net/ipv4/tcp_syn_retries", "w") as file:
+    file.write("1")
+server.bind(("127.0.0.1", 0))
+server.listen(0)
+kept = [server] + [socket.socket() for _ in range(4)]
+for each in kept:
+    os.set_inheritable(each.fileno(), True)
+for each in kept[1:]:
+    each.setblocking(False)
+    each.connect_ex(server.getsockname())
+if sys.argv[1:]:
+    os.execvp(sys.argv[1], [each.format(port=server.getsockname()[1]) for each in sys.argv[1:]])
+"""
+
+
+def test_a_target_that_does_not_answer_is_told_its_cause(one, two):
+    alone = ["unshare", "--map-root-user", "--net", "/usr/bin/python3", "-c", FULL_SERVER]
+    if subprocess.run(alone, check=False, capture_output=True).returncode:
+        pytest.skip("no network of one's own here")
+    with subprocess.Popen(two.command(*alone, two.tool("xenmsg"), "forward", "xen:none", "tcp:127.0.0.1:{port}"),
+                          env=two.environment) as forward:
+        try:
+            client = one.popen("connect", "--wait", "2:none", stdin=subprocess.PIPE)
+            assert client.wait(timeout=60 * PATIENCE) == EXIT_UNKNOWN
+            assert b"the program there can't reach its target: connection timed out" in client.stderr.read()
+        finally:
+            forward.terminate()
+
+
 @pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd") or os.geteuid() != 0, reason="no sshd, or not root")
 def test_ssh_reaches_another_domain(one, two, tmp_path):
     for name in ("host", "user"):
