@@ -659,6 +659,7 @@ static void find_no_daemon(struct doctor *doctor, struct json_object *facts, boo
 
 static const struct check status_checks[] = {
 	{"status", "", WELL, "daemon", "xenmsgd {version} serves domain {domid} at {socket}", NULL},
+	{"status", "uuid", WELL, "daemon", "this domain has the UUID {uuid}{ and the name |name}", NULL},
 	{"status", "renewed", WELL, "daemon",
 	 "this one took over from xenmsgd {renewed.from} {uptime_s} s ago, and programs went on", NULL},
 	{"", "store_domid!=", EXIT_OTHER, "daemon",

@@ -151,6 +151,7 @@ void status_head(const struct status_sources *sources, const struct viewer *view
 	add_text(head, "instance", sources->self->instance_text);
 	json_number(head, "domid", sources->self->domid);
 	add_text(head, "name", registry_name(sources->registry, sources->self->domid));
+	add_text(head, "uuid", registry_uuid(sources->registry, sources->self->domid));
 	json_number(head, "uptime_s", clock_ms_since(sources->started_ms) / 1000);
 	add_renewed(head, sources);
 	add_text(head, "socket", local_path(sources->local));

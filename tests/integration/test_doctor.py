@@ -39,6 +39,7 @@ def test_all_is_well(one):
     assert results(text) == {"xen": "ok", "events": "ok", "grants": "ok", "maps": "ok", "xenstore": "ok", "daemon": "ok",
                              "policy": "ok", "host": "ok", "peer 2": "ok"}, text
     assert "domain 0 hasn't told it yet" in text
+    assert f"has the UUID {one.status()['uuid']} and the name {one.status()['name']}" in text
     assert "this is domain 1" in text and "mend" not in text
     assert examine(one, "2", code=EXIT_OK).count("peer 2") == 1
     # It gives back what it has tried, but for the link that it has made.
