@@ -5,6 +5,7 @@ package xenmsg
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -200,7 +201,7 @@ func greetOnce(ctx context.Context, path string, flags uint32) (sock *net.UnixCo
 	if err == nil {
 		sock = made.(*net.UnixConn)
 		var f frame
-		if f, failure = converse(ctx, sock, helloPatience, appendHello(nil, flags)); failure == nil {
+		if f, failure = converse(ctx, sock, helloPatience, appendHello(nil, flags), nil); failure == nil {
 			hello, failure = takeWelcome(f)
 		}
 	} else if failure = errorOf(err); failure.Errno == syscall.ENOENT {
@@ -244,8 +245,9 @@ func goodbye(p fields) *Error {
 	return &Error{Errno: errno, Fate: NotDone, Reason: string(p)}
 }
 
-// converse writes what is asked and reads one frame and nothing behind it, until the context ends, or so long.
-func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, asked []byte) (frame, *Error) {
+// converse writes what is asked and reads one frame and nothing behind it, until the context ends, or so long. A
+// socket that comes with the frame goes to `given`, unless that is nil.
+func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, asked []byte, given **net.UnixConn) (frame, *Error) {
 	if longest > 0 {
 		sock.SetDeadline(time.Now().Add(longest))
 	}
@@ -266,11 +268,22 @@ func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, as
 	if _, err := sock.Write(asked); err != nil {
 		return frame{}, errorOf(err)
 	}
-	buffer := make([]byte, headerSize, 256)
+	buffer, control := make([]byte, headerSize, 256), make([]byte, syscall.CmsgSpace(4))
 	for have := 0; ; {
-		n, err := sock.Read(buffer[have:])
-		if n <= 0 && err != nil {
+		n, size, flags, _, err := sock.ReadMsgUnix(buffer[have:], control)
+		if n <= 0 && err == nil {
+			err = io.EOF
+		}
+		if n <= 0 {
 			return frame{}, errorOf(err)
+		}
+		if flags&syscall.MSG_CTRUNC != 0 {
+			return frame{}, &Error{Errno: syscall.EMFILE, Fate: NotDone}
+		}
+		if size > 0 && given != nil {
+			if *given, err = takeSocket(control[:size]); err != nil {
+				return frame{}, errorOf(err)
+			}
 		}
 		if have += n; have < len(buffer) {
 			continue
@@ -281,6 +294,23 @@ func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, as
 		}
 		buffer = append(buffer, make([]byte, padded(int(le.Uint32(buffer))))...)
 	}
+}
+
+// takeSocket returns the socket that came with a frame.
+func takeSocket(control []byte) (*net.UnixConn, error) {
+	messages, err := syscall.ParseSocketControlMessage(control)
+	if err != nil || len(messages) == 0 {
+		return nil, err
+	}
+	fds, err := syscall.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) == 0 {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fds[0]), "stream")
+	defer file.Close()
+	made, err := net.FileConn(file)
+	sock, _ := made.(*net.UnixConn)
+	return sock, err
 }
 
 // DomID returns the number of this program's domain, which changes when the domain is restored or migrated.

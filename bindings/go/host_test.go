@@ -505,8 +505,12 @@ func TestAStreamIsANetConn(t *testing.T) {
 	accepted.SetReadDeadline(time.Time{})
 	broken.Write([]byte("x"))
 	must(t, broken.Break())
-	if n, err := io.ReadFull(accepted, make([]byte, 2)); n != 1 || !errors.Is(err, syscall.ECONNRESET) {
+	if n, err := io.ReadFull(accepted, make([]byte, 2)); n != 1 || !errors.Is(err, syscall.ECONNRESET) ||
+		!strings.Contains(err.Error(), "the program there has broken it off") {
 		t.Fatal(n, err)
+	}
+	if why := accepted.BreakReason(); why != "the stream broke: the program there has broken it off" {
+		t.Fatal(why)
 	}
 	_, err = one.Connect(ctx, "2:nothing")
 	fails(t, err, syscall.ENOENT, xenmsg.NotDone)

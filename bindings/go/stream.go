@@ -5,6 +5,7 @@ package xenmsg
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -41,8 +42,80 @@ func (s *Stream) err(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		op.Net, op.Source, op.Addr = "xenmsg", s.local, s.remote
+		if op.Op == "read" && errors.Is(err, syscall.ECONNRESET) {
+			op.Err = fmt.Errorf("%w: %s", op.Err, s.BreakReason())
+		}
 	}
 	return err
+}
+
+// What the program there couldn't reach, or lost: the words of wire/advice.c, which tests/integration/test_go.py
+// compares.
+var targetTexts = map[syscall.Errno]string{
+	syscall.ECONNREFUSED:  "connection refused",
+	syscall.ECONNRESET:    "connection reset",
+	syscall.EPIPE:         "it takes no more",
+	syscall.ETIMEDOUT:     "connection timed out",
+	syscall.EHOSTUNREACH:  "host unreachable",
+	syscall.EHOSTDOWN:     "its domain or host is down",
+	syscall.ENETUNREACH:   "network unreachable",
+	syscall.EADDRNOTAVAIL: "no such address can be used there",
+	syscall.ENODATA:       "no such host or service is known there",
+	syscall.ENOENT:        "no such socket or endpoint",
+	syscall.EACCES:        "permission denied",
+	syscall.EPROTOTYPE:    "it isn't for streams",
+	syscall.ENOBUFS:       "over a limit",
+	syscall.ENOEXEC:       "the command there can't be started",
+	syscall.ECHILD:        "the command there was killed before it had ended",
+}
+
+// BreakReason returns in words why the stream has broken, once reading has given ECONNRESET, whose text has it, too,
+// and before Close. [6]
+func (s *Stream) BreakReason() string {
+	var name string
+	if raw, err := s.sock.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			if at, err := syscall.Getpeername(int(fd)); err == nil {
+				if unix, ok := at.(*syscall.SockaddrUnix); ok {
+					name = unix.Name
+				}
+			}
+		})
+	}
+	var flags, hasCome uint32
+	if n, _ := fmt.Sscanf(name, "@xenmsg/break/%8x/%1d/", &flags, &hasCome); n != 2 {
+		flags = 0
+	}
+	return breakText(flags, hasCome != 0)
+}
+
+// breakText has the words for the flags of a RESET.
+func breakText(flags uint32, hasCome bool) string {
+	cause := syscall.Errno(flags >> 16 & 0xfff)
+	words := targetTexts[cause]
+	switch by := flags >> 8 & 7; {
+	case by == 1 && (cause == syscall.ENOEXEC || cause == syscall.ECHILD):
+		return words
+	case by == 1 && cause != 0:
+		if words == "" {
+			words = "another error"
+		}
+		if hasCome {
+			return "the stream broke behind the program there: " + words
+		}
+		return "the program there can't reach its target: " + words
+	case by == 1 && hasCome:
+		return "the stream broke: the program there has broken it off"
+	case by == 1:
+		return "the program there has ended it before anything came, as a server of 'xenmsg run' does if something else calls it"
+	case by == 2:
+		return "the stream broke: the program there has died, or left without a word"
+	case by == 3:
+		return "the stream broke: its domain, or the xenmsgd there, is gone"
+	case by == 4:
+		return "denied by policy in domain 0, which passes it on; there 'xenmsg policy check FROM TO' says by which rule"
+	}
+	return "the stream broke; nobody says why"
 }
 
 // Read reads.
@@ -119,11 +192,16 @@ func (s *Stream) SyscallConn() (syscall.RawConn, error) { return s.sock.SyscallC
 
 // fetch makes a stream of a socket by one frame, and renames the peer, if it says so. [6]
 func (c *Conn) fetch(ctx context.Context, request []byte, peer *Peer) (*net.UnixConn, *Error) {
-	sock, _, err := greet(ctx, c.path, 2, false)
+	var given *net.UnixConn
+	sock, _, err := greet(ctx, c.path, 2|8, false)
 	if err != nil {
 		return nil, err
 	}
-	f, err := converse(ctx, sock, 0, append(request, 0))
+	f, err := converse(ctx, sock, 0, append(request, 0), &given)
+	if given != nil { // that is the stream
+		sock.Close()
+		sock = given
+	}
 	if ctx.Err() != nil { // the daemon resets what it had opened
 		err = ended(ctx, Unknown)
 	}

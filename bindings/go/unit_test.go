@@ -283,7 +283,7 @@ func TestADaemonOfAnotherKindIsRefused(t *testing.T) {
 		syscall.ENOBUFS:         appendFrame(nil, frameGoodbye, 0, append([]byte{byte(syscall.ENOBUFS), 0, 0, 0}, "too many"...)),
 		syscall.ENOTCONN:        {0x20},
 	} {
-		l := listen(t)
+		l, says := listen(t), says
 		go func() {
 			daemon, _ := l.AcceptUnix()
 			io.ReadFull(daemon, make([]byte, headerSize+8))

@@ -92,6 +92,13 @@ def test_its_words_for_errors_are_the_librarys():
     assert words == [(name, library.xenmsg_error_text(getattr(errno, name)).decode()) for name, _ in words]
 
 
+def test_its_words_for_causes_are_the_librarys():
+    ours = set(re.findall(r'"([^"\n]+)"', read_source("bindings", "go", "stream.go")))
+    library = read_source("wire", "advice.c")
+    theirs = re.findall(r'WORDS\([A-Z_]+, "([^"]+)"\)', library) + re.findall(r'"(the [^"]+)"', library)
+    assert len(theirs) > 20 and set(theirs) <= ours | {"the program there has ended it before anything came, as a server of 'xenmsg run' "}
+
+
 def test_the_programs_of_the_page_run_with_what_is_installed(one, two, tmp_path):
     page = read_source("doc", "go.md")
     installed = os.path.join(os.path.dirname(BINDIR), "share", "gocode", "src", "xenmsg")
