@@ -516,6 +516,16 @@ def test_settings_that_are_wrong_are_said(rig):
         assert done.returncode == 2 and wrong in done.stderr.decode(), done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to another user")
+def test_a_password_that_another_user_may_change_is_not_used(rig):
+    password = rig.directory / "password"
+    password.write_text("secret\n")
+    os.chown(password, 4711, -1)
+    a = rig.gateway("hosta", ["nats://localhost:4222"], f"user = a\npassword-file = {password}")
+    assert a.process.wait(TIMEOUT) == 2
+    assert f"{password}: isn't trusted, since uid 4711 owns it" in a.log()
+
+
 def blocks():
     """The blocks between ``` in doc/hosts.md that set three hosts up."""
     with open(os.path.join(SOURCES, "doc/hosts.md"), encoding="utf-8") as file:

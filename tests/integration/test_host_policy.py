@@ -31,6 +31,7 @@ def write_host_policy(zero, text):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+    return path
 
 
 def rules_of(node):
@@ -184,6 +185,10 @@ def test_a_mistake_in_the_hosts_policy_changes_nothing(hosted):
         write_host_policy(zero, text)
         done = zero.xenmsg("policy", "reload")
         assert done.returncode == EXIT_USAGE and f"50-host.conf:{line}: " in done.stderr.decode() and why in done.stderr.decode()
+    if os.geteuid() == 0:
+        os.chown(write_host_policy(zero, host_rule("dom1", "dom2", "deny")), 4711, -1)
+        done = zero.xenmsg("policy", "reload")
+        assert done.returncode == EXIT_USAGE and b"isn't trusted, since uid 4711 owns it" in done.stderr, done
     assert rules_of(two)[0] == 1 and attempt(one, "2:inbox") == LET_IN
 
 

@@ -338,6 +338,23 @@ def test_check_config_reads_the_policy_too(alone, tmp_path, text, line):
     assert not text or f"{policies}/10.conf:{line}" in done.stderr.decode()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to another user")
+@pytest.mark.parametrize("what", ["settings", "policy-dir", "activation-dir"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_another_user_may_change_is_not_trusted(alone, tmp_path, what, whole):
+    """Neither a file of his, nor a directory of his into which he may put one."""
+    config, directory = tmp_path / "check.conf", tmp_path / "d"
+    directory.mkdir()
+    config.write_text("[daemon]\n" if what == "settings" else f"[daemon]\n{what} = {directory}\n")
+    (directory / "10.conf").write_text("")
+    theirs = config if what == "settings" else directory if whole else directory / "10.conf"
+    os.chown(theirs, 4711, -1)
+    done = alone.run_command(tool("xenmsgd"), "--check-config", "--config", config)
+    assert done.returncode == EXIT_USAGE and f"{theirs}: isn't trusted, since uid 4711 owns it".encode() in done.stderr, done
+    os.chown(theirs, 0, -1)
+    assert b"isn't trusted" not in alone.run_command(tool("xenmsgd"), "--check-config", "--config", config).stderr
+
+
 # ---- a reload that reports ----
 
 def test_a_reload_reports(with_policies):
