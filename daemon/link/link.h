@@ -90,9 +90,9 @@ struct links_callbacks {
 	 * taken. */
 	int (*asked)(void *userdata, struct peer_id peer, uint8_t type, const uint8_t *payload,
 		     uint32_t length);
-	/* The peer's daemon says that the domain whose channel it relays has this number now. -EPROTO: that
-	 * can't be. NULL: HELLO doesn't say that we take it. */
-	int (*source)(void *userdata, struct channel_end *end, uint32_t to);
+	/* The peer's daemon says who the domain whose channel it relays is now. -EPROTO: that can't be. NULL:
+	 * HELLO doesn't say that we take it. */
+	int (*source)(void *userdata, struct channel_end *end, const struct frame_sender *now);
 	/* The session with the peer has ended with this (positive) errno. May be NULL. */
 	void (*ended)(void *userdata, struct peer_id peer, int error);
 	/* Domain 0's daemon is to be asked whether it leads to this domain: links_take_word() if it doesn't.

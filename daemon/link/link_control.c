@@ -74,8 +74,8 @@ static int take_source(struct link *link, const struct frame_header *header, con
 {
 	const struct links *links = link->links;
 	struct channel_end *end = hop_find_channel(link->hop, header->channel);
-	uint32_t domid;
-	int r = frame_u32_decode(payload, header->length, &domid);
+	struct frame_sender now;
+	int r = frame_sender_decode(payload, header->length, &now);
 
 	if (link->state != LINK_UP)
 		return -EINVAL;
@@ -86,7 +86,7 @@ static int take_source(struct link *link, const struct frame_header *header, con
 		return 0;
 	if (!end->is_opener && !has_acceptor_there(end))
 		return -EPROTO;
-	return links->callbacks.source(links->userdata, end, domid);
+	return links->callbacks.source(links->userdata, end, &now);
 }
 
 int link_on_control(void *owner, const struct frame_header *header, const uint8_t *payload)

@@ -519,14 +519,15 @@ static int charge_source(struct relay *relay, struct channel *channel, uint32_t 
 	return r;
 }
 
-int relay_take_source(struct relay *relay, struct channel *channel, uint32_t to)
+int relay_take_source(struct relay *relay, struct channel *channel, const struct frame_sender *now)
 {
+	uint32_t to = now->domid;
 	int r = 0;
 
 	if (to == 0 || to > DOMID_MAX)
 		return -EPROTO;
 	if (channel_from_host(channel)) { /* its host pays */
-		channel->identity.domid = to;
+		relay_note_name(channel, to, now->domain_name);
 		return 0;
 	}
 	/* What domain 0 opens itself has no other source. */

@@ -93,9 +93,10 @@ int relay_follow(struct relay *relay, struct channel *channel, uint32_t to);
 /* Likewise the one from which it does, as its identity says already: tells who comes next. Also -ECONNRESET:
  * that one was told the old number, and takes no other. */
 int relay_follow_source(struct relay *relay, struct channel *channel);
-/* Domain 0, or another host's, says so of what it passes on: notes it. 0; -EPROTO: it can't be; -ENOBUFS:
- * what is held by both numbers is more than one domain may have; -ENOMEM. */
-int relay_take_source(struct relay *relay, struct channel *channel, uint32_t to);
+/* Domain 0, or another host's, says so of what it passes on: notes it, and the name of another host's domain.
+ * 0; -EPROTO: it can't be; -ENOBUFS: what is held by both numbers is more than one domain may have;
+ * -ENOMEM. */
+int relay_take_source(struct relay *relay, struct channel *channel, const struct frame_sender *now);
 
 /* The daemon hands over: what waits for a link is kept for the next one. */
 void relay_hand_over(struct relay *relay);

@@ -81,18 +81,23 @@ bool relay_is_remote(const struct frame_open *open)
 	return split.host.size || address_split(split.name.data, split.name.size).host.data;
 }
 
+void relay_note_name(struct channel *channel, uint32_t domid, struct frame_text told)
+{
+	char name[DOMAIN_NAME_MAX + 1] = "";
+
+	if (told.size && domain_name_is_valid(told.data, told.size))
+		memcpy(name, told.data, told.size);
+	channel->identity.domid = domid;
+	channel_set_from_domain(channel, name);
+}
+
 /* Notes who the sender is, as far as we are told. */
 static int relay_note_sender(struct channel *channel, const struct frame_open *open, uint32_t number,
 			     const char *host)
 {
-	char name[DOMAIN_NAME_MAX + 1] = "";
-
 	if (!domid_is_valid(open->identity.domid))
 		return -EPROTO;
-	if (open->domain_name.size && domain_name_is_valid(open->domain_name.data, open->domain_name.size))
-		memcpy(name, open->domain_name.data, open->domain_name.size);
-	channel->identity.domid = open->identity.domid;
-	channel_set_from_domain(channel, name);
+	relay_note_name(channel, open->identity.domid, open->domain_name);
 	return channel_set_from_host(channel, number, host);
 }
 

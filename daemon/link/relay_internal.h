@@ -59,6 +59,8 @@ uint32_t relay_destination(const struct channel *channel);
 /* --- relay_hosts.c */
 /* Whether an OPEN of a domain is from or to another host. */
 bool relay_is_remote(const struct frame_open *open);
+/* Notes which number and name (invalid: unknown) the sender's domain on another host has, as we are told. */
+void relay_note_name(struct channel *channel, uint32_t domid, struct frame_text told);
 /* Takes such a channel. */
 void relay_open_remote(struct relay *relay, struct peer_id peer, struct channel *channel,
 		       const struct frame_open *open);

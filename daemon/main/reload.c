@@ -40,10 +40,13 @@ static void look(void *userdata, struct channel *channel, uint8_t what)
 	enum channel_rules of = channel_rules(channel);
 	bool rules = what & REVIEW_RULES;
 
-	if (of == RULES_HERE)
+	if (of == RULES_HERE) {
 		router_recheck(daemon->router, channel, rules);
-	else if (of == RULES_ON_THE_WAY && rules)
-		relay_recheck(daemon->relay, channel);
+	} else if (of == RULES_ON_THE_WAY) {
+		router_tell_name(daemon->router, channel);
+		if (rules)
+			relay_recheck(daemon->relay, channel);
+	}
 }
 
 static void answer_asked(struct daemon *daemon, uint64_t walk)

@@ -146,11 +146,11 @@ static bool peer_resumed(void *userdata, struct peer_id from, struct peer_id to,
 	return router_resumed(daemon->router, hop, from, to, at);
 }
 
-static int source_moved(void *userdata, struct channel_end *end, uint32_t to)
+static int source_moved(void *userdata, struct channel_end *end, const struct frame_sender *now)
 {
 	struct daemon *daemon = userdata;
 
-	return router_source_moved(daemon->router, end, to);
+	return router_source_moved(daemon->router, end, now);
 }
 
 static void ask_for_word(void *userdata, uint32_t domid)

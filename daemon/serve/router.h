@@ -141,10 +141,12 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was);
 bool router_resumed(struct router *router, struct hop *hop, struct peer_id from, struct peer_id to,
 		    uint32_t *at);
 
-/* The domain whose channel domain 0, or another host, passes on to this end was restored, and has the number
- * `to` now: policy decides likewise. At an end that has accepted it is the one that answers, and whoever
- * names it is told. -EPROTO: that can't be. */
-int router_source_moved(struct router *router, struct channel_end *end, uint32_t to);
+/* The domain whose channel domain 0, or another host, passes on to this end has this number now, since it was
+ * restored, or this name: policy decides likewise. At an end that has accepted it is the one that answers,
+ * and whoever names it is told. -EPROTO: that can't be. */
+int router_source_moved(struct router *router, struct channel_end *end, const struct frame_sender *now);
+/* Tells another host how the domain here whose channel goes there is called now. */
+void router_tell_name(struct router *router, struct channel *channel);
 
 /* Writes a section for each program that has bound an endpoint, into the image that the next daemon gets
  * (hop_image.h). */

@@ -76,6 +76,12 @@ static void take_sender(struct router *router, struct channel *channel, uint32_t
 	channel_tell_sender(channel);
 }
 
+void router_tell_name(struct router *router, struct channel *channel)
+{
+	if (channel_to_host(channel) && channel->identity.domid != 0) /* domain 0 tells none of its own */
+		take_sender(router, channel, channel->identity.domid);
+}
+
 void router_recheck(struct router *router, struct channel *channel, bool rules)
 {
 	if (!channel->endpoint || is_of_topic(channel))
@@ -130,7 +136,7 @@ static void follow_relayed(struct router *router, const struct channel_end *end,
 	int r;
 
 	if (end->is_opener) {
-		channel->identity.domid = to;
+		take_sender(router, channel, to);
 		r = relay_follow_source(router->with.relay, channel);
 	} else {
 		r = relay_follow(router->with.relay, channel, to);
@@ -150,14 +156,14 @@ static int acceptor_moved(struct channel *channel, uint32_t to)
 	return 0;
 }
 
-int router_source_moved(struct router *router, struct channel_end *end, uint32_t to)
+int router_source_moved(struct router *router, struct channel_end *end, const struct frame_sender *now)
 {
 	struct channel *channel = end->channel;
 	int r;
 
 	if (!end->is_opener)
-		return acceptor_moved(channel, to);
-	r = relay_take_source(router->with.relay, channel, to);
+		return acceptor_moved(channel, now->domid);
+	r = relay_take_source(router->with.relay, channel, now);
 	if (r == -EPROTO)
 		return r;
 	if (!channel->endpoint || channel_is_reset(&channel->opener))

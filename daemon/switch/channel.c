@@ -90,9 +90,18 @@ static bool names_the_other(const struct channel_end *end)
 	       !end->hop->traits->is_daemon && !hop_is_inner(end->hop);
 }
 
+/* Whether another host was told by OPEN how the sender's domain is called. */
+static bool tells_a_host(const struct channel *channel)
+{
+	const struct hop *hop = channel->acceptor.hop;
+
+	return channel_to_host(channel) && hop->traits->is_daemon && !hop_is_retired(hop);
+}
+
 void channel_tell_sender(struct channel *channel)
 {
-	if (channel_has_told_sender(channel) && names_the_other(&channel->acceptor))
+	if (channel_has_told_sender(channel) &&
+	    (names_the_other(&channel->acceptor) || tells_a_host(channel)))
 		channel_owe(&channel->acceptor, OWED_SOURCE);
 }
 
@@ -428,8 +437,8 @@ static void make_source(struct channel_end *end, struct channel_frame *frame)
 
 	if (end->is_opener)
 		sender = (struct frame_sender){.domid = channel->acceptor_identity.domid};
-	if (end->hop->traits->is_daemon)
-		sender.domain_name = frame_text_of(NULL);
+	if (end->hop->traits->is_daemon && !channel_is_remote(channel))
+		sender.domain_name = frame_text_of(NULL); /* another daemon of this host finds it itself */
 	frame->header.type = end->hop->traits->is_daemon ? FRAME_SOURCE : FRAME_SENDER;
 	frame->header.length = frame_sender_encode(&sender, frame->payload);
 }

@@ -310,8 +310,9 @@ bool channel_is_abandoned(const struct channel *channel);
 bool channel_has_told_sender(const struct channel *channel);
 /* Tells a daemon there by SOURCE that the sender's domain has another number now. */
 void channel_tell_source(struct channel *channel);
-/* Tells a program there likewise, by SENDER, or that it is called otherwise; tells the opener's program that
- * the domain of who answers has another number, also by SOURCE through the daemon to which it is relayed. */
+/* Tells a program there likewise, by SENDER, or that it is called otherwise, which another host is told, too.
+ * Tells the opener's program that the domain of who answers has another number, also by SOURCE through the
+ * daemon to which it is relayed. */
 void channel_tell_sender(struct channel *channel);
 void channel_tell_acceptor(struct channel *channel);
 /* Sets the name of the sender's domain ("": unknown), before channel_accept(). */

@@ -448,9 +448,14 @@ void replica_follow(struct topic *replica)
 	struct frame_identity *identity;
 	uint32_t domid = replica->domid;
 
-	if (end && (!end->channel->knows_acceptor || channel_is_remote(end->channel)))
+	if (end && !end->channel->knows_acceptor)
 		return;
 	identity = end ? &end->channel->acceptor_identity : NULL;
+	if (end && channel_is_remote(end->channel)) { /* its host tells us the number, and no name */
+		if (replica->origin)
+			origin_follow(replica->origin, identity->domid, "");
+		return;
+	}
 	if (identity)
 		domid = identity->domid;
 	/* Only the domain's UUID says where it is where nobody has a session with it. */

@@ -19,6 +19,8 @@ from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXI
                        Holder, eventually, tool)
 from polling import writable
 from test_resume import abroad, at_work, calling, numbered, resumes
+from test_topics import publish, subscriber, topic
+from test_topics_moving import take_for, who_says_hello
 
 
 def test_a_message_goes_from_host_to_host(hosts):
@@ -47,6 +49,33 @@ def test_a_call_comes_back_from_another_host(hosts):
     done = here[1].xenmsg("call", "hostb/1:rev", data=b"abc")
     assert done.returncode == EXIT_OK and done.stdout.strip() == b"cba", done
     server.terminate()
+
+
+@pytest.mark.parametrize("far", (0, 1))
+def test_a_renamed_domain_is_named_so_over_open_channels(hosts, far):
+    """And rules about its name are asked again: they let go on what they let begin under the new one, and nothing else."""
+    rules = "[rule]\nfrom = hosta/dom1, hosta/work\nto = *\naction = allow\n"
+    here, there = hosts(guests=1, policy=rules + OUT if far == 0 else (IN + OUT, rules))
+    address = f"hostb/{far}:inbox"
+    with Connection(here[1].socket) as sender, Connection(there[far].socket, binds="inbox") as receiver:
+        eventually(lambda: who_says_hello(sender, receiver, address) == (1, "dom1"), "the first name is known")
+        hosts.nodes[0].host.sim("rename", 1, "work")
+        eventually(lambda: who_says_hello(sender, receiver, address) == (1, "work"), "it is known anew")
+        hosts.nodes[0].host.sim("rename", 1, "play")
+        eventually(lambda: sender.send(address, b"hello") == -errno.EACCES, "the name that it has now is denied")
+
+
+def test_a_topic_elsewhere_names_its_publisher_s_number_of_now(hosts):
+    here, there = hosts(guests=1)
+    publisher = topic(there[1])
+    subscribers = [subscriber(here[domid], "hostb/1:news") for domid in (0, 1)]
+
+    def numbers():
+        publish(publisher, b"hello")
+        return [take_for(conn, b"hello")[-1][1] for conn in subscribers]
+    assert numbers() == [1, 1]
+    there[1].save_and_restore()
+    eventually(lambda: numbers() == 2 * [there[1].domid], "it is known anew")
 
 
 def test_names_of_the_greatest_length_are_kept_whole_everywhere(hosts):

@@ -169,10 +169,10 @@ def test_an_answer_names_its_server_s_number_of_now(nodes):
             eventually(answers, "it is told")
 
 
-def who_says_hello(sender, receiver):
+def who_says_hello(sender, receiver, address="2:inbox"):
     """The number and the name of the domain that a message names, which goes over the channel that there is."""
     got = []
-    assert sender.post("2:inbox", b"hello", lambda _: None) == 0
+    assert sender.post(address, b"hello", lambda _: None) == 0
     eventually(lambda: sender.wait(0) >= 0 and isinstance(got.append(receiver.receive(10)) or got[-1], Message), "it comes")
     return got[-1].domid, got[-1].domain
 

@@ -288,7 +288,7 @@ static void on_open(void *userdata, struct peer_id peer, struct channel *channel
 	channel_refuse(channel, ENOENT);
 }
 
-static int on_source(void *userdata, struct channel_end *end, uint32_t to)
+static int on_source(void *userdata, struct channel_end *end, const struct frame_sender *now)
 {
 	struct scene *scene = userdata;
 

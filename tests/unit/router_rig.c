@@ -106,9 +106,9 @@ int relay_still_allowed(struct relay *relay, const struct channel *channel)
 	return 0;
 }
 
-int relay_take_source(struct relay *relay, struct channel *channel, uint32_t to)
+int relay_take_source(struct relay *relay, struct channel *channel, const struct frame_sender *now)
 {
-	channel->identity.domid = to;
+	channel->identity.domid = now->domid;
 	return 0;
 }
 

@@ -324,14 +324,20 @@ SCENE_TEST(domain_0_is_believed_who_the_sender_is_now, start_in_domain_1)
 	open_as(scene->link[0], 1, 2, "1:inbox");
 	end = channel_table_find(&scene->link[0]->hop.channels, 1);
 	assert_non_null(end);
-	assert_int_equal(relay_take_source(scene->relay, end->channel, 0), -EPROTO);
-	assert_int_equal(relay_take_source(scene->relay, end->channel, 1), -EPROTO);
-	assert_int_equal(relay_take_source(scene->relay, end->channel, DOMID_MAX + 1), -EPROTO);
+	assert_int_equal(relay_take_source(scene->relay, end->channel, &(struct frame_sender){.domid = 0}),
+			 -EPROTO);
+	assert_int_equal(relay_take_source(scene->relay, end->channel, &(struct frame_sender){.domid = 1}),
+			 -EPROTO);
+	assert_int_equal(
+		relay_take_source(scene->relay, end->channel, &(struct frame_sender){.domid = DOMID_MAX + 1}),
+		-EPROTO);
 	assert_int_equal(end->channel->identity.domid, 2);
-	assert_int_equal(relay_take_source(scene->relay, end->channel, 9), 0);
+	assert_int_equal(relay_take_source(scene->relay, end->channel, &(struct frame_sender){.domid = 9}),
+			 0);
 	assert_int_equal(end->channel->identity.domid, 9);
 	end->channel->identity.domid = 0; /* domain 0 speaks for itself there */
-	assert_int_equal(relay_take_source(scene->relay, end->channel, 9), -EPROTO);
+	assert_int_equal(relay_take_source(scene->relay, end->channel, &(struct frame_sender){.domid = 9}),
+			 -EPROTO);
 }
 
 SCENE_TEST(what_was_relayed_is_not_relayed_again, start_in_domain_1)
