@@ -8,7 +8,7 @@
  *
  * A guest's processes share one quota of watches, so others can use it up. And the kernel's /dev/xen/xenbus
  * fails the write of a refused watch, after which libxenstore closes its descriptor: the connection is gone
- * with all watches. Asking for the same watch again on each new connection would go on for ever. So a refused
+ * with all watches. Asking for the same watch again on each new connection would never end. So a refused
  * watch waits, and the connection is made anew without it. If one is refused that is needed, the last one
  * that isn't waits in its place.
  *
