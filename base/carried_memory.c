@@ -20,7 +20,7 @@ struct carried_memory {
 	uint32_t count;	     /* of those that may be mapped: `taken` and `chunks` are as large */
 	uint8_t *taken;	     /* of each: 1 or 0 */
 	uint8_t **chunks;    /* of PIECES_AT_ONCE each; NULL: it isn't mapped yet */
-	uint32_t in_use;     /* how many are taken */
+	uint32_t in_use;     /* how many are taken, and 1 while an image is read */
 	uint32_t maybe_free; /* the first one that isn't taken is not before it */
 };
 
@@ -171,9 +171,16 @@ void carried_image(struct image *image, struct carried_memory *memory)
 	struct stat status;
 
 	image_fd(image, &memory->fd);
+	memory->in_use += image->is_read;
 	if (image->is_read && memory->fd >= 0 && fstat(memory->fd, &status) == 0 && S_ISREG(status.st_mode) &&
 	    (uint64_t)status.st_size / memory->piece_size <= PIECES_MAX)
 		memory->size = (uint32_t)((uint64_t)status.st_size / memory->piece_size);
+}
+
+void carried_image_end(struct carried_memory *memory)
+{
+	if (--memory->in_use == 0)
+		leave(memory);
 }
 
 void carried_piece_image(struct image *image, struct carried_memory *memory, struct carried_piece *piece)

@@ -32,8 +32,10 @@ int carried_take(struct carried_memory *memory, struct carried_piece *piece);
 void carried_give_back(struct carried_memory *memory, struct carried_piece *piece);
 /* Gives the kernel the memory of its first bytes (whole pages), which are zeros then. */
 void carried_clear(struct carried_memory *memory, const struct carried_piece *piece, size_t size);
-/* The memory itself, before any of its pieces. */
+/* The memory itself, before any of its pieces. Read, it stays until carried_image_end(): the pieces that were
+ * read first may be given back before the others are. */
 void carried_image(struct image *image, struct carried_memory *memory);
+void carried_image_end(struct carried_memory *memory);
 /* Which piece it is; in an image that is read it is taken. */
 void carried_piece_image(struct image *image, struct carried_memory *memory, struct carried_piece *piece);
 

@@ -426,9 +426,7 @@ static int stream_new(struct stream **out, struct switchboard *board,
 
 	if (r < 0)
 		return r;
-	r = carried_take(board->rings, &(*out)->rings);
-	if (r == 0)
-		r = stream_attach(*out, false);
+	r = carried_take(board->rings, &(*out)->rings) < 0 ? -ENOMEM : stream_attach(*out, false);
 	if (r < 0)
 		stream_free(*out);
 	return r;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/carried_memory.h"
 #include "base/clock.h"
 #include "base/descriptors.h"
 #include "base/fd_parcel.h"
@@ -579,6 +580,7 @@ int handover_read(struct daemon *daemon)
 		daemon->self.domid = handover->head.self.domid;
 		prepare_again(daemon, handover);
 		read_image(daemon, handover);
+		carried_image_end(daemon->board.rings);
 		forget_again(daemon, handover);
 	}
 	if (handover->image.error || !handover->head.has_leaf)

@@ -54,9 +54,10 @@ TEST(pieces_lie_apart_and_are_taken_again)
 	assert_int_equal(open_descriptors(), before);
 }
 
-/* Writes an image of the memory and of pieces by these numbers; returns what the next daemon reads. */
+/* Writes an image of the memory and of pieces by these numbers; returns what the next daemon reads, which
+ * gives the first one of `count` back if they aren't `kept`. */
 static int hand_over(struct carried_memory *memory, struct carried_memory *next, const uint32_t *numbers,
-		     struct carried_piece *pieces, unsigned count)
+		     struct carried_piece *pieces, unsigned count, bool kept)
 {
 	struct image image;
 	int fd, carried;
@@ -77,8 +78,12 @@ static int hand_over(struct carried_memory *memory, struct carried_memory *next,
 	close(fd);
 	assert_int_equal(image_next(&image), IMAGE_HEAD);
 	carried_image(&image, next);
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < count; i++) {
 		carried_piece_image(&image, next, &pieces[i]);
+		if (i == 0 && !kept)
+			carried_give_back(next, &pieces[i]);
+	}
+	carried_image_end(next);
 	fd = image_leave_section(&image);
 	image_free(&image);
 	return fd;
@@ -94,7 +99,7 @@ TEST(what_lies_in_a_piece_lies_there_in_the_next_daemon)
 		assert_int_equal(carried_take(memory, &pieces[i]), 0);
 		memset(pieces[i].bytes, (int)i, PIECE);
 	}
-	assert_int_equal(hand_over(memory, next, numbers, read, 2), 0);
+	assert_int_equal(hand_over(memory, next, numbers, read, 2, true), 0);
 	for (unsigned i = 0; i < 2; i++)
 		assert_memory_equal(read[i].bytes, pieces[numbers[i]].bytes, PIECE);
 	carried_free(memory);
@@ -103,6 +108,20 @@ TEST(what_lies_in_a_piece_lies_there_in_the_next_daemon)
 		assert_int_equal(carried_take(next, &taken), 0);
 		assert_int_equal(taken.number, i < 7 ? i : 8); /* those of nobody */
 	}
+	carried_free(next);
+}
+
+TEST(who_is_lost_first_takes_nothing_from_others)
+{
+	struct carried_memory *memory = new_memory(), *next = new_memory();
+	struct carried_piece pieces[2], read[2];
+
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(carried_take(memory, &pieces[i]), 0);
+	memset(pieces[1].bytes, 7, PIECE);
+	assert_int_equal(hand_over(memory, next, (uint32_t[]){0, 1}, read, 2, false), 0);
+	assert_memory_equal(read[1].bytes, pieces[1].bytes, PIECE);
+	carried_free(memory);
 	carried_free(next);
 }
 
@@ -116,7 +135,7 @@ TEST(a_piece_that_is_not_there_or_another_s_is_refused)
 	assert_int_equal(carried_take(memory, &piece), 0);
 	for (unsigned i = 0; i < 3; i++) {
 		next = new_memory();
-		assert_int_equal(hand_over(memory, next, wrong[i], read, 2), -EINVAL);
+		assert_int_equal(hand_over(memory, next, wrong[i], read, 2, true), -EINVAL);
 		assert_non_null(read[0].bytes);
 		assert_null(read[1].bytes);
 		carried_free(next);
