@@ -168,6 +168,7 @@ int router_source_moved(struct router *router, struct channel_end *end, const st
 		return r;
 	if (!channel->endpoint || channel_is_reset(&channel->opener))
 		return 0;
+	switch_spend(channel->board, channel->charge.account, access_cost(router->with.access));
 	if (r == 0 && channel_is_relayed(channel))
 		r = relay_follow_source(router->with.relay, channel);
 	else if (r == 0)

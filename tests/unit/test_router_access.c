@@ -130,6 +130,18 @@ static void start_with_inbox(struct scene *scene)
 	scene->taken_back = "inbox";
 }
 
+SCENE_TEST(who_says_anew_who_sends_pays_for_them_again, start_with_inbox)
+{
+	const struct turns *turns = &scene->link->hop.board->turns;
+	uint64_t before = turns->spent;
+
+	scene->cost = 5000;
+	assert_int_equal(router_source_moved(scene->router, hop_find_channel(&scene->link->hop, 1),
+					     &(struct frame_sender){.domid = 9}),
+			 0);
+	assert_in_range(turns->spent - before, 5000, 6000);
+}
+
 static void decide(struct scene *scene, int error)
 {
 	scene->why_taken_back = error;
