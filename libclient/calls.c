@@ -418,9 +418,9 @@ static int cancel(struct call *call, int64_t now)
 	call->settled_by = now + UNREAD_MS;
 	set_expiry(call, now + call->settle_ms);
 	r = outbox_cancel(outbox, call->sender, call);
-	if (call->read_answer)
+	if (r > 0 && call->read_answer)
 		outbox_abandon(outbox, call->sender, call);
-	return r;
+	return r < 0 ? r : 0;
 }
 
 /* The CANCEL hasn't been answered. As long as the daemon doesn't read, since it is handed over or starts

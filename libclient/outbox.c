@@ -737,8 +737,10 @@ int outbox_cancel(struct outbox *outbox, struct sender *sender, const void *user
 	state = op->end - MESSAGE_TRAILER_SIZE;
 	begin = index > 0 ? sender_op(sender, index - 1)->end : sender->settled;
 	if (state < sender->framed) {
+		int r = transport_offset(outbox->transport, FRAME_CANCEL, sender->number, state);
+
 		op->cancelling = true;
-		return transport_offset(outbox->transport, FRAME_CANCEL, sender->number, state);
+		return r < 0 ? r : 1;
 	}
 	outbox_settle_now(outbox, sender, op, op_result(-ETIMEDOUT));
 	if (begin >= sender->framed && index == sender->ops_count - 1) {

@@ -253,7 +253,8 @@ int outbox_commit(struct outbox *outbox, size_t size, const struct properties *p
 /* Gives it up, if there is one. */
 void outbox_unreserve(struct outbox *outbox);
 /* Gives up a message that has no outcome, which its op's userdata names. Its outcome is -ETIMEDOUT at once if
- * its end hasn't been handed to the daemon, else it follows from the answer to a CANCEL. */
+ * its end hasn't been handed to the daemon: returns 0; the caller may have freed what `userdata` is. Else it
+ * follows from the answer to a CANCEL: returns 1, or a negative errno. */
 int outbox_cancel(struct outbox *outbox, struct sender *sender, const void *userdata);
 /* Settles with -ECONNRESET a message whose CANCEL isn't answered. */
 void outbox_abandon(struct outbox *outbox, struct sender *sender, const void *userdata);
