@@ -233,6 +233,21 @@ async def test_a_receiver_that_is_cancelled_loses_nothing(one, two):
 
 
 @pytest.mark.unless(renewed="sleeping")
+def test_what_is_withdrawn_makes_room_for_a_blocking_send(one, two):
+    """Nothing of the sender's own comes to its end then, which would have it look again."""
+    with xenmsg.blocking.open(one.socket) as conn, xenmsg.blocking.open(two.socket) as other, other.bind("inbox") as inbox:
+        while outcome := conn._core.post("2:inbox", bytes(60000)):
+            assert outcome.withdraw()
+            with pytest.raises(xenmsg.TimedOut):
+                conn.wait(outcome)
+        sender = threading.Thread(target=conn.send, args=("2:inbox", b"last" * 15000), daemon=True)
+        sender.start()
+        sender.join(SHORT)  # it waits
+        assert bytes(inbox.recv(timeout=LONG)) == b"last" * 15000
+        sender.join(LONG)
+        assert not sender.is_alive()
+
+
 def test_a_signal_ends_a_blocking_send_which_is_withdrawn(one, two):
     class Interrupted(Exception):
         pass

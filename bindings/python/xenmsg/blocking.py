@@ -37,6 +37,13 @@ def _left(until: Optional[float]) -> int:
     return milliseconds(None if until is None else until - time.monotonic())
 
 
+def _sleep(core: _core.Connection, until: Optional[float]) -> None:
+    """Until something comes that process() hasn't seen, a second at most."""
+    something = select.poll()
+    something.register(core.fileno(), select.POLLIN)
+    something.poll(1000 if until is None else min(1000, _left(until)))
+
+
 def _outcome_of(core: _core.Connection, outcome: _core.Outcome[T]) -> T:
     """The outcome of what was just begun. What is raised meanwhile, as after Ctrl-C, gives it up."""
     outcome.waiter = True  # so flush() doesn't tell of it, too
@@ -169,9 +176,7 @@ class Endpoint(_Source[Message]):
     def _wait_for_room(self, until: Optional[float]) -> None:
         # Not wait(): messages that lie there for recv() would end it at once.
         self._core.process()
-        room = select.poll()
-        room.register(self._core.fileno(), select.POLLIN)
-        room.poll(1000 if until is None else min(1000, _left(until)))
+        _sleep(self._core, until)
 
 
 class _Replies:
@@ -253,13 +258,18 @@ class _Sending:
 
     def _post(self, post: Callable[[str, Data], Optional[Outcome[T]]], address: str, data: Data,
               until: Optional[float]) -> Outcome[T]:
+        has_looked = False
         while True:
             outcome = post(address, data)
             if outcome is not None:
                 return outcome
             if until is not None and time.monotonic() >= until:
                 raise make_error(errno.ETIMEDOUT, "", -1, address)
-            self._core.wait(_left(until))
+            # Not wait(): what was withdrawn makes room, too, without an outcome. One looks before one sleeps.
+            if has_looked:
+                _sleep(self._core, until)
+            self._core.process()
+            has_looked = True
 
     def _known(self, outcome: Outcome[Any], until: Optional[float]) -> bool:
         while not outcome.done() and (until is None or time.monotonic() < until):
