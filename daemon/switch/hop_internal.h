@@ -184,7 +184,7 @@ static inline bool hop_run_add(struct hop_run *run, const void *data, uint32_t l
 		return false;
 	if (run->outlet) {
 		if (run->left <= length)
-			run->left = outlet_room(run->outlet, channel_other(run->end));
+			run->left = outlet_room(run->outlet, channel_other(run->end), run->length);
 		if (run->left <= length || !outlet_is_even(run->outlet))
 			return false;
 		run->left -= length;

@@ -375,7 +375,7 @@ void outlet_count(struct outlet *outlet, uint32_t length, uint32_t messages)
 	note_given(outlet, length);
 }
 
-uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end)
+uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end, uint32_t uncounted)
 {
 	uint32_t room = frame_left(outlet, end), size = unpublished(outlet),
 		 chunk = outlet->traits->first_chunk;
@@ -393,6 +393,8 @@ uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end)
 	if (room > chunk - size - 1)
 		room = chunk - size - 1;
 	space = outlet_space(outlet, end, room + 7);
+	if (is_paced(outlet, end) && is_reported(outlet))
+		space -= (int)uncounted;
 	if (space < 7)
 		return 0;
 	return room < (uint32_t)space - 7 ? room : (uint32_t)space - 7;

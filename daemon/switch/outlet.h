@@ -120,8 +120,8 @@ void outlet_put_aside(struct outlet *outlet, const struct frame_header *header, 
 /* Writes bytes of `end`'s stream, a chunk at most. Returns how many, 0 if there is no room, or an error. */
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data);
 /* Returns how many bytes may be appended to the open frame before one has to ask again; 0: none, also no
- * empty piece: it isn't `end`'s, is full, or is to be seen. */
-uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end);
+ * empty piece: it isn't `end`'s, is full, or is to be seen. So many were appended since outlet_count(). */
+uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end, uint32_t uncounted);
 /* Whether another piece can be appended behind those that were: frames have padding only at their end. */
 static inline bool outlet_is_even(const struct outlet *outlet)
 {

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from frames import BIND, GOODBYE, STREAMS, bind_payload, question_frames
+from frames import BIND, DATA, GOODBYE, REPLY, STREAMS, bind_payload, frame, question_frames
 from library import Connection
 from messaging import EXIT_LIMIT, PATIENCE, SOURCES, Holder, eventually, is_sanitized
 from polling import readable
@@ -21,6 +21,8 @@ from test_limits import limits
 from test_streams import RawStream, open_stream, sees_reset
 
 GREEDY, NEWCOMER = 1000, 1001
+REPORTS = 16  # in the flags of HELLO
+PACE_FIRST = 16384  # bytes: outlet.c
 FILES, RESERVE = 200, 64
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users"), pytest.mark.unless(small="limits")]
 
@@ -426,3 +428,17 @@ def test_a_program_gets_messages_by_turns_of_senders(nodes, monkeypatch, without
         eventually(lambda: used(3, "channels"), "it waits as well")
         eventually(lambda: server.wait(100) >= 0 and b"one" in got, "it comes")
     assert got.index(b"one") < 2000  # of several thousand that wait
+
+
+def test_a_program_that_never_reports_is_given_no_more(one):
+    with Program(one.socket, flags=REPORTS) as program, Connection(one.socket) as sender:
+        program.bind("inbox")
+        for _ in range(400):
+            assert sender.post("self:inbox", bytes(100), lambda result: None) == 0
+        assert sender.wait(0) >= 0
+        eventually(lambda: [of["messages"] for of in one.status()["endpoints"]] == [400], "the daemon has them all")
+        program.send_bytes(frame(BIND, bind_payload("other"), channel=5))
+        given = 0
+        while (got := program.receive()).kind != REPLY:
+            given += len(got.payload) * (got.kind == DATA)
+        assert 0 < given <= PACE_FIRST

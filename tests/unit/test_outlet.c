@@ -56,7 +56,7 @@ static uint32_t put(struct scene *scene, uint32_t number, uint32_t length)
 
 	for (uint32_t i = 0; i < length; i++)
 		bytes[i] = pattern(number, end->sent + i);
-	if (outlet_room(&scene->outlet, end) > length) {
+	if (outlet_room(&scene->outlet, end, 0) > length) {
 		outlet_append(&scene->outlet, bytes, length);
 		outlet_count(&scene->outlet, length, 1);
 		scene->messages++;
