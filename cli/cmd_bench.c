@@ -551,12 +551,13 @@ static int measure_all(struct cli *cli, struct bench *bench)
 /* Parses DOMAIN[:ENDPOINT]. Returns 0, or an exit code after a complaint. */
 static int parse_target(struct bench *bench, const char *text)
 {
+	const size_t most = sizeof(bench->address) - sizeof(BENCH_ENDPOINT);
+	size_t size = (size_t)snprintf(bench->address, sizeof(bench->address), "%s", text);
 	const char *why = "";
 
-	snprintf(bench->address, sizeof(bench->address), "%s%s", text,
-		 address_is_meant(text, strlen(text)) ? "" : ":" BENCH_ENDPOINT);
-	if (strlen(text) >= sizeof(bench->address) - sizeof(BENCH_ENDPOINT) ||
-	    address_parse(bench->address, strlen(bench->address), &bench->to, &why) < 0)
+	if (size < most && !address_is_meant(bench->address, size))
+		strcpy(bench->address + size, ":" BENCH_ENDPOINT);
+	if (size >= most || address_parse(bench->address, strlen(bench->address), &bench->to, &why) < 0)
 		return cli_usage("bench", "'%s' can't be measured%s%s; write DOMAIN or DOMAIN:ENDPOINT", text,
 				 *why ? ": " : "", why);
 	snprintf(bench->streams, sizeof(bench->streams), "%s%s", bench->address, BENCH_STREAMS);

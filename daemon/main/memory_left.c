@@ -26,7 +26,7 @@ static bool read_number(const char *path, const char *word, uint64_t *number)
 /* The kernel takes back the memory of files before it ends anybody; what memfds take it doesn't. */
 static uint64_t left_in_group(const char *folder)
 {
-	char path[PATH_MAX];
+	char path[2 * PATH_MAX + sizeof("/memory.current")];
 	uint64_t max, used, file = 0, shared = 0;
 
 	snprintf(path, sizeof(path), "%s/memory.max", folder);
