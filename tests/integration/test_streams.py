@@ -454,6 +454,17 @@ def test_a_command_that_dies_breaks_its_stream_behind_its_output(one, two, tmp_p
         assert not words or words in outer.stderr.readline()
 
 
+def is_told(one, two, before, target, words):
+    """A forward that these words start can't reach its target, and `connect` says why."""
+    with subprocess.Popen(two.command(*before, two.tool("xenmsg"), "forward", "xen:none", target), env=two.environment) as forward:
+        try:
+            client = one.popen("connect", "--wait", "2:none", stdin=subprocess.PIPE)
+            assert client.wait(timeout=60 * PATIENCE) == EXIT_UNKNOWN
+            assert b"the program there can't reach its target: " + words in client.stderr.read()
+        finally:
+            forward.terminate()
+
+
 def test_a_target_that_a_forward_may_not_use_is_told_its_cause(one, two, tmp_path):
     """Root may use each socket, so it has no capabilities here."""
     with socket.socket(socket.AF_UNIX) as server:
@@ -461,14 +472,7 @@ def test_a_target_that_a_forward_may_not_use_is_told_its_cause(one, two, tmp_pat
         server.listen()
         os.chmod(tmp_path / "closed", 0)
         less = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
-        with subprocess.Popen(two.command(*less, two.tool("xenmsg"), "forward", "xen:none", f"unix:{tmp_path}/closed"),
-                              env=two.environment) as forward:
-            try:
-                client = one.popen("connect", "--wait", "2:none", stdin=subprocess.PIPE)
-                assert client.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN
-                assert b"the program there can't reach its target: permission denied" in client.stderr.read()
-            finally:
-                forward.terminate()
+        is_told(one, two, less, f"unix:{tmp_path}/closed", b"permission denied")
 
 
 # In a network of its own: becomes the program that its arguments name, with the port of a server that takes no more.
@@ -495,14 +499,7 @@ def test_a_target_that_does_not_answer_is_told_its_cause(one, two):
     alone = ["unshare", "--map-root-user", "--net", "/usr/bin/python3", "-c", FULL_SERVER]
     if subprocess.run(alone, check=False, capture_output=True).returncode:
         pytest.skip("no network of one's own here")
-    with subprocess.Popen(two.command(*alone, two.tool("xenmsg"), "forward", "xen:none", "tcp:127.0.0.1:{port}"),
-                          env=two.environment) as forward:
-        try:
-            client = one.popen("connect", "--wait", "2:none", stdin=subprocess.PIPE)
-            assert client.wait(timeout=60 * PATIENCE) == EXIT_UNKNOWN
-            assert b"the program there can't reach its target: connection timed out" in client.stderr.read()
-        finally:
-            forward.terminate()
+    is_told(one, two, alone, "tcp:127.0.0.1:{port}", b"connection timed out")
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd") or os.geteuid() != 0, reason="no sshd, or not root")
