@@ -22,8 +22,8 @@
 #include "cli/reconnecting.h"
 #include "cli/pump.h"
 #include "cli/run_session.h"
-#include "wire/advice.h"
 #include "wire/libc.h"
+#include "wire/stream_break.h"
 #include "wire/ut.h"
 
 static const char connect_help[] =
@@ -578,12 +578,12 @@ static int run_for(struct listener *listener, int stream, const struct xenmsg_pe
 		error = errno;
 		if (child->pid == 0) {
 			command_become("listen", listener->command, &child->from, (int[]){stream, stream}, 2);
-			advice_break(stream, BREAK_NOT_STARTED);
+			stream_break(stream, BREAK_NOT_STARTED);
 			_exit(COMMAND_NOT_RUN);
 		}
 	}
 	if (!child || child->pid < 0) {
-		advice_break(stream, BREAK_NOT_STARTED);
+		stream_break(stream, BREAK_NOT_STARTED);
 		free(child);
 		return -error;
 	}
@@ -632,7 +632,7 @@ static void connect_on_child(evutil_socket_t number, short what, void *userdata)
 				 listener->endpoint, child->from.words, command_end(status, words));
 		DL_DELETE(listener->children, child);
 		if (child->stream >= 0 && has_died(status))
-			advice_break(child->stream, BREAK_KILLED);
+			stream_break(child->stream, BREAK_KILLED);
 		else if (child->stream >= 0)
 			close(child->stream);
 		free(child);

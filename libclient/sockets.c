@@ -15,6 +15,7 @@
 
 #include "wire/advice.h"
 #include "wire/frame.h"
+#include "wire/stream_break.h"
 #include "wire/ut.h"
 
 /* What goes over sockets: how a connection begins, frames where memory isn't shared, and streams that are
@@ -702,7 +703,7 @@ void dials_fail(struct dials *dials, int error)
 
 void xenmsg_break(int stream)
 {
-	advice_break(stream, 0);
+	stream_break(stream, 0);
 }
 
 const char *xenmsg_break_reason(int stream)

@@ -6,7 +6,6 @@
  * devices and the socket's directory: the commands of systemd, or, in what was built without it (configure
  * --without-systemd), words. String literals, as `name` must be. */
 
-#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,12 +32,5 @@
 
 /* Says in words why a stream broke, by the flags of its RESET. `has_come`: something came before. */
 const char *advice_of_break(uint32_t flags, bool has_come);
-
-/* Causes that are no error of a target, as RESET_CAUSE has them. */
-#define BREAK_NOT_STARTED ENOEXEC
-#define BREAK_KILLED	  ECHILD
-
-/* Closes a stream's socket, so that the other side sees it break. `cause`: an errno, or 0 for none. */
-void advice_break(int stream, int cause);
 
 #endif

@@ -15,6 +15,7 @@ libwire_la_SOURCES = \
 	wire/properties.c wire/properties.h \
 	wire/retry.h \
 	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h wire/untrusted_copy.h \
+	wire/stream_break.c wire/stream_break.h \
 	wire/text.h \
 	wire/cpu_atomics.c wire/cpu_atomics.h
 # Its archive, for programs that libtool doesn't link.

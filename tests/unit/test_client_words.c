@@ -16,6 +16,7 @@
 #include "libclient/helpers.h"
 #include "wire/address.h"
 #include "wire/advice.h"
+#include "wire/stream_break.h"
 #include "xenmsg-stream.h"
 
 #define OPTIONS(...) (&(struct xenmsg_options){.size = sizeof(struct xenmsg_options), __VA_ARGS__})
