@@ -326,6 +326,7 @@ static void api_requests_read_answer(const struct call *call, struct xenmsg_resu
 	if (result->error == -EREMOTEIO) {
 		conn_set_reason(conn, text, size);
 		result->error = frame_error((uint32_t)result->code, -EPROTO);
+		conn_say(conn, result->error, -ENOMEM, WORDS_OF_PEERS_LACK);
 		result->fate = (enum xenmsg_fate)op_result(result->error).fate;
 		result->reason = conn_reason(conn, result->error);
 		result->code = 0;

@@ -445,6 +445,8 @@ static const char *expected_words(const struct form *form)
 		return form->denied;
 	if (refused_by == EHOSTDOWN && form->absent)
 		return form->absent;
+	if (refused_by == ENOMEM)
+		return WORDS_OF_PEERS_LACK;
 	return xenmsg_error_text(-(int)refused_by);
 }
 
@@ -484,7 +486,9 @@ static void try_form(const struct form *form)
 BOTH(each_error_of_the_daemon_is_told_with_its_cause)
 {
 	static const uint32_t errors[] = {EACCES,     EHOSTDOWN,  ENOENT,   ENOBUFS, EHOSTUNREACH,
-					  EPROTOTYPE, EOPNOTSUPP, EMSGSIZE, EEXIST};
+					  EPROTOTYPE, EOPNOTSUPP, EMSGSIZE, EEXIST,  ENOMEM,
+					  EMFILE,     ENFILE,	  EINVAL,   EAGAIN,  EIO,
+					  EPROTO,     ENOTCONN,	  EBUSY,    ENOSPC};
 	static const char *const texts[] = {"", "since it is Monday"};
 
 	by = 0;
