@@ -129,6 +129,8 @@ void cli_ask_all(struct xenmsg *conn, struct cli_asked *asked, size_t count, siz
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);
 /* Does the same with the daemon's reason in words, "" if it hasn't said any. */
 int cli_error_because(const char *reason, const char *what, const char *subject, int error);
+/* Says in words why a stream of this connection has broken. */
+const char *cli_why_broken(struct xenmsg *conn, int stream);
 /* Returns why the daemon could make no link to the domain of this address (or to this domain), in its own
  * words, or NULL. The caller frees it. */
 char *cli_why_no_link(struct xenmsg *conn, const char *address);

@@ -112,13 +112,9 @@ static void break_off(struct stdio *stdio, struct pump *pump, const char *comman
 
 static int tell_broken(struct xenmsg *conn, int stream, const char *command, const char *subject, int error)
 {
-	const char *why = "the stream broke, since the xenmsgd of this domain has ended";
-
 	if (error != ECONNRESET)
 		return cli_error(conn, command, subject, -error);
-	if (xenmsg_process(conn) >= 0)
-		why = xenmsg_break_reason(stream);
-	return cli_error_because(why, command, subject, -error);
+	return cli_error_because(cli_why_broken(conn, stream), command, subject, -error);
 }
 
 /* ---- what `xenmsg run` opens, to a listener without --run ----------------------------------------
@@ -132,13 +128,18 @@ static bool is_of_run(const char *bytes, size_t size)
 	       !memcmp(bytes + RUN_HEADER_SIZE, RUN_GREETING, RUN_GREETING_SIZE);
 }
 
-static int refuse_run(int stream, const char *subject)
+/* Tells `xenmsg run` why nothing is run for it. */
+static void send_refusal(int stream, const char *why)
 {
-	static const char why[] = "'xenmsg listen' without --run serves that endpoint; try xenmsg connect";
 	uint8_t record[RUN_RECORD_MAX];
 
-	send(stream, record, run_record_encode(RUN_REFUSED, 0, why, sizeof(why) - 1, record),
+	send(stream, record, run_record_encode(RUN_REFUSED, 0, why, strlen(why), record),
 	     MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static int refuse_run(int stream, const char *subject)
+{
+	send_refusal(stream, "'xenmsg listen' without --run serves that endpoint; try xenmsg connect");
 	cli_complain("listen on %s: 'xenmsg run' has opened the stream, and needs a listener with --run",
 		     subject);
 	return EXIT_OTHER;
@@ -155,7 +156,7 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 	int code = EXIT_DONE, r = loop_init(&stdio.loop, LOOP_FOR_FILES);
 
 	if (r < 0)
-		xenmsg_break(stream);
+		stream_break(stream, -r);
 	else
 		pump = pump_new(stdio.loop.base, left, right, on_done, &stdio);
 	if (!pump) {
@@ -180,7 +181,7 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 	} else if (pump_is_cut(pump) && !pump_has_brought(pump)) {
 		/* Else it has had enough, as with a pipe. */
 		code = cli_error_because(
-			"the program there has closed it before it had taken all, and without a word",
+			"the program there has closed it before it had taken all, and has sent nothing",
 			command, subject, -ECONNRESET);
 	}
 	pump_free(pump);
@@ -466,8 +467,7 @@ static bool is_of_the_same(const struct run_job *job, const struct xenmsg_peer *
 	return strcmp(job->from.host, host) == 0 && (*host || job->from.domid == xenmsg_peer_domid(peer));
 }
 
-/* Serves a stream, and takes it over. Returns 0, or a negative errno if it was broken instead: -ENOMEM, or
- * -EMFILE if the opener's domain, or host, has as many streams as are left for all others. */
+/* Serves a stream, and takes it over. Returns 0, or a negative errno if it wasn't taken: -ENOMEM, or -EMFILE if the opener's domain, or host, has as many streams as are left for all others. */
 static int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer)
 {
 	static const struct run_session_callbacks callbacks = {connect_on_record, on_stream_ended,
@@ -478,15 +478,11 @@ static int run_server_take(struct run_server *server, int stream, const struct x
 	DL_FOREACH(server->jobs, job)
 		same += is_of_the_same(job, peer);
 	/* So there is always some room for a domain that has none. */
-	if (same >= server->most - server->count) {
-		xenmsg_break(stream);
+	if (same >= server->most - server->count)
 		return -EMFILE;
-	}
 	job = calloc(1, sizeof(*job));
-	if (!job) {
-		xenmsg_break(stream);
+	if (!job)
 		return -ENOMEM;
-	}
 	job->server = server;
 	job->from = command_peer(peer, NULL);
 	job->child.pidfd = -1;
@@ -494,8 +490,9 @@ static int run_server_take(struct run_server *server, int stream, const struct x
 	server->count++;
 	job->gone = event_new(server->base, -1, 0, connect_on_gone, job);
 	job->deadline = evtimer_new(server->base, on_deadline, job);
-	job->session = run_session_new(server->base, stream, &callbacks, job);
-	if (!job->gone || !job->deadline || !job->session) {
+	if (job->gone && job->deadline)
+		job->session = run_session_new(server->base, stream, &callbacks, job);
+	if (!job->session) {
 		free_job(job);
 		return -ENOMEM;
 	}
@@ -642,10 +639,14 @@ static void connect_on_child(evutil_socket_t number, short what, void *userdata)
 static void serve_run(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
 	int r = run_server_take(listener->run_server, stream, peer);
+	const char *why = r == -EMFILE ? "too many are open" : strerror(-r);
 
-	if (r < 0)
-		cli_note(listener->cli, "listen on %s: a stream from %s is refused: %s", listener->endpoint,
-			 command_peer(peer, NULL).words, r == -EMFILE ? "too many are open" : strerror(-r));
+	if (r == 0)
+		return;
+	cli_note(listener->cli, "listen on %s: a stream from %s is refused: %s", listener->endpoint,
+		 command_peer(peer, NULL).words, why);
+	send_refusal(stream, why);
+	stream_break(stream, -r);
 }
 
 /* Takes the next stream, if there is one. Returns as xenmsg_accept(), but for -ECONNREFUSED. */

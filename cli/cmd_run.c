@@ -115,8 +115,9 @@ static void run_on_lost(void *userdata, int error)
 		cli_complain("run %s: the other side breaks the protocol; are both of the same version?",
 			     run->address);
 	else
-		cli_complain("run %s: the connection is lost; how the command ended can't be known",
-			     run->address);
+		cli_complain("run %s: %s; how the command ended can't be known", run->address,
+			     error == ECONNRESET ? run_session_why_broken(run->session, run->conn)
+						 : "the listener there has ended");
 	run->over = true;
 	end_if_done(run);
 }
@@ -213,6 +214,8 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 		}
 	} else {
 		cli_complain("run %s: %s", run->address, strerror(ENOMEM));
+		if (!run->session)
+			close(stream);
 	}
 	run_session_free(run->session);
 	loop_event_free(run->late);

@@ -426,6 +426,12 @@ int cli_error_because(const char *reason, const char *what, const char *subject,
 	return (int)code_of(error);
 }
 
+const char *cli_why_broken(struct xenmsg *conn, int stream)
+{
+	return xenmsg_process(conn) < 0 ? "the stream broke, since the xenmsgd of this domain has ended"
+					: xenmsg_break_reason(stream);
+}
+
 /* Says what the error means of the address before a comma or blank. */
 static bool explain(struct xenmsg *conn, const char *subject, int error, char *words, size_t size)
 {

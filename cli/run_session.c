@@ -11,6 +11,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
+#include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "wire/bytes.h"
 #include "xenmsg.h"
@@ -313,7 +314,6 @@ struct run_session *run_session_new(struct event_base *base, int connection,
 		session->connection = bufferevent_socket_new(base, connection,
 							     BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
 	if (!session || !session->connection) {
-		close(connection);
 		free(session);
 		return NULL;
 	}
@@ -327,6 +327,11 @@ struct run_session *run_session_new(struct event_base *base, int connection,
 	bufferevent_setwatermark(session->connection, EV_WRITE, OUTPUT_MAX / 2, 0);
 	bufferevent_enable(session->connection, EV_READ | EV_WRITE);
 	return session;
+}
+
+const char *run_session_why_broken(const struct run_session *session, struct xenmsg *conn)
+{
+	return cli_why_broken(conn, bufferevent_getfd(session->connection));
 }
 
 void run_session_hang_up(struct run_session *session)

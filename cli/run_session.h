@@ -19,6 +19,7 @@
 #include "cli/run_record.h"
 
 struct event_base;
+struct xenmsg;
 struct run_session;
 
 struct run_session_callbacks {
@@ -32,7 +33,7 @@ struct run_session_callbacks {
 };
 
 /* Takes over a connection. The loop must take whatever descriptors the streams have. Callbacks mustn't free
- * the session. Returns NULL if memory has run out (the connection is closed). */
+ * the session. Returns NULL if memory has run out; then the connection stays the caller's. */
 struct run_session *run_session_new(struct event_base *base, int connection,
 				    const struct run_session_callbacks *callbacks, void *userdata);
 /* Closes all descriptors. NULL is allowed. */
@@ -48,6 +49,8 @@ int run_session_sink(struct run_session *session, unsigned stream, int fd);
 void run_session_finish_sources(struct run_session *session);
 /* Breaks the connection: the other side sees no mere end. */
 void run_session_break(struct run_session *session);
+/* Says in words why the connection has broken, within `lost` (cli_why_broken()). */
+const char *run_session_why_broken(const struct run_session *session, struct xenmsg *conn);
 /* Closes the connection, while the sinks go on. */
 void run_session_hang_up(struct run_session *session);
 /* Returns whether no source (or no sink) is open. */

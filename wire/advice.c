@@ -31,8 +31,12 @@ static const char *of_target(int error, bool has_come)
 		WORDS(EACCES, "permission denied"),
 		WORDS(EPROTOTYPE, "it isn't for streams"),
 		WORDS(ENOBUFS, "over a limit"),
+		WORDS(EMFILE, "over a limit"),
+		WORDS(ENFILE, "over a limit"),
+		WORDS(ENOMEM, "out of memory"),
 #undef WORDS
 #define WORDS(error, words) {error, words, words}
+		WORDS(ECANCELED, "the program there was ended meanwhile"),
 		WORDS(BREAK_NOT_STARTED, "the command there can't be started"),
 		WORDS(BREAK_KILLED, "the command there was killed before it had ended"),
 #undef WORDS

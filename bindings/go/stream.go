@@ -65,6 +65,10 @@ var targetTexts = map[syscall.Errno]string{
 	syscall.EACCES:        "permission denied",
 	syscall.EPROTOTYPE:    "it isn't for streams",
 	syscall.ENOBUFS:       "over a limit",
+	syscall.EMFILE:        "over a limit",
+	syscall.ENFILE:        "over a limit",
+	syscall.ENOMEM:        "out of memory",
+	syscall.ECANCELED:     "the program there was ended meanwhile",
 	syscall.ENOEXEC:       "the command there can't be started",
 	syscall.ECHILD:        "the command there was killed before it had ended",
 }
@@ -94,7 +98,7 @@ func breakText(flags uint32, hasCome bool) string {
 	cause := syscall.Errno(flags >> 16 & 0xfff)
 	words := targetTexts[cause]
 	switch by := flags >> 8 & 7; {
-	case by == 1 && (cause == syscall.ENOEXEC || cause == syscall.ECHILD):
+	case by == 1 && (cause == syscall.ECANCELED || cause == syscall.ENOEXEC || cause == syscall.ECHILD):
 		return words
 	case by == 1 && cause != 0:
 		if words == "" {

@@ -108,7 +108,17 @@ def test_what_came_before_the_connection_was_lost_is_written(one, two):
     listener.terminate()
     assert len(caller.stdout.read()) >= 150000 - 65536  # but for what the pipe there held
     assert caller.wait(timeout=30 * PATIENCE) == LOST
-    assert b"the connection is lost" in caller.stderr.read()
+    assert b"the listener there has ended; how the command ended can't be known" in caller.stderr.read()
+
+
+@pytest.mark.parametrize("whose, why", [(0, b"the xenmsgd of this domain has ended"), (1, b"its domain, or the xenmsgd there, is gone")])
+def test_why_the_connection_was_lost_is_told(one, two, whose, why):
+    serve(two, "sh", "-c", "echo up; exec sleep 1000")
+    caller = one.popen("run", "2:t", stdin=subprocess.PIPE)
+    assert caller.stdout.readline() == b"up\n"
+    (one, two)[whose].stop()
+    assert caller.wait(timeout=30 * PATIENCE) == LOST
+    assert why + b"; how the command ended can't be known" in caller.stderr.read()
 
 
 def test_a_domain_with_many_commands_leaves_room_for_others(one, two):
@@ -117,6 +127,8 @@ def test_a_domain_with_many_commands_leaves_room_for_others(one, two):
     callers = [one.popen("run", "2:t", stdin=subprocess.PIPE) for _ in range(3)]
     eventually(lambda: [caller.poll() for caller in callers].count(LOST) == 1, "one is refused")
     assert b"from domain 1 is refused: too many are open" in listener.stderr.readline()
+    assert [caller.stderr.read() for caller in callers if caller.poll() == LOST] == [b"xenmsg: run 2:t: refused: too many are open\n"]
+    assert b"the stream broke behind the program there: over a limit" in one.xenmsg("connect", "2:t").stderr
     assert two.xenmsg("run", "self:t", data=b"x").stdout == b"x"
     for caller in callers:
         if caller.poll() is None:
