@@ -12,12 +12,13 @@ libvchan_la_SOURCES = \
 	vchan/ring.h
 libvchan_la_LIBADD = libxenmsg.la
 
+# They have a thread, which runs on where a program closes them (dlclose).
 lib_LTLIBRARIES += libxenmsg-vchan.la libvchan-xenmsg.la
 libxenmsg_vchan_la_SOURCES = vchan/waiting.c vchan/xenvchan.c
 libxenmsg_vchan_la_LIBADD = libvchan.la libxenmsg.la
-libxenmsg_vchan_la_LDFLAGS = -version-info 1:0:0 -no-undefined \
+libxenmsg_vchan_la_LDFLAGS = -version-info 1:0:0 -no-undefined -Wl,-z,nodelete \
 	-Wl,--version-script=$(top_srcdir)/vchan/libxenmsg-vchan.map
 libvchan_xenmsg_la_SOURCES = vchan/libvchan.c
 libvchan_xenmsg_la_LIBADD = libvchan.la libxenmsg.la
-libvchan_xenmsg_la_LDFLAGS = -version-info 1:0:0 -no-undefined \
+libvchan_xenmsg_la_LDFLAGS = -version-info 1:0:0 -no-undefined -Wl,-z,nodelete \
 	-Wl,--version-script=$(top_srcdir)/vchan/libvchan-xenmsg.map

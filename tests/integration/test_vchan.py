@@ -227,6 +227,14 @@ def test_a_child_that_does_not_use_a_vchan_does_not_hold_it(one, two):
     assert Qubes(one).server(9) == MADE
 
 
+def test_a_program_that_closes_the_library_lives_on(one, two):
+    """The library's thread runs in it."""
+    far, near = Qubes(one), Qubes(two)
+    assert far.server() == MADE and near.client() == MADE
+    far("none = __import__('_ctypes').dlclose(lib._handle)")
+    assert near("write(c, b'hello', 5)") == "5" and far("got(s, 5)") == "b'hello'"
+
+
 def test_a_stranger_is_not_connected_and_a_denied_one_fails(one, two, three):
     far = Qubes(one)
     assert far.server() == MADE
