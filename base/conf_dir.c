@@ -33,7 +33,15 @@ static int say_untrusted(const char *path, const struct stat *status, char **err
 	return -EPERM;
 }
 
-static int check(const char *path, int fd, char **error)
+static int say_readable(const char *path, const struct stat *status, char **error)
+{
+	if (asprintf(error, "%s: isn't secret, since its mode is %03o, and others may read it; chmod o= %s",
+		     path, (unsigned)status->st_mode & 0777u, path) < 0)
+		*error = NULL;
+	return -EPERM;
+}
+
+static int check(const char *path, int fd, bool is_secret, char **error)
 {
 	struct stat status;
 
@@ -46,22 +54,33 @@ static int check(const char *path, int fd, char **error)
 			*error = NULL;
 		return -EINVAL;
 	}
-	return !is_trusted(&status)	  ? say_untrusted(path, &status, error)
-	       : status.st_size > LONGEST ? ini_file_unreadable(path, -EFBIG, error)
-					  : 0;
+	return !is_trusted(&status)		       ? say_untrusted(path, &status, error)
+	       : is_secret && status.st_mode & S_IROTH ? say_readable(path, &status, error)
+	       : status.st_size > LONGEST	       ? ini_file_unreadable(path, -EFBIG, error)
+						       : 0;
 }
 
-FILE *conf_open(const char *path, int *r, char **error)
+static FILE *open_checked(const char *path, bool is_secret, int *r, char **error)
 {
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	FILE *file = NULL;
 
-	*r = fd < 0 ? ini_file_unreadable(path, -errno, error) : check(path, fd, error);
+	*r = fd < 0 ? ini_file_unreadable(path, -errno, error) : check(path, fd, is_secret, error);
 	if (*r == 0 && !(file = fdopen(fd, "r")))
 		*r = ini_file_unreadable(path, -errno, error);
 	if (!file && fd >= 0)
 		close(fd);
 	return file;
+}
+
+FILE *conf_open(const char *path, int *r, char **error)
+{
+	return open_checked(path, false, r, error);
+}
+
+FILE *conf_open_secret(const char *path, int *r, char **error)
+{
+	return open_checked(path, true, r, error);
 }
 
 static bool is_conf(const char *name)

@@ -11,6 +11,9 @@
  * others may write it), and *error says why in a sentence, which the caller frees. It doesn't wait for a
  * writer of a FIFO. */
 FILE *conf_open(const char *path, int *r, char **error);
+/* The same for a password or a key: -EPERM also if others may read it. Its group may, as it must where
+ * root owns it and an ordinary user reads it. */
+FILE *conf_open_secret(const char *path, int *r, char **error);
 /* Lists the paths of the files `*.conf` of the directory in lexical order; those that begin with a dot are
  * left out. One that is missing below /etc/xenmsg, where the usual ones are, has none. The caller frees the
  * list by conf_dir_free(). 0 or a negative errno (-EPERM: others may write into it), with why in *error as

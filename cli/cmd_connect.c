@@ -467,7 +467,8 @@ static bool is_of_the_same(const struct run_job *job, const struct xenmsg_peer *
 	return strcmp(job->from.host, host) == 0 && (*host || job->from.domid == xenmsg_peer_domid(peer));
 }
 
-/* Serves a stream, and takes it over. Returns 0, or a negative errno if it wasn't taken: -ENOMEM, or -EMFILE if the opener's domain, or host, has as many streams as are left for all others. */
+/* Serves a stream, and takes it over. Returns 0, or a negative errno if it wasn't taken: -ENOMEM, or -EMFILE
+ * if the opener's domain, or host, has as many streams as are left for all others. */
 static int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer)
 {
 	static const struct run_session_callbacks callbacks = {connect_on_record, on_stream_ended,

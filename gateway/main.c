@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "gateway/gateway.h"
+#include "gateway/nats_options.h"
 #include "gateway/settings.h"
 
 #define HEAP_KEPT (4 * 1024 * 1024)
@@ -108,6 +109,16 @@ static int main_load(struct settings *settings, const char *path)
 	return r;
 }
 
+static enum gateway_exit check_files(const struct settings *settings)
+{
+	char why[NATS_WHY_SIZE];
+
+	if (nats_options_check(settings, why))
+		return GATEWAY_EXIT_OK;
+	log_error("%s", why);
+	return GATEWAY_EXIT_USAGE;
+}
+
 static enum gateway_exit main_run(const struct settings *settings)
 {
 	struct gateway *gateway;
@@ -142,7 +153,7 @@ int main(int argc, char **argv)
 	if (main_load(&settings, arguments.config) < 0)
 		status = GATEWAY_EXIT_USAGE;
 	else if (arguments.check_config)
-		status = GATEWAY_EXIT_OK;
+		status = check_files(&settings);
 	else {
 		log_set_level(settings.log_level);
 		if (!arguments.has_log_target)

@@ -2,12 +2,10 @@
 #include "gateway/nats_options.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <unistd.h>
 
 #include "base/conf_dir.h"
 #include "gateway/settings.h"
@@ -30,22 +28,12 @@ void nats_options_say_why(char why[NATS_WHY_SIZE], const char *what, natsStatus 
 }
 
 /* libnats tells only that a file can't be used, not why. */
-static bool is_readable(const char *path, char why[NATS_WHY_SIZE])
-{
-	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-
-	if (path && fd < 0)
-		snprintf(why, NATS_WHY_SIZE, "%s: can't be read: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return !path || fd >= 0;
-}
-
-static bool is_trusted(const char *path, char why[NATS_WHY_SIZE])
+static bool can_be_used(const char *path, FILE *open_it(const char *path, int *r, char **error),
+			char why[NATS_WHY_SIZE])
 {
 	char *error = NULL;
 	int r = 0;
-	FILE *file = path ? conf_open(path, &r, &error) : NULL;
+	FILE *file = path ? open_it(path, &r, &error) : NULL;
 
 	if (path && !file)
 		snprintf(why, NATS_WHY_SIZE, "%s", error ? error : strerror(-r));
@@ -55,18 +43,21 @@ static bool is_trusted(const char *path, char why[NATS_WHY_SIZE])
 	return !path || file;
 }
 
-static bool are_readable(const struct settings *settings, char why[NATS_WHY_SIZE])
+bool nats_options_check(const struct settings *settings, char why[NATS_WHY_SIZE])
 {
-	return is_readable(settings->tls_ca, why) && is_readable(settings->tls_cert, why) &&
-	       is_readable(settings->tls_key, why) && is_readable(settings->credentials, why) &&
-	       is_readable(settings->nkey_seed, why) && is_trusted(settings->password_file, why);
+	return can_be_used(settings->tls_ca, conf_open, why) &&
+	       can_be_used(settings->tls_cert, conf_open, why) &&
+	       can_be_used(settings->tls_key, conf_open_secret, why) &&
+	       can_be_used(settings->credentials, conf_open_secret, why) &&
+	       can_be_used(settings->nkey_seed, conf_open_secret, why) &&
+	       can_be_used(settings->password_file, conf_open_secret, why);
 }
 
 static natsStatus set_password(natsOptions *options, const struct settings *settings)
 {
 	char password[512] = "", *error = NULL;
 	int r;
-	FILE *file = conf_open(settings->password_file, &r, &error);
+	FILE *file = conf_open_secret(settings->password_file, &r, &error);
 	natsStatus status = NATS_ERR;
 
 	if (file && fgets(password, sizeof(password), file)) {
@@ -148,7 +139,7 @@ natsOptions *nats_options_new(const struct settings *settings, const char *name,
 	const char *what = "";
 	natsStatus status;
 
-	if (!are_readable(settings, why))
+	if (!nats_options_check(settings, why))
 		return NULL;
 	status = natsOptions_Create(&options);
 	if (status == NATS_OK)

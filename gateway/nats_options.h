@@ -5,8 +5,9 @@
 /* What the settings say, as libnats's options. */
 
 #include <nats/nats.h>
+#include <stdbool.h>
 
-#define NATS_WHY_SIZE 256u
+#define NATS_WHY_SIZE 512u
 
 struct settings;
 
@@ -14,6 +15,9 @@ struct settings;
  * the environment, which other threads may read. 0; -EPERM: the process has more rights than its user,
  * so OpenSSL doesn't heed what its environment says; -ENOMEM. */
 int nats_options_trust_only(const struct settings *settings);
+/* Whether the files that the settings name can be used, as they are now: they can be read, nobody else may
+ * change them, and what is secret nobody else may read. If not, says why. */
+bool nats_options_check(const struct settings *settings, char why[NATS_WHY_SIZE]);
 /* Makes options from the settings and the files that they name, as these are now. NULL, and why. */
 natsOptions *nats_options_new(const struct settings *settings, const char *name, char why[NATS_WHY_SIZE]);
 /* Writes what libnats says of this thread's last error. */

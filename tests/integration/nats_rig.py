@@ -67,6 +67,7 @@ def with_nkeys(directory, hosts):
         users.append(f'{{nkey: "{key.public}", permissions: {{publish: {json.dumps(publish)}, subscribe: {json.dumps(subscribe)}}}}}')
         seed = directory / f"{host}.seed"
         seed.write_text(key.seed + "\n")
+        seed.chmod(0o600)
         settings[host] = f"nkey = {key.public}\nnkey-seed = {seed}"
     return f"authorization {{ users: [\n{','.join(users)}]}}\n", settings
 
@@ -84,6 +85,7 @@ def with_credentials(directory, hosts):
         path = directory / f"{host}.creds"
         path.write_text(f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
                         f"-----BEGIN USER NKEY SEED-----\n{user.seed}\n------END USER NKEY SEED------\n")
+        path.chmod(0o600)
         settings[host] = f"credentials = {path}"
     config = (f'operator: "{operator.jwt(operator, {"type": "operator"})}"\nresolver: MEMORY\n'
               f'resolver_preload: {{ {account.public}: "{operator.jwt(account, {"type": "account", "limits": limits})}" }}\n')

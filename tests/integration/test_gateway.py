@@ -260,6 +260,7 @@ authorization {
 def user(rig, name, password):
     path = rig.directory / f"password-{name}-{password}"
     path.write_text(password + "\n")
+    path.chmod(0o600)
     return f"user = {name}\npassword-file = {path}"
 
 
@@ -516,6 +517,20 @@ def test_settings_that_are_wrong_are_said(rig):
         assert done.returncode == 2 and wrong in done.stderr.decode(), done.stderr
 
 
+@pytest.mark.parametrize("mode, wrong", [(0o600, b""), (0o640, b""), (0o644, b"isn't secret"), (0o602, b"isn't trusted")])
+def test_files_that_others_may_change_and_secrets_that_they_may_read_are_refused(tmp_path, mode, wrong):
+    file, config = tmp_path / "file", tmp_path / "gateway.conf"
+    (tmp_path / "other").touch(0o600)
+    file.touch()
+    file.chmod(mode)
+    for lines in ("tls-ca = {0}", "tls-cert = {0}\ntls-key = {1}/other", "tls-cert = {1}/other\ntls-key = {0}", "credentials = {0}",
+                  "nkey = UX\nnkey-seed = {0}", "user = a\npassword-file = {0}"):
+        config.write_text(f"[nats]\nservers = nats://x\n{lines.format(file, tmp_path)}\n")
+        done = subprocess.run([program("xenmsg-gateway"), "--check-config", "--config", config], capture_output=True, check=False)
+        refused = wrong if mode & 2 or not lines.startswith(("tls-ca", "tls-cert = {0}")) else b""
+        assert done.returncode == (2 if refused else 0) and refused in done.stderr, (lines, done)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to another user")
 def test_a_password_that_another_user_may_change_is_not_used(rig):
     password = rig.directory / "password"
@@ -534,7 +549,7 @@ def blocks():
 
 
 def test_the_commands_and_settings_of_hosts_md(rig):
-    make_files, start, _, settings, *_ = blocks()  # test_hosts.py has the rest
+    make_files, start, _, _, settings, *_ = blocks()  # test_hosts.py has the rest
     directory, port = rig.directory, free_port()
     subprocess.run(["bash", "-e", "-c", make_files.replace("nats.example", "localhost")], cwd=directory, check=True,
                    capture_output=True)

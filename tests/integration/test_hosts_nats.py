@@ -36,6 +36,7 @@ class HostsOverNats(Hosts):
         name = f"host{'abc'[number]}"
         password = self.tmp_path / f"password-{name}"
         password.write_text(f"secret of {name}\n")
+        password.chmod(0o600)
         ways = [SlowWay(self.server, self.rate)] if self.rate and number == 0 else self.servers
         return Gateway(self.tmp_path, name, [way.url for way in ways], nats=f"user = {name}\npassword-file = {password}\n",
                        daemon=types.SimpleNamespace(path=self.path(number)))

@@ -261,9 +261,7 @@ def a_host_is_led_to_others_as_the_page_says(host):
     server = None
     for block in printed:
         if block.startswith("[nats]"):
-            dom0.run("admin", f"""cd nats && sudo install -o xenmsg-gateway -m 0400 ca.pem hosta.password /etc/xenmsg/
-sudo tee /etc/xenmsg/gateway.conf <<'END'
-{block}END""")
+            dom0.run("admin", f"sudo tee /etc/xenmsg/gateway.conf <<'END'\n{block}END\nsudo xenmsg-gateway --check-config")
         elif block.startswith("[hosts]"):
             dom0.run("admin", f"sudo tee /etc/xenmsg/xenmsgd.conf.d/hosts.conf <<'END'\n{block}END")
         elif " nats-server -c " in block:
@@ -443,6 +441,7 @@ BLOCKS = {
         "umask 077": a_host_is_led_to_others_as_the_page_says,
         "PATH=$PATH:/usr/sbin nats-server": a_host_is_led_to_others_as_the_page_says,
         "sudo apt-get install": a_host_is_led_to_others_as_the_page_says,
+        "sudo install -g": a_host_is_led_to_others_as_the_page_says,
         "[nats]": a_host_is_led_to_others_as_the_page_says,
         "[hosts]": a_host_is_led_to_others_as_the_page_says,
         "sudo systemctl enable": a_host_is_led_to_others_as_the_page_says,
