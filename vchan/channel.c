@@ -18,6 +18,7 @@
 #define STALE_MS      1000 /* so long a name may still be that of a program that has ended */
 #define CLOSE_WAIT_MS 5000
 #define SETTLE_MS     1000
+#define LOOK_MS	      5000 /* how often who waits for a client asks whether its domain is there */
 
 enum vchan_phase {
 	WAITING,    /* a server whose client hasn't come */
@@ -116,19 +117,6 @@ static void pump(struct vchan_end *vchan)
 	}
 }
 
-/* Puts as much as there is room for, without a stay in the ring if it can. */
-static size_t put(struct vchan_end *vchan, const void *data, size_t size)
-{
-	ssize_t r = 0;
-
-	pump(vchan);
-	if (vchan->stream && vchan->phase == OPEN && ring_filled(&vchan->out) == 0)
-		r = xenmsg_stream_write(vchan->stream, data, size);
-	if (r < 0)
-		r = 0;
-	return (size_t)r + ring_put(&vchan->out, (const char *)data + r, size - (size_t)r);
-}
-
 /* --- how a client comes and goes ------------------------------------------------------------------ */
 
 static void drop_stream(struct vchan_end *vchan)
@@ -160,10 +148,10 @@ static void be_over(struct vchan_end *vchan, int error)
 {
 	vchan->out.head = vchan->out.tail = 0;
 	vchan->due = -1;
+	vchan->error = error; /* a peer that is seen to have gone may be told to be lost later */
 	if (vchan->phase == CLOSING || vchan->phase == OVER)
 		return;
 	vchan->phase = OVER;
-	vchan->error = error;
 	vchan->end_seen = vchan->clients == VCHAN_PERSISTS;
 	raise_event(vchan, EVENT_STATE);
 }
@@ -247,15 +235,24 @@ static void on_looked(void *userdata, const struct xenmsg_result *result)
 		gone_domid = vchan->domid;
 	if (vchan->phase == CONNECTING && vchan->waits && !is_gone)
 		try_again(vchan);
-	else
+	else if (vchan->phase == CONNECTING || (vchan->phase == WAITING && is_gone))
 		be_over(vchan, is_gone ? ESRCH : EHOSTDOWN);
+}
+
+/* Returns whether an answer follows. */
+static bool look_for_domain(struct vchan_end *vchan)
+{
+	struct xenmsg *conn = engine_connection();
+	char question[32];
+
+	snprintf(question, sizeof(question), "domain %d", vchan->domid);
+	vchan->asks = conn && xenmsg_begin_query(conn, question, NULL, on_looked, vchan, NULL) == 0;
+	return vchan->asks;
 }
 
 static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	struct vchan_end *vchan = userdata;
-	struct xenmsg *conn = engine_connection();
-	char question[32];
 
 	if (stream == vchan->later) {
 		xenmsg_stream_close(stream);
@@ -263,13 +260,11 @@ static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 		return;
 	}
 	drop_stream(vchan);
-	snprintf(question, sizeof(question), "domain %d", vchan->domid);
 	if (gone_domid == vchan->domid)
 		gone_domid = -1;
-	if (vchan->phase == CONNECTING && error == -EHOSTDOWN && conn &&
-	    xenmsg_begin_query(conn, question, NULL, on_looked, vchan, NULL) == 0)
-		vchan->asks = true;
-	else if (vchan->phase == CONNECTING && vchan->waits && (error == -ENOENT || error == -EHOSTDOWN))
+	if (vchan->phase == CONNECTING && error == -EHOSTDOWN && look_for_domain(vchan))
+		return;
+	if (vchan->phase == CONNECTING && vchan->waits && (error == -ENOENT || error == -EHOSTDOWN))
 		try_again(vchan);
 	else
 		be_over(vchan, -error);
@@ -489,7 +484,8 @@ static void enter(struct vchan_end *vchan)
 	vchan->until = -1;
 	vchan->pause = RETRY_MIN_MS;
 	listen_now(vchan);
-	engine_hasten();
+	if (engine_connection())
+		xenmsg_wake(engine_connection()); /* something is due earlier than who sleeps knows */
 }
 
 static int leave(int result)
@@ -577,18 +573,16 @@ struct vchan_end *vchan_serve(int domid, const char *endpoint, size_t in, size_t
 
 	engine_lock();
 	vchan = vchan_new(domid, endpoint, in, out);
-	if (!vchan) {
-		leave(0);
-		return NULL;
+	if (vchan) {
+		vchan->is_server = true;
+		vchan->clients = clients;
+		vchan->phase = WAITING;
+		vchan->until = engine_now() + STALE_MS;
+		listen_now(vchan);
 	}
-	vchan->is_server = true;
-	vchan->clients = clients;
-	vchan->phase = WAITING;
-	vchan->until = engine_now() + STALE_MS;
-	listen_now(vchan);
-	while (vchan->asks || vchan->due >= 0)
+	while (vchan && (vchan->asks || vchan->due >= 0))
 		engine_wait(-1);
-	if (vchan->error)
+	if (vchan && vchan->error)
 		return undo(vchan, explain(vchan, vchan->error));
 	leave(0);
 	return vchan;
@@ -640,18 +634,31 @@ int vchan_is_open(struct vchan_end *vchan)
 	return leave(is_open(vchan));
 }
 
+/* Why nothing comes or goes any more. That isn't EPIPE where bytes may be lost. */
+static int why_over(const struct vchan_end *vchan)
+{
+	return vchan->phase == OVER && vchan->error ? vchan->error : EPIPE;
+}
+
 /* Waits for an event, and takes it. Called with the lock. Returns 0, or -1 with errno. */
 static int await_event(struct vchan_end *vchan)
 {
+	int64_t look = engine_now() + LOOK_MS;
+
 	begin_later(vchan);
 	while (!take_event(vchan, EVENT_STATE | EVENT_BYTES)) {
-		if (vchan->phase == OVER && !vchan->stream &&
-		    (!vchan->is_server || vchan->clients == VCHAN_ONE)) {
-			errno = EPIPE; /* nothing will come any more */
+		bool is_for_one = vchan->is_server && vchan->clients == VCHAN_ONE;
+
+		if (vchan->phase == OVER && !vchan->stream && (!vchan->is_server || is_for_one)) {
+			errno = why_over(vchan);
 			return -1;
 		}
-		if (engine_wait(-1) < 0)
+		if (engine_wait(is_for_one && vchan->phase == WAITING ? look : -1) < 0)
 			return -1;
+		if (is_for_one && vchan->phase == WAITING && !vchan->asks && engine_now() >= look) {
+			look_for_domain(vchan);
+			look = engine_now() + LOOK_MS;
+		}
 	}
 	return 0;
 }
@@ -700,7 +707,7 @@ int vchan_read(struct vchan_end *vchan, void *data, size_t size, bool all, bool 
 		if (all ? ring_filled(&vchan->in) >= size : ring_filled(&vchan->in) > 0)
 			return leave(read_now(vchan, data, size));
 		if (is_open(vchan) == VCHAN_GONE)
-			return fail(EPIPE);
+			return fail(why_over(vchan));
 		if (!blocking)
 			return leave(0);
 		if (all && size > vchan->in.size)
@@ -710,14 +717,20 @@ int vchan_read(struct vchan_end *vchan, void *data, size_t size, bool all, bool 
 	}
 }
 
-/* Puts what may be put now. Returns how much, and asks for room for the rest. */
+/* Puts what may be put now, without a stay in the ring if it can. Returns how much, and asks for room for the
+ * rest. */
 static size_t write_some(struct vchan_end *vchan, const void *data, size_t size, bool all)
 {
 	size_t done = 0;
+	ssize_t r = 0;
 
 	pump(vchan);
-	if (!all || size <= ring_space(&vchan->out))
-		done = put(vchan, data, size);
+	if (!all || size <= ring_space(&vchan->out)) {
+		if (vchan->stream && vchan->phase == OPEN && ring_filled(&vchan->out) == 0)
+			r = xenmsg_stream_write(vchan->stream, data, size);
+		done = r > 0 ? (size_t)r : 0;
+		done += ring_put(&vchan->out, (const char *)data + done, size - done);
+	}
 	vchan->wants_room |= done < size;
 	return done;
 }
@@ -729,7 +742,7 @@ int vchan_write(struct vchan_end *vchan, const void *data, size_t size, bool all
 	enter(vchan);
 	for (;;) {
 		if (is_open(vchan) == VCHAN_GONE)
-			return fail(EPIPE);
+			return fail(why_over(vchan));
 		done += write_some(vchan, (const char *)data + done, size - done, all);
 		if (done == size || !blocking)
 			return leave((int)done);
@@ -805,6 +818,7 @@ void vchan_close(struct vchan_end *vchan)
 
 bool vchan_domain_is_gone(int domid)
 {
+	errno = ESRCH;
 	return gone_domid == domid;
 }
 

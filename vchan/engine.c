@@ -48,16 +48,11 @@ struct xenmsg *engine_connection(void)
 	return engine.conn;
 }
 
-void engine_tell(void)
+/* Something has changed that others may wait for. */
+static void tell(void)
 {
 	if (engine.followers)
 		pthread_cond_broadcast(&engine.changed);
-}
-
-void engine_hasten(void)
-{
-	if (engine.conn)
-		xenmsg_wake(engine.conn);
 }
 
 /* Does what can be done now. An error doesn't end a connection that outlives its daemon. */
@@ -66,7 +61,7 @@ static void run(void)
 	if (engine.conn)
 		xenmsg_process(engine.conn);
 	engine.due = channels_look(engine_now());
-	engine_tell();
+	tell();
 }
 
 /* Sleeps for the connection, without the lock. Returns poll()'s. */
@@ -113,7 +108,7 @@ int engine_wait(int64_t until)
 	engine.is_led = false;
 	if (engine.rests_deeply)
 		pthread_cond_signal(&engine.rest);
-	engine_tell();
+	tell();
 	return r < 0 ? -1 : 0;
 }
 

@@ -67,7 +67,7 @@ void vchan_set_clients(struct vchan_end *vchan, enum vchan_clients clients);
  * process lives, and exit() waits until nothing was taken for 60 s. It takes NULL, and leaves errno alone. */
 void vchan_close(struct vchan_end *vchan);
 
-/* Whether the last attempt to reach this domain found that there is none. */
+/* Whether the last attempt to reach this domain found that there is none. Sets errno to ESRCH. */
 bool vchan_domain_is_gone(int domid);
 
 /* The number of this domain, or -1 with errno. */

@@ -37,10 +37,6 @@ struct xenmsg *engine_connection(void);
 /* Sleeps until something may have changed, or `until` (-1: never), and runs the connection. Called with the
  * lock, which is free meanwhile. Returns 0, or -1 with errno EINTR. */
 int engine_wait(int64_t until);
-/* Something has changed that others may wait for. Called with the lock. */
-void engine_tell(void);
-/* Something is due earlier than who sleeps knows. Called with the lock. */
-void engine_hasten(void);
 int64_t engine_now(void);
 /* Counts processes: it grows with each fork() in the child. */
 extern unsigned engine_generation;

@@ -174,13 +174,6 @@ int xc_interface_close(struct xc_interface_core *handle)
 	return handle == nothing || !real ? 0 : real(handle);
 }
 
-/* What xenmsg knows of a domain: 0, or -1 with errno ESRCH. */
-static int look_up(uint32_t domid)
-{
-	errno = ESRCH;
-	return vchan_domain_is_gone((int)domid) ? -1 : 0;
-}
-
 int xc_domain_getinfo(struct xc_interface_core *handle, uint32_t domid, unsigned most, uint32_t *info)
 {
 	__typeof__(&xc_domain_getinfo) real = REAL(xc_domain_getinfo);
@@ -188,7 +181,7 @@ int xc_domain_getinfo(struct xc_interface_core *handle, uint32_t domid, unsigned
 
 	errno = 0;
 	r = handle == nothing || !real ? -1 : real(handle, domid, most, info);
-	if (r >= 0 || errno == ESRCH || look_up(domid) < 0 || most == 0)
+	if (r >= 0 || errno == ESRCH || vchan_domain_is_gone((int)domid) || most == 0)
 		return r;
 	memset(info, 0, 3 * sizeof(*info)); /* its number, its label, and its flags, of which none is set */
 	info[0] = domid;
@@ -202,7 +195,7 @@ int xc_domain_getinfo_single(struct xc_interface_core *handle, uint32_t domid, u
 
 	errno = 0;
 	r = handle == nothing || !real ? -1 : real(handle, domid, info);
-	if (r >= 0 || errno == ESRCH || look_up(domid) < 0)
+	if (r >= 0 || errno == ESRCH || vchan_domain_is_gone((int)domid))
 		return r;
 	info[0] = domid; /* 16 bits of it, and 16 of nothing; then its flags */
 	info[1] = 0;

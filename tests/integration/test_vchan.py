@@ -258,6 +258,7 @@ def test_a_process_has_one_connection_for_hundreds_of_vchans(one, two):
 def test_a_domain_that_is_gone_is_told_from_one_that_boots(one, nodes):
     far, near = nodes(2, start=False)[2], Qubes(one)
     assert near.client(peer=77) == f"error {errno.ESRCH}"
+    assert near.server(peer=77) == MADE and near("[wait(s), is_open(s)]") == "[0, 0]" and near("got(s, 1)") == f"error {errno.ESRCH}"
     near("fd = ctypes.c_int(); c = client_init_async(2, 8, ctypes.byref(fd))")
     assert near("FINISH(c, True)") == "1"
     assert b'"is_there":true' in one.xenmsg("call", "self:xenmsg", "domain 2").stdout
@@ -360,6 +361,8 @@ def test_an_end_with_more_unread_than_fits_is_seen_at_once(one, two, ends, much)
     if ends[0] != "p":
         assert far("write(s, b'x', 1)") == "-1"
         eventually(lambda: far("gulp(s)") == poured, "all is read")
+    wanted = f"error {errno.ECONNRESET if ends[0] == 'p' else errno.EPIPE}"  # the program is told whether all has come
+    eventually(lambda: far("gulp(s) and got(s, 1)") == wanted, wanted)
 
 
 @pytest.mark.slow
