@@ -73,8 +73,6 @@ void stream_free(struct stream *stream);
  * seconds, and nothing lies in them. Returns whether it has done so now. */
 bool stream_tidy(struct stream *stream);
 
-/* So many bytes wait in it, in one way or the other. */
-uint64_t stream_queued(const struct stream *stream);
 /* stream_image.c: whether the next daemon can go on with it. `is_carried`: its socket gets there in another
  * one (base/fd_parcel.h). */
 bool stream_fits_image(struct stream *stream, bool is_carried);

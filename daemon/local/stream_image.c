@@ -50,11 +50,6 @@ static void rings_image(struct image *image, struct stream *stream)
 	hop_ring_image(image, &stream->from_hop, CONTROL_RING_SIZE);
 }
 
-uint64_t stream_queued(const struct stream *stream)
-{
-	return hop_queued(&stream->hop);
-}
-
 static void positions_image(struct image *image, struct stream *stream)
 {
 	image_upto(image, &stream->number, CHANNEL_NUMBERS - 1);

@@ -82,9 +82,9 @@ static void add_queued_for(void *userdata, struct session *session)
 	add_queued(userdata, session_hop(session));
 }
 
-static void add_stream(void *userdata, struct stream *stream)
+static void add_queued_in(void *userdata, struct stream *stream)
 {
-	*(uint64_t *)userdata += stream_queued(stream);
+	add_queued(userdata, stream_hop(stream));
 }
 
 uint64_t handover_size(struct daemon *daemon)
@@ -94,7 +94,7 @@ uint64_t handover_size(struct daemon *daemon)
 	local_each(daemon->local, add_queued_for, &bytes);
 	links_each_hop(daemon->links, add_queued, &bytes);
 	activations_each_waiting_room(daemon->activations, add_queued, &bytes);
-	streams_each(daemon->streams, add_stream, &bytes);
+	streams_each(daemon->streams, add_queued_in, &bytes);
 	return bytes;
 }
 
