@@ -193,8 +193,10 @@ void carried_piece_image(struct image *image, struct carried_memory *memory, str
 		return;
 	/* Those of a chunk are in the memfd all or none. */
 	image_expect(image, number < memory->size && (number >= memory->count || !memory->taken[number]));
-	r = image->error ? 0 : grow(memory, number);
-	if (!image->error && r == 0)
+	if (image->error)
+		return;
+	r = grow(memory, number);
+	if (r == 0)
 		r = map(memory, number, piece);
 	if (r < 0)
 		image_fail(image, r);
