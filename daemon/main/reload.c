@@ -112,49 +112,33 @@ struct visit {
 	uint32_t was, domid; /* this domain, before it was restored, and now */
 };
 
-static void restart(const struct visit *visit, struct hop *hop)
+static void restart(void *userdata, struct hop *hop)
 {
+	const struct visit *visit = userdata;
+
 	router_restart_hop(visit->router, hop, visit->was);
 	hop_set_domid(hop, visit->domid);
 }
 
 static void visit_session(void *userdata, struct session *session)
 {
-	const struct visit *visit = userdata;
-
-	restart(visit, session_hop(session));
+	restart(userdata, session_hop(session));
 }
 
 static void visit_stream(void *userdata, struct stream *stream)
 {
-	const struct visit *visit = userdata;
-
-	restart(visit, stream_hop(stream));
-}
-
-static void visit_room(void *userdata, struct hop *room)
-{
-	const struct visit *visit = userdata;
-
-	restart(visit, room);
-}
-
-static void visit_topic(void *userdata, struct hop *hop)
-{
-	const struct visit *visit = userdata;
-
-	restart(visit, hop);
+	restart(userdata, stream_hop(stream));
 }
 
 void reload_restart_channels(struct daemon *daemon, uint32_t was)
 {
 	struct visit visit = {.router = daemon->router, .was = was, .domid = daemon->self.domid};
 
-	activations_each_waiting_room(daemon->activations, visit_room, &visit);
+	activations_each_waiting_room(daemon->activations, restart, &visit);
 	if (daemon->local) /* names may come before there are programs (startup_await_presence()) */
 		local_each(daemon->local, visit_session, &visit);
 	streams_each(daemon->streams, visit_stream, &visit);
-	topics_each_hop(daemon->topics, visit_topic, &visit);
+	topics_each_hop(daemon->topics, restart, &visit);
 }
 
 /* --- files ---------------------------------------------------------------------------------------- */
