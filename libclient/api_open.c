@@ -448,8 +448,9 @@ static int api_open_wait_until(struct xenmsg *conn, int64_t deadline)
 		int r;
 
 		/* A program that answers after this returns notifies the daemon once, of the answer and of
-		 * what was taken. If the program doesn't call again soon, the daemon looks by itself. */
-		conn->comes_back = true;
+		 * what was taken. If the program doesn't call again soon, the daemon looks by itself, where
+		 * it shares memory. */
+		conn->comes_back = !conn->transport.pump;
 		r = api_open_process(conn, true);
 		conn->comes_back = false;
 		if (r != 0 || failed)

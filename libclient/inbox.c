@@ -654,10 +654,22 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 	}
 }
 
+/* Without shared memory the daemon hears also of the first half of what lies there. So it sees how long the
+ * program takes for the rest, whenever that has begun. */
+static bool is_worth_telling(struct inbox *inbox)
+{
+	const struct transport *transport = inbox->transport;
+	uint32_t left = transport->deliveries.head - transport->deliveries.tail;
+
+	if (!transport->pump)
+		return inbox->unreported >= INBOX_RELEASE_AFTER;
+	return inbox->unreported >= INBOX_REPORT_AFTER && inbox->unreported >= left;
+}
+
 int inbox_release(struct inbox *inbox, bool now)
 {
 	struct receiver *receiver, *next;
-	bool quietly = !now && inbox->unreported < INBOX_RELEASE_AFTER;
+	bool quietly = !now && !is_worth_telling(inbox);
 	int r = 0;
 
 	/* The program may sleep next. If there is no memory, they stay held until they are freed. */
@@ -680,9 +692,14 @@ int inbox_release(struct inbox *inbox, bool now)
 		DL_DELETE(inbox->dirty, receiver);
 		receiver->dirty = false;
 		if (receiver->state == RECEIVER_OPEN && r == 0)
-			r = transport_credit(inbox->transport, receiver->number, receiver->taken, 0);
+			r = transport_credit(inbox->transport, receiver->number, receiver->taken,
+					     now ? 0 : CREDIT_MORE);
 		if (r == 0)
 			r = inbox_end_if_finished(inbox, receiver);
+	}
+	if (!now && transport_is_here(inbox->transport)) { /* else with what follows */
+		transport_publish(inbox->transport);
+		socket_pump_out(inbox->transport->pump);
 	}
 	return r;
 }

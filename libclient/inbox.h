@@ -39,6 +39,8 @@
 
 /* bytes taken after which a sleeping daemon is woken to refill the ring, though more is there to take */
 #define INBOX_RELEASE_AFTER 262144u
+/* bytes taken that are worth a report of their own, without shared memory */
+#define INBOX_REPORT_AFTER 4096u
 
 struct call;
 struct pattern;

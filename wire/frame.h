@@ -277,10 +277,12 @@ struct frame_opened {
 
 /* Nothing more of the stream is wanted: what still comes is dropped. */
 #define CREDIT_STOP 1u
+/* From a program that reports early: more lies there, which it takes now (doc/protocol.md, 4). */
+#define CREDIT_MORE 2u
 
 struct frame_credit {
 	uint64_t consumed, limit;
-	uint32_t flags; /* CREDIT_STOP; those of later versions are ignored */
+	uint32_t flags; /* CREDIT_STOP, CREDIT_MORE; those of later versions are ignored */
 };
 
 /* The error is what the receiving program said of the message that begins at `unsure`, which it has

@@ -74,7 +74,9 @@ static void look_at_pace(struct outlet *outlet)
 	if (!pace->is_marked)
 		return;
 	if ((int32_t)(tail - pace->mark) < 0) {
-		if (tail != pace->tail && !pace->seen_ns)
+		if (is_reported(outlet) && !pace->reads_on)
+			pace->seen_ns = 0;
+		else if (tail != pace->tail && !pace->seen_ns)
 			pace->seen_ns = clock_ns();
 		return;
 	}
@@ -96,7 +98,7 @@ static void note_wait(struct outlet *outlet)
 		return;
 	pace->mark = given_upto(outlet);
 	pace->tail = taken_upto(outlet);
-	pace->seen_ns = is_reported(outlet) ? clock_ns() : 0;
+	pace->seen_ns = 0;
 	pace->is_marked = true;
 }
 

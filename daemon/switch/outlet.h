@@ -43,8 +43,8 @@ struct hop_stats {
  *         ──soon, or wasn't seen before it had got there──▶ twice as much
  *
  * Where a program has no ring it reads ahead from its socket. Then that counts which it was given for its
- * endpoints and hasn't reported, up to CHANNEL_WINDOW_MAX. It reports all at once, so it is on its way from
- * the beginning.
+ * endpoints and hasn't reported, up to CHANNEL_WINDOW_MAX. It reports in the middle, too, and is on its way
+ * until it reports the last that has come.
  */
 struct pace {
 	uint32_t most;	       /* bytes; 0: all of the ring */
@@ -53,6 +53,7 @@ struct pace {
 	uint32_t mark;	       /* the end of what was given then, */
 	uint32_t tail;	       /* of what was taken, */
 	uint64_t seen_ns;      /* and when the reader was seen on its way; 0: it wasn't */
+	bool reads_on;	       /* it says so in its last report */
 };
 
 struct outlet {

@@ -442,3 +442,20 @@ def test_a_program_that_never_reports_is_given_no_more(one):
         while (got := program.receive()).kind != REPLY:
             given += len(got.payload) * (got.kind == DATA)
         assert 0 < given <= PACE_FIRST
+
+
+@pytest.mark.parametrize("count", (256, 1), ids=("small", "large"))
+@pytest.mark.parametrize("without", ("0", "1"), ids=("by memory", "by its socket"))
+def test_a_program_that_looks_by_a_clock_gets_more_each_time(one, monkeypatch, without, count):
+    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", without)
+    got, looks, posted = [], 0, 0
+    with Connection(one.socket) as program, Connection(one.socket) as sender:
+        program.handle("inbox", got.append)
+        while len(got) < count:
+            while posted < count and sender.post("self:inbox", bytes((1 << 20) // count), lambda result: None) == 0:
+                posted += 1
+            assert sender.wait(0) >= 0
+            time.sleep(0.045)
+            assert program.wait(0) >= 0
+            looks += 1
+    assert looks < 64  # of 128 with the least that it may be given
