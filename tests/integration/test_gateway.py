@@ -518,7 +518,7 @@ def test_settings_that_are_wrong_are_said(rig):
 
 
 @pytest.mark.parametrize("mode, wrong", [(0o600, b""), (0o640, b""), (0o644, b"isn't secret"), (0o602, b"isn't trusted")])
-def test_files_that_others_may_change_and_secrets_that_they_may_read_are_refused(tmp_path, mode, wrong):
+def test_files_that_others_may_change_or_read_are_refused(tmp_path, mode, wrong):
     file, config = tmp_path / "file", tmp_path / "gateway.conf"
     (tmp_path / "other").touch(0o600)
     file.touch()
