@@ -45,6 +45,7 @@ struct stream {
 	bool takes_socket;    /* the answer may bring the program another one */
 	bool is_unguarded;    /* no byte is left unread */
 	bool has_rest;	      /* the last read has left something, since it took long */
+	bool has_urgent;      /* the last look for its end has seen an urgent byte, perhaps as the guard */
 	bool in_doubt;	      /* the guard may lie in a buffer that keeps the program from writing */
 	struct charge charge; /* for the descriptor and the memory */
 	/* The opener pays for the time, too, but not for what the program that holds an accepted stream's

@@ -65,11 +65,13 @@ static void spend_call(struct stream *stream, const struct kernel_call *call, ui
  * has closed its end, or -ECONNRESET: it has closed it without reading what was there for it. */
 static int program_has_ended(struct stream *stream)
 {
-	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLRDHUP};
+	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLRDHUP | POLLPRI};
 	socklen_t size = sizeof(int);
 	int error = 0;
 
-	if (poll(&poll_fd, 1, 0) <= 0 || !(poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+	poll(&poll_fd, 1, 0);
+	stream->has_urgent = poll_fd.revents & POLLPRI;
+	if (!(poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)))
 		return 0;
 	if ((poll_fd.revents & POLLERR) && getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 &&
 	    error)
@@ -291,6 +293,9 @@ int stream_read(struct stream *stream)
 			return 0;
 		}
 		if (!look_for_end(stream)) {
+			/* The kernel ends what it gives before an urgent byte, and tells of more only once. */
+			if (stream->has_urgent && size > 0 && has_more(stream))
+				continue;
 			stream->readable = false;
 			let_program_write(stream);
 		}

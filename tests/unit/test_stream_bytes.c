@@ -284,3 +284,25 @@ SCENE_TEST(an_urgent_byte_is_one_like_others, join_given)
 	hang_up(&scene->b);
 	expect_gone(scene, 2);
 }
+
+/* The kernel ends what it gives before such a byte, wherever that lies. */
+SCENE_TEST(an_urgent_byte_holds_up_no_bytes_behind_it, join_given)
+{
+	static const uint8_t bytes[150000];
+	uint8_t got[8192];
+
+	for (size_t before = 1; before < 100000; before = before * 3 + 1) {
+		ssize_t sent = send(scene->a, bytes, before, MSG_NOSIGNAL), more, size;
+
+		if (send(scene->a, "!", 1, MSG_OOB | MSG_NOSIGNAL) == 1)
+			sent++;
+		while ((more = send(scene->a, bytes, sizeof(bytes), MSG_NOSIGNAL)) > 0)
+			sent += more;
+		for (int idle = 0; idle < 3; idle = size <= 0 ? idle + 1 : 0) {
+			run(scene);
+			size = recv(scene->b, got, sizeof(got), 0);
+			sent -= size <= 0 ? 0 : size;
+		}
+		assert_int_equal(sent, 0);
+	}
+}
