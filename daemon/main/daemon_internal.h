@@ -105,7 +105,9 @@ struct daemon {
 	/* startup.c's, while starting */
 	int domid_error;
 	bool stop_asked;
-	unsigned own_leaves_missing; /* which the daemon before may have written */
+	unsigned own_leaves_missing; /* which the daemon before may have written, */
+	bool has_token;		     /* or has, with this one of the keeper's */
+	uint8_t token[16];
 
 	/* for a restore */
 	bool checking_domid, check_domid_again, leaf_lost;
@@ -119,6 +121,8 @@ struct daemon {
 /* restore.c: from now on the ports of closed vchans are unbound once it is certain that they aren't from
  * before a restore. */
 int restore_prepare(struct daemon *daemon);
+/* Shows the next daemon, should this one die, what it may ask a keeper for. */
+void restore_note_token(struct daemon *daemon);
 /* Called by the watch on our own `domid`. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);
 /* Returns false in domain 0, which is never migrated. */

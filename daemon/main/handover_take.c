@@ -585,6 +585,8 @@ int handover_read(struct daemon *daemon)
 	}
 	if (handover->image.error || !handover->head.has_leaf)
 		vchan_host_leave_to_keeper(daemon->host);
+	if (domid != 0)
+		restore_note_token(daemon);
 	if (handover->image.error) {
 		daemon->self.domid = domid;
 		log_error(

@@ -40,6 +40,11 @@
  * and the watch comes up to 0.5 s after the restore. */
 #define RETIRED_MS 1000
 
+void restore_note_token(struct daemon *daemon)
+{
+	uuid_print(vchan_host_token(daemon->host), daemon->self.kept_by);
+}
+
 /* Makes everything anew that Xen knew of us by the old number. Programs and their endpoints stay, and
  * sessions that can be resumed. */
 static int begin_anew(struct daemon *daemon, uint32_t domid)
@@ -48,6 +53,7 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	int r;
 
 	vchan_host_renew(daemon->host);
+	restore_note_token(daemon);
 	links_restart(daemon->links);
 	peers_stop(daemon->peers);
 	self_renumber(&daemon->self, domid);

@@ -16,6 +16,7 @@
 #include "base/log_limit.h"
 #include "base/notify.h"
 #include "daemon/peers/peers.h"
+#include "daemon/peers/peers_parse.h"
 #include "daemon/xen/singleton.h"
 #include "daemon/xen/store.h"
 #include "base/timer.h"
@@ -95,20 +96,21 @@ static int await_store(struct daemon *daemon, void (*done)(void *, int, const ch
 	return daemon->stop_asked ? -EINTR : r;
 }
 
-static void note_own_leaf(struct daemon *daemon, unsigned leaf, int error)
+static void note_own_leaf(struct daemon *daemon, unsigned leaf, int error, const char *value, size_t size)
 {
 	/* Also by what an attempt before has asked. */
 	daemon->own_leaves_missing |= error == -ENOENT ? 1u << leaf : 0;
+	daemon->has_token |= value && presence_token_parse(value, size, daemon->token);
 }
 
 static void on_own_presence(void *userdata, int error, const char *value, size_t size)
 {
-	note_own_leaf(userdata, 0, error);
+	note_own_leaf(userdata, 0, error, value, size);
 }
 
 static void on_own_private(void *userdata, int error, const char *value, size_t size)
 {
-	note_own_leaf(userdata, 1, error);
+	note_own_leaf(userdata, 1, error, value, size);
 }
 
 /* Whether the leaves of the daemon before are still there, by which this domain is the one that it was. It
@@ -128,7 +130,7 @@ static int learn_domid(struct daemon *daemon)
 	int r;
 
 	for (;;) {
-		r = daemon->handover ? look_for_own_leaves(daemon) : 0;
+		r = look_for_own_leaves(daemon);
 		if (r == 0)
 			r = await_store(daemon, on_domid);
 		if (r == 0)
@@ -360,9 +362,13 @@ int startup_xen(struct daemon *daemon)
 		log_error(
 			"can't read this domain's number from XenStore: %s; does xenstored run in domain 0?",
 			strerror(-r));
-	if (r == 0 && daemon->self.domid != 0)
-		vchan_host_guard(daemon->host);
-	return r;
+	if (r < 0 || daemon->self.domid == 0)
+		return r;
+	vchan_host_guard(daemon->host);
+	if (daemon->has_token && !daemon->handover)
+		vchan_host_take_from_keeper(daemon->host, daemon->token);
+	restore_note_token(daemon);
+	return 0;
 }
 
 static void startup_on_settled(void *userdata, int error, const char *untrusted_value, size_t size)

@@ -327,9 +327,12 @@ void advertise_public_anew(struct peers *peers)
 	task_due(&peers->adverts.next);
 }
 
-void presence_format(const struct peers *peers, char value[PEERS_INSTANCE_SIZE + 16])
+void presence_format(const struct peers *peers, char value[PRESENCE_SIZE])
 {
-	snprintf(value, PEERS_INSTANCE_SIZE + 16, "%d %s", PEERS_MAJOR, peers->options.self->instance_text);
+	const struct self *self = peers->options.self;
+
+	snprintf(value, PRESENCE_SIZE, "%d %s%s%s", PEERS_MAJOR, self->instance_text,
+		 self->kept_by[0] ? " " : "", self->kept_by);
 }
 
 static void on_presence_written(void *userdata, int error, const char *value, size_t size)
@@ -348,7 +351,7 @@ static void on_presence_written(void *userdata, int error, const char *value, si
 
 void advertise_presence(struct peers *peers)
 {
-	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
+	char path[PEERS_PATH_SIZE], value[PRESENCE_SIZE];
 	int r;
 
 	if (peers->adverts.presence_written || !peers->hears)

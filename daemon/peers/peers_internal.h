@@ -407,7 +407,8 @@ void advertise_presence(struct peers *peers);
 /* Writes it once more, for those whose watches it fires. */
 void advertise_presence_again(struct peers *peers);
 /* What stands in it. */
-void presence_format(const struct peers *peers, char value[PEERS_INSTANCE_SIZE + 16]);
+#define PRESENCE_SIZE (2 * PEERS_INSTANCE_SIZE + 16)
+void presence_format(const struct peers *peers, char value[PRESENCE_SIZE]);
 /* Writes the leaf for all even if it hasn't changed. */
 void advertise_public_anew(struct peers *peers);
 /* Returns whether the peer may know of us, is up, and hasn't got our latest endpoints. */

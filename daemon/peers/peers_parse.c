@@ -114,6 +114,19 @@ int presence_parse(const char *untrusted_value, size_t size, unsigned *major,
 	return r < 0 ? r : head_parse(&fields, major, instance);
 }
 
+bool presence_token_parse(const char *untrusted_value, size_t size, uint8_t token[16])
+{
+	char instance[PEERS_INSTANCE_SIZE];
+	struct fields fields;
+	const char *field;
+	size_t field_size;
+	unsigned major;
+
+	return fields_begin(&fields, untrusted_value, size) == 0 &&
+	       head_parse(&fields, &major, instance) == 0 && fields_next(&fields, &field, &field_size) == 0 &&
+	       uuid_parse(field, field_size, token);
+}
+
 int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct rendezvous_hello *hello)
 {
 	struct fields fields;

@@ -111,7 +111,7 @@ static void on_presence(void *userdata, int error, const char *value, size_t siz
 {
 	struct peers *peers = userdata;
 	bool with_tree = peers->repair.tree, again = peers->repair.show_again;
-	char expected[PEERS_INSTANCE_SIZE + 16];
+	char expected[PRESENCE_SIZE];
 
 	if (error < 0 && error != -ENOENT)
 		return; /* a connection that comes back lets the watch fire */

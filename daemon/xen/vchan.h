@@ -68,6 +68,10 @@ void vchan_host_words_image(struct image *image, struct vchan_host *host);
 
 /* There may have been a restore since the daemon before this: what the keeper has of that stays with it. */
 void vchan_host_leave_to_keeper(struct vchan_host *host);
+/* There was none, as its nodes show: what a keeper has by its token, if it has died, is taken back. */
+void vchan_host_take_from_keeper(struct vchan_host *host, const uint8_t token[16]);
+/* By which a keeper gets what it is given; it changes with each restore. */
+const uint8_t *vchan_host_token(const struct vchan_host *host);
 
 /* From now on this domain may be saved and restored: domain 0 never is. */
 void vchan_host_guard(struct vchan_host *host);

@@ -188,6 +188,17 @@ void vchan_host_leave_to_keeper(struct vchan_host *host)
 	host->keeper_has = false;
 }
 
+void vchan_host_take_from_keeper(struct vchan_host *host, const uint8_t token[16])
+{
+	memcpy(host->token, token, KEEPER_TOKEN_SIZE);
+	host->keeper_has = true;
+}
+
+const uint8_t *vchan_host_token(const struct vchan_host *host)
+{
+	return host->token;
+}
+
 int vchan_host_new(struct vchan_host **result, struct event_base *base, const char **what)
 {
 	struct vchan_host *host = calloc(1, sizeof(*host));

@@ -131,6 +131,26 @@ def test_a_keeper_gives_back_what_no_restore_has_ended(nodes, host, keeper, tmp_
     assert (keeper.held() > held) == service
 
 
+@pytest.mark.parametrize("service", [True, False], ids=["service's", "own"])
+def test_a_keeper_gives_the_next_daemon_what_a_dead_one_left(nodes, host, keeper, service):
+    """It died between the checkpoint, by which a keeper has got its channels, and the answer that it was none."""
+    one, two = with_keeper(nodes, keeper.path if service else "")
+    used = lambda: host.domain(one.domid)["event_channels"]["used"]
+    works(one, two)
+    before, held = used(), keeper.held()
+    for _ in range(2):
+        host.fault("stall-store", one.domid, "on")
+        host.sim("checkpoint", one.domid, "--stall", 100)
+        one.status()  # something happens
+        one.kill()
+        assert used() > 0  # a keeper has them
+        host.fault("stall-store", one.domid, "off")
+        restart(host, one, lambda: None)
+        works(one, two)
+    eventually(lambda: used() <= before and keeper.held() == held, "they are closed")
+    assert host.list()["kernel_log"] == []
+
+
 def test_a_restore_before_a_starting_daemon_watches_is_seen(nodes):
     """It knows its number, is stopped where it reads its rules, and watches its number later."""
     one, two = nodes(1, 2, start=False).values()

@@ -14,6 +14,20 @@ static int presence(const char *text, unsigned *major)
 	return presence_parse(text, strlen(text), major, instance);
 }
 
+TEST(a_presence_may_say_by_what_a_keeper_is_asked)
+{
+	static const char with[] = "1 " UUID " 01234567-89ab-cdef-fedc-ba9876543210", without[] = "1 " UUID,
+			  other[] = "2 " UUID " " UUID, broken[] = "1 " UUID " 0123";
+	uint8_t token[16];
+
+	assert_true(presence_token_parse(with, strlen(with), token));
+	assert_int_equal(token[0], 0x01);
+	assert_int_equal(token[15], 0x10);
+	assert_false(presence_token_parse(without, strlen(without), token));
+	assert_false(presence_token_parse(other, strlen(other), token));
+	assert_false(presence_token_parse(broken, strlen(broken), token));
+}
+
 TEST(a_presence_is_a_version_and_an_instance)
 {
 	char instance[PEERS_INSTANCE_SIZE];
