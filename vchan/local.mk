@@ -3,7 +3,8 @@
 pkgconfig_DATA += vchan/xenmsg-vchan.pc vchan/vchan-xenmsg.pc
 vchanincludedir = $(includedir)/vchan-xenmsg
 vchaninclude_HEADERS = vchan/libvchan.h
-EXTRA_DIST += vchan/libxenmsg-vchan.map vchan/libvchan-xenmsg.map
+EXTRA_DIST += vchan/libxenmsg-vchan.map vchan/libvchan-xenmsg.map \
+	vchan/libxenmsg-vchan.abi vchan/libvchan-xenmsg.abi
 
 noinst_LTLIBRARIES += libvchan.la
 libvchan_la_SOURCES = \
