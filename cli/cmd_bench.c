@@ -573,7 +573,7 @@ static int run_client(struct cli *cli, const char *target, struct bench *bench, 
 	bench->data = calloc(1, LARGEST);
 	if (!bench->data)
 		return cli_error(NULL, "bench", target, -ENOMEM);
-	code = cli_open(cli, &bench->conn);
+	code = cli_open_timed(cli, &bench->conn, &(int){bench->timeout_ms});
 	if (code == EXIT_DONE) {
 		bench->in_json = json;
 		bench->writer = writer_new(json ? WRITER_JSON_LINES : WRITER_TABLE);

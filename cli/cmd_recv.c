@@ -160,8 +160,9 @@ static int recv_handle_message(struct recv *recv, struct xenmsg *conn, struct xe
 	return code;
 }
 
-static int recv_receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int timeout_ms)
+static int recv_receive(struct recv *recv, struct xenmsg *conn, uint64_t count)
 {
+	int timeout_ms = recv->reconnecting.timeout_ms;
 	struct message_wait wait = {.command = &recv->command,
 				    .reconnecting = &recv->reconnecting,
 				    .conn = conn,
@@ -183,16 +184,17 @@ static int recv_receive(struct recv *recv, struct xenmsg *conn, uint64_t count, 
 }
 
 /* Binds the endpoints, whose list ends with NULL. Returns 0, or an exit code after a complaint. */
-static int bind_all(struct cli *cli, struct xenmsg *conn, char **endpoints, bool shared)
+static int bind_all(struct recv *recv, struct xenmsg *conn, char **endpoints)
 {
-	unsigned flags = XENMSG_ONLY_MESSAGES | (shared ? XENMSG_SHARED : 0);
+	unsigned flags = XENMSG_ONLY_MESSAGES | (recv->shared ? XENMSG_SHARED : 0);
 
 	for (; *endpoints; endpoints++) {
-		int r = xenmsg_bind(conn, *endpoints, XENMSG_FLAGS(flags), NULL, NULL);
+		int within_ms = reconnecting_within(&recv->reconnecting);
+		int r = xenmsg_bind(conn, *endpoints, XENMSG_WITH(within_ms, flags), NULL, NULL);
 
 		if (r < 0)
 			return cli_error(conn, "bind", *endpoints, r);
-		cli_note_bound(cli, conn, *endpoints);
+		cli_note_bound(recv->cli, conn, *endpoints);
 	}
 	return EXIT_DONE;
 }
@@ -221,18 +223,20 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 {
 	static const char fields[] =
 		"time,endpoint,address,host,domid,domain,uid,gid,pid,id,size," CHOICE_PAYLOAD;
-	struct recv recv = {
-		.cli = cli,
-		.command = {.cli = cli, .if_fails = "", .jobs = 1},
-		.reconnecting = {
-			.cli = cli, .what = "recv on", .changed = recv_on_change, .userdata = &recv}};
+	struct recv recv = {.cli = cli,
+			    .command = {.cli = cli, .if_fails = "", .jobs = 1},
+			    .reconnecting = {.cli = cli,
+					     .what = "recv on",
+					     .timeout_ms = -1,
+					     .changed = recv_on_change,
+					     .userdata = &recv}};
 	struct xenmsg *conn;
 	char *endpoints;
 	uint64_t count = 0;
-	int code, timeout_ms = -1;
+	int code;
 	const struct cli_option options[] = {
 		{"count", .count = &count},
-		{"timeout", .ms = &timeout_ms},
+		{"timeout", .ms = &recv.reconnecting.timeout_ms},
 		{"json", .flag = &recv.json},
 		{"raw", .flag = &recv.raw},
 		{"exec", .text = &recv.command.text},
@@ -268,12 +272,12 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return code;
 	}
 	recv.writer = writer_new_for(WRITER_JSON_LINES, &recv.output_fields);
-	code = bind_all(cli, conn, argv + optind, recv.shared);
+	code = bind_all(&recv, conn, argv + optind);
 	if (code == EXIT_DONE) {
 		interrupt_catch();
 		if (recv.command.text)
 			message_command_catch_children();
-		code = recv_receive(&recv, conn, count, timeout_ms);
+		code = recv_receive(&recv, conn, count);
 		if (recv.command.running && xenmsg_process(conn) < 0)
 			code = code ? code : EXIT_OTHER;
 		message_command_finish(&recv.command);

@@ -153,8 +153,9 @@ static int take_notice(struct subscribe *subscribe, struct xenmsg *conn, const c
 	return code;
 }
 
-static int subscribe_receive(struct subscribe *subscribe, struct xenmsg *conn, uint64_t count, int timeout_ms)
+static int subscribe_receive(struct subscribe *subscribe, struct xenmsg *conn, uint64_t count)
 {
+	int timeout_ms = subscribe->reconnecting.timeout_ms;
 	struct message_wait wait = {.command = &subscribe->command,
 				    .reconnecting = &subscribe->reconnecting,
 				    .conn = conn,
@@ -199,13 +200,14 @@ static int read_queue(struct subscribe *subscribe, uint64_t queue, const char *k
 }
 
 /* Returns an exit code. */
-static int subscribe_all(const struct subscribe *subscribe, struct xenmsg *conn)
+static int subscribe_all(struct subscribe *subscribe, struct xenmsg *conn)
 {
 	for (char **address = subscribe->addresses; *address; address++) {
 		struct xenmsg_options options = subscribe->options;
 		int r;
 
 		options.flags |= is_pattern(*address) ? XENMSG_PATTERN : 0;
+		options.timeout_ms = reconnecting_within(&subscribe->reconnecting);
 		do
 			r = xenmsg_subscribe(conn, *address, &options, NULL, NULL);
 		while (r == -EINTR && !interrupt_came());
@@ -220,14 +222,14 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 	struct subscribe subscribe = {
 		.cli = cli,
 		.command = {.cli = cli, .if_fails = "", .jobs = 1},
-		.reconnecting = {.cli = cli, .what = "subscribe to"},
+		.reconnecting = {.cli = cli, .what = "subscribe to", .timeout_ms = -1},
 	};
 	uint64_t count = 0, queue = 0;
 	const char *keep = NULL;
-	int code, timeout_ms = -1;
+	int code;
 	const struct cli_option options[] = {
 		{"count", .count = &count},
-		{"timeout", .ms = &timeout_ms},
+		{"timeout", .ms = &subscribe.reconnecting.timeout_ms},
 		{"queue", .count = &queue},
 		{"keep", .text = &keep},
 		{"json", .flag = &subscribe.json},
@@ -261,7 +263,7 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 		message_command_catch_children();
 	code = subscribe_all(&subscribe, conn);
 	if (code == EXIT_DONE)
-		code = subscribe_receive(&subscribe, conn, count, timeout_ms);
+		code = subscribe_receive(&subscribe, conn, count);
 	message_command_finish(&subscribe.command);
 	writer_free(subscribe.writer);
 	xenmsg_close(conn);

@@ -4,6 +4,8 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 
+#define ANSWER_MS 10000 /* for which the library usually waits for its xenmsgd */
+
 void reconnecting_note_lost(const struct reconnecting *reconnecting, const char *reason)
 {
 	cli_note(reconnecting->cli, "%s %s: xenmsgd is lost%s%s%s; goes on when it is there again",
@@ -56,9 +58,21 @@ static int open_session(struct reconnecting *reconnecting, struct xenmsg **conn,
 
 int reconnecting_open(struct reconnecting *reconnecting, struct xenmsg **conn)
 {
-	int timeout_ms = -1;
+	int within_ms = reconnecting_within(reconnecting);
 
-	return open_session(reconnecting, conn, 0, &timeout_ms);
+	return open_session(reconnecting, conn, 0, &within_ms);
+}
+
+int reconnecting_within(struct reconnecting *reconnecting)
+{
+	int left_ms;
+
+	if (reconnecting->timeout_ms <= 0)
+		return XENMSG_USUAL_MS;
+	if (!reconnecting->opens_until)
+		reconnecting->opens_until = deadline_in(reconnecting->timeout_ms);
+	left_ms = interrupt_left(reconnecting->opens_until);
+	return left_ms < ANSWER_MS ? left_ms : XENMSG_USUAL_MS;
 }
 
 int reconnecting_open_timed(struct reconnecting *reconnecting, const char *address, bool waits,

@@ -9,6 +9,7 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "xenmsg.h"
 
@@ -19,15 +20,19 @@ struct reconnecting {
 	struct cli *cli;
 	const char *what, *subject; /* of its lines: "recv on", "inbox" */
 	bool once;		    /* it doesn't outlive its xenmsgd */
+	int timeout_ms;		    /* for opening it; not above 0: the usual one */
 	/* Told what was lost and found, too; may be NULL. */
 	void (*changed)(void *userdata, const struct xenmsg_change *change);
 	void *userdata;
 	/* These aren't. */
+	int64_t opens_until;
 	int code; /* the exit code with which the command ends, once something was refused; 0: it goes on */
 };
 
 /* Connects, as cli_open(). What `reconnecting` points to lives until the connection is closed. */
 int reconnecting_open(struct reconnecting *reconnecting, struct xenmsg **conn);
+/* Returns how many milliseconds there are for what else has to be asked before the command can wait. */
+int reconnecting_within(struct reconnecting *reconnecting);
 /* Does the same as cli_open_timed(), for a command that does one thing with an address; if it `waits`, also
  * for a first xenmsgd, within the time-out. Signals are caught from now on (interrupt.h): one that comes now
  * ends the command with what is `undone`. */

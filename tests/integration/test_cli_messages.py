@@ -167,7 +167,8 @@ def test_a_time_out_is_kept_though_the_other_domain_stands_still(one, two, comma
     assert (b"can't be known" in done.stderr) == (command == "send")
 
 
-@pytest.mark.parametrize("command, to", [("send", "self:inbox"), ("call", "self:inbox"), ("connect", "self:inbox"), ("ping", "self")])
+@pytest.mark.parametrize("command, to", [(command, "self:inbox") for command in ("send", "call", "connect", "subscribe", "bench")] +
+                         [("ping", "self"), ("recv", "inbox")])
 def test_a_time_out_is_kept_though_the_local_daemon_stands_still(one, command, to):
     with stopped(one.pid):
         started = time.monotonic()
