@@ -16,6 +16,7 @@
 #include "daemon/link/link.h"
 #include "daemon/policy/access.h"
 #include "daemon/switch/hop.h"
+#include "wire/retry.h"
 #include "wire/ut.h"
 
 #define ASK_CHARGE (ASK_ROOM + 1024u) /* bytes for each question */
@@ -254,6 +255,24 @@ static void asks_on_timer(int fd, short what, void *userdata)
 			ask->state = ASK_WALKS;
 		if (ask->state == ASK_WALKS || ask->state == ASK_TELLS)
 			task_due(&ask->task);
+	}
+}
+
+/* Goes on where the payer may have by now what an answer was cut for want of. Nothing else would tell. */
+static void on_lack(int fd, short what, void *userdata)
+{
+	struct asks *asks = userdata;
+	struct ask *ask;
+
+	DL_FOREACH(asks->list, ask) {
+		if (ask->state != ASK_RESTS || !ask->lacks)
+			continue;
+		if (!charge_fits(&ask->charge, QUOTA_BYTES, ask->lacks)) {
+			timer_start(asks->lack, RETRY_EACH_MS);
+			continue;
+		}
+		ask->state = ASK_WALKS;
+		task_due(&ask->task);
 	}
 }
 
@@ -687,7 +706,9 @@ int asks_new(struct asks **out, const struct asks_collaborators *collaborators, 
 	asks->userdata = userdata;
 	asks->timer = evtimer_new(collaborators->board->base, asks_on_timer, asks);
 	asks->overdue = evtimer_new(collaborators->board->base, on_overdue, asks);
-	if (!asks->timer || !asks->overdue) {
+	asks->lack = evtimer_new(collaborators->board->base, on_lack, asks);
+	if (!asks->timer || !asks->overdue || !asks->lack) {
+		free_event(asks->lack);
 		free_event(asks->overdue);
 		free_event(asks->timer);
 		free(asks);
@@ -712,6 +733,7 @@ void asks_free(struct asks *asks)
 	while (asks->list)
 		ask_free(asks->list);
 	registry_leave(asks->with.registry, &asks->sink);
+	event_free(asks->lack);
 	event_free(asks->overdue);
 	event_free(asks->timer);
 	free(asks);

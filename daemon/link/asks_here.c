@@ -22,6 +22,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/switch/hop.h"
 #include "wire/bytes.h"
+#include "wire/retry.h"
 
 #define POLICY_UNITS  100u  /* to ask policy once */
 #define WALK_UNITS    2048u /* units of a turn */
@@ -141,6 +142,8 @@ static void asks_here_rest(struct ask *ask)
 {
 	ask_drop_text(ask);
 	ask->state = ASK_RESTS;
+	if (ask->lacks)
+		timer_start(ask->asks->lack, RETRY_EACH_MS);
 }
 
 /* Whether what is asked for is known. At the start it isn't: an answer with less in it, or other names, would
@@ -195,6 +198,7 @@ static void walk(struct ask *ask)
 			continue;
 		r = ask_add_entry(ask, &entry);
 		ask->is_cut = r == -EMSGSIZE || r == -ENOBUFS; /* the rest isn't told */
+		ask->lacks = r == -ENOBUFS ? 2 * ask->room - ASK_ROOM : 0;
 	}
 	switch_spend(board, ask->charge.account, units);
 	if (r >= 0) {

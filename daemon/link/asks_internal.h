@@ -67,7 +67,9 @@ struct ask {
 	int error; /* a positive errno */
 	uint8_t *text;
 	uint32_t room, size, count, sent;
-	bool is_cut; /* what was made here */
+	bool is_cut; /* what was made here, */
+	uint32_t
+		lacks; /* for want of so many bytes that its payer may not have; 0: it is as large as may be */
 	uint64_t version;
 	int64_t after;				/* where the walk is: the last domain, */
 	char after_name[ENDPOINT_NAME_MAX + 1]; /* or endpoint; and the last entry that came */
@@ -84,7 +86,7 @@ struct asks {
 	struct registry_sink sink;
 	struct ask *list, *by_id, *by_key;
 	uint32_t last_id;
-	struct event *timer, *overdue;
+	struct event *timer, *overdue, *lack; /* the last: some ask that rests lacks bytes */
 };
 
 static inline bool asks_in_domain_0(const struct asks *asks)

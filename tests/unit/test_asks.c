@@ -349,6 +349,49 @@ SCENE_TEST(who_knows_the_answer_is_told_when_it_changes, start_in_guest)
 	assert_int_equal(told.count, 3);
 }
 
+/* Asks for endpoints, of which `known` is known. Returns the last part of the answer. */
+static struct frame_told ask_endpoints(struct scene *scene, uint32_t number, uint64_t known, unsigned *count)
+{
+	struct frame_told part;
+
+	assert_int_equal(ask_by(scene, 0, number, ASK_ENDPOINTS, known, "1", "hostb"), 0);
+	scene_await_sent(scene, scene->sent_seen + 1);
+	*count = 0;
+	do {
+		part = expect_told(scene, 0);
+		*count += part.count;
+		scene_settle(scene);
+	} while (part.flags & TOLD_MORE);
+	return part;
+}
+
+SCENE_TEST(what_was_cut_for_want_of_bytes_is_told_when_there_are, start_in_guest)
+{
+	struct account *account = quota_account(scene->quota, QUOTA_HOST, HOSTB);
+	struct frame_told told;
+	struct charge other;
+	unsigned count;
+
+	charge_init(&other, account);
+	for (uint64_t size = 1u << 29; size > 1000; size /= 2)
+		while (charge_add(&other, QUOTA_BYTES, size) == 0)
+			;
+	charge_release(&other, QUOTA_BYTES, 20000); /* for a question, and none that is larger */
+	scene_bind(scene, 1000, 63);
+	told = ask_endpoints(scene, 3, 0, &count);
+	assert_true(told.flags & TOLD_CUT);
+	assert_in_range(count, 1, 300);
+	assert_int_equal(ask_by(scene, 0, 4, ASK_ENDPOINTS, told.version, "1", "hostb"), 0);
+	scene_settle(scene);
+	expect_no_more(scene);
+	charge_end(&other);
+	scene_await_sent(scene, scene->sent_seen + 1);
+	told = expect_told(scene, 0);
+	assert_int_equal(told.number, 4);
+	assert_false(told.flags & TOLD_CUT);
+	account_unref(account);
+}
+
 SCENE_TEST(who_does_not_read_is_told_later, start_in_guest)
 {
 	scene_bind(scene, 2, 5);
