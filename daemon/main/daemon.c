@@ -278,6 +278,7 @@ void daemon_hand_over(struct daemon *daemon, const struct daemon_program *progra
 	char **next = renewal_arguments(program->argv, "--take-over", text), **self = NULL;
 	char **known = renewal_arguments(program->argv, "--program", program->path);
 	uint64_t size = handover_size(daemon);
+	const char *words;
 	int r = -ENOMEM;
 
 	if (known)
@@ -289,8 +290,9 @@ void daemon_hand_over(struct daemon *daemon, const struct daemon_program *progra
 		leave_memory_behind(size);
 		run_next(program->path, next, self);
 	}
-	log_error("can't hand over: %s; this daemon goes on", strerror(-r));
-	snprintf(why, sizeof(why), "xenmsgd can't hand over: %s", strerror(-r));
+	words = r == -ETIMEDOUT ? "XenStore doesn't answer" : strerror(-r);
+	log_error("can't hand over: %s; this daemon goes on", words);
+	snprintf(why, sizeof(why), "xenmsgd can't hand over: %s", words);
 	answer_renewal(daemon, -EINVAL, why);
 	daemon->is_handing_over = false;
 	restore_instead_of_stop(daemon);
@@ -405,7 +407,7 @@ int daemon_run(struct daemon *daemon)
 	} else {
 		notify_stopping(daemon->notify);
 	}
-	restore_before_stop(daemon);
+	daemon->store_is_silent = !restore_before_stop(daemon);
 	return daemon->failed ? -EIO : 0;
 }
 

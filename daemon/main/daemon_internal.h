@@ -105,6 +105,7 @@ struct daemon {
 	/* startup.c's, while starting */
 	int domid_error;
 	bool stop_asked;
+	bool store_is_silent;	     /* a hand-over would be a standstill */
 	unsigned own_leaves_missing; /* which the daemon before may have written, */
 	bool has_token;		     /* or has, with this one of the keeper's */
 	uint8_t token[16];
@@ -130,8 +131,8 @@ bool restore_on_own_leaf_gone(void *userdata);
 /* Makes all anew that Xen knew of us by another number. Returns 0 or a negative errno. */
 int restore_renumber(struct daemon *daemon, uint32_t domid);
 /* Before a stop: asks XenStore once more whether the domain was restored, so that it is certain that the
- * event channels may be closed; else a keeper gets them. */
-void restore_before_stop(struct daemon *daemon);
+ * event channels may be closed; else a keeper gets them. Returns whether it has answered. */
+bool restore_before_stop(struct daemon *daemon);
 /* It goes on instead: a restore that was seen meanwhile takes effect. */
 void restore_instead_of_stop(struct daemon *daemon);
 

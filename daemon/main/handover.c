@@ -354,8 +354,15 @@ int handover_store(struct daemon *daemon)
 
 int handover_make(struct daemon *daemon, struct inherited *inherited)
 {
-	int image = prepare_image(daemon, NULL);
+	int image;
 
+	if (daemon->store_is_silent) { /* nothing has been given up */
+		if (daemon->shelf.fd)
+			close(daemon->shelf.fd);
+		daemon->shelf = (struct image_shelf){0};
+		return -ETIMEDOUT;
+	}
+	image = prepare_image(daemon, NULL);
 	if (image < 0) {
 		handover_stay(daemon);
 		return image;

@@ -202,14 +202,14 @@ bool restore_on_own_leaf_gone(void *userdata)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-void restore_before_stop(struct daemon *daemon)
+bool restore_before_stop(struct daemon *daemon)
 {
 	const struct timespec pause = {.tv_nsec = STOP_PAUSE_NS};
 	uint64_t end = clock_ms() + STOP_ANSWER_MS;
 
 	daemon->stopping = true;
 	if (daemon->self.domid == 0 || daemon->failed || !vchan_host_has_ports(daemon->host))
-		return;
+		return true;
 	check_domid(daemon);
 	while ((daemon->checking_domid || daemon->check_domid_again) && clock_ms() < end) {
 		nanosleep(&pause, NULL); /* it needs no memory, as a timer would */
@@ -218,6 +218,7 @@ void restore_before_stop(struct daemon *daemon)
 		if (!daemon->checking_domid && daemon->check_domid_again)
 			check_domid(daemon);
 	}
+	return !daemon->checking_domid && !daemon->check_domid_again;
 }
 
 void restore_instead_of_stop(struct daemon *daemon)
