@@ -293,7 +293,7 @@ int stream_read(struct stream *stream)
 			return 0;
 		}
 		if (!look_for_end(stream)) {
-			/* The kernel ends what it gives before an urgent byte, and tells of more only once. */
+			/* The kernel ends what it gives before an urgent byte, and tells of more once. */
 			if (stream->has_urgent && size > 0 && has_more(stream))
 				continue;
 			stream->readable = false;
