@@ -117,6 +117,7 @@ static void run_on_lost(void *userdata, int error)
 	else
 		cli_complain("run %s: %s; how the command ended can't be known", run->address,
 			     error == ECONNRESET ? run_session_why_broken(run->session, run->conn)
+			     : error		 ? strerror(error)
 						 : "the listener there has ended");
 	run->over = true;
 	end_if_done(run);

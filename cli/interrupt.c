@@ -72,7 +72,8 @@ bool interrupt_came(void)
 
 	if (state.caught || !state.catching)
 		return state.caught != 0;
-	sigpending(&pending);
+	if (sigpending(&pending) < 0) /* a filter of system calls may forbid it */
+		return false;
 	if (sigismember(&pending, SIGINT))
 		state.caught = SIGINT;
 	else if (sigismember(&pending, SIGTERM))

@@ -185,6 +185,10 @@ const char *words_of_reset(uint32_t flags)
 	}
 }
 
+#define LACKS_A_CALL                                                                                             \
+	"a system call that this takes is missing or forbidden here, by an old kernel, an emulator or seccomp; " \
+	"strace -f shows which"
+
 const char *words_of_opening(int error)
 {
 	static const struct words words[] = {
@@ -194,6 +198,8 @@ const char *words_of_opening(int error)
 		{ENAMETOOLONG, "the path of the socket is too long: at most 107 bytes"},
 		{ETIMEDOUT, "xenmsgd doesn't answer; 'xenmsg doctor' says what mends it"},
 		{EMFILE, "Too many open files: this program's limit of descriptors (ulimit -n) is too low"},
+		{ENOSYS, LACKS_A_CALL},
+		{EPERM, LACKS_A_CALL},
 		{EPROTONOSUPPORT,
 		 "xenmsgd speaks another version of the protocol; install the same version of both"},
 		{EPROTO, "that is no xenmsgd"},

@@ -169,12 +169,15 @@ def test_calls_and_streams_of_every_byte_come_back_as_they_were(pair):
 @pytest.mark.parametrize("error", ("ENOSYS", "EPERM"))
 def test_an_emulator_or_a_filter_may_lack_newer_system_calls(pair, error):
     one, two = pair
-    missing = traced("-f", "-e", f"inject=preadv2,pidfd_open:error={error}", tool("xenmsg"))
+    missing = traced("-f", "-e", f"inject=preadv2,pidfd_open,rt_sigpending:error={error}", tool("xenmsg"))
     served = [two.popen_command(*missing, *words, binds=words[-3])
               for words in (["serve", "same", "--", "cat"], ["listen", "--run", "command", "--", "cat"])]
     for words in (["call", "--wait", "2:same"], ["run", "--wait", "2:command"]):
         done = one.run_command(*missing, *words, data=b"same")
         assert (done.returncode, done.stdout, done.stderr) == (EXIT_OK, b"same", b""), words
+    for call in ("eventfd2", "fcntl"):  # there is no way without
+        done = one.run_command(*traced("-f", "-e", f"inject={call}:error={error}", tool("xenmsg")), "call", "2:same")
+        assert done.returncode == 1 and b"a system call that this takes is missing or forbidden here" in done.stderr, done
     for process in served:
         process.terminate()
 
