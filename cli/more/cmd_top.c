@@ -222,26 +222,37 @@ static void add_row(struct top *top, const struct top_table *table, struct json_
 	add_line(top, !row, "%s", line);
 }
 
-/* Adds a table of what is shown, sorted, and a line for what was left out of the list. */
+/* Returns how many entries there are besides those that the list has. */
+static size_t unlisted(const struct top *top, const struct top_table *table)
+{
+	size_t more = table->rest ? total_of(top->now, table->rest) - listed_in(top->now, table->rest) : 0;
+
+	if (top->is_host && !strcmp(table->list, "endpoints"))
+		fields_foreach(at(top->shown, "domains"), domain)
+			more += (size_t)number_at(domain, "endpoints_total") - listed_in(domain, "endpoints");
+	return more;
+}
+
+/* Adds a table of what is shown, sorted, and a line for what was left out of it. */
 static void add_table(struct top *top, const struct top_table *table)
 {
 	struct json_object *rows = at(top->shown, table->list);
-	size_t begin = top->count, first,
-	       more = table->rest ? total_of(top->now, table->rest) - listed_in(top->now, table->rest) : 0;
+	size_t begin = top->count, first, i, more = unlisted(top, table);
 
 	if (begin > HEAD_LINES)
 		add_line(top, false, "%s", "");
 	add_row(top, table, NULL);
 	first = top->count;
-	for (size_t i = 0; i < length_of(rows) && (table->rest || top->count < first + ROWS_MAX); i++) {
+	for (i = 0; i < length_of(rows) && (table->rest || top->count < first + ROWS_MAX); i++) {
 		struct json_object *row = json_object_array_get_idx(rows, i);
 
 		add_row(top, table, row);
 		weigh(top, row, real_at(row, table->traffic), real_at(row, table->queued));
 	}
 	qsort_r(top->lines + first, top->count - first, sizeof(*top->lines), cmd_top_compare, &top->sort);
+	more += length_of(rows) - i;
 	if (more > 0)
-		add_line(top, false, "and %zu more %s", more, table->rest);
+		add_line(top, false, "and %zu more %s", more, table->rest ? table->rest : table->list);
 	else if (table->hides && top->count == first)
 		top->count = begin;
 }

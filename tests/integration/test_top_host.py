@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from frames import RELAYS
+from library import Connection
 from messaging import EXIT_OK, EXIT_USAGE, LOST_SOON, deliver, eventually
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_sight import settings, whole
@@ -69,6 +70,13 @@ def test_the_text_has_domains_and_what_goes_between_them(zero):
     text = printed(zero, "top", "--host", "--once", "--delay", "0.1")
     for title in ("DOMAIN", "FROM", "BYTES/s_TO", "ENDPOINT"):
         assert title in text, text
+
+
+def test_the_endpoints_that_a_domain_leaves_out_are_counted(zero, one):
+    with Connection(one.socket) as program:
+        assert {program.bind(f"name{i}") for i in range(120)} == {0}
+        text = printed(zero, "top", "--host", "--once", "--delay", "0.1")
+    assert "and 21 more endpoints" in text, text
 
 
 @needs_tmux
