@@ -189,6 +189,8 @@ const char *cli_limit_of(int error)
 		return " (the limit of file sizes: ulimit -f)";
 	case ENOMEM:
 		return " (the limit of memory, as a rule: ulimit -v)";
+	case ENOSYS:
+		return " (the kernel, an emulator or seccomp lacks a system call: strace -f shows which)";
 	default:
 		return "";
 	}

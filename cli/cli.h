@@ -160,7 +160,8 @@ void cli_note_typing(const struct cli *cli, const char *what);
 bool cli_is_away(struct xenmsg *conn, const char *address);
 /* Returns the words that came with an error, "" if they say no more than the error means. */
 const char *cli_said(const char *reason, int error);
-/* Returns which limit of this process an errno is about, in brackets behind a blank; "": none. */
+/* Returns which limit of this process, or lack of the kernel, an errno is about, in brackets behind a blank;
+ * "": none. */
 const char *cli_limit_of(int error);
 /* Returns whether the error of a new connection is one that passes when others have ended. */
 bool cli_is_limit(int error);
