@@ -277,7 +277,8 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (optind < argc)
-		return cli_usage("status", "status takes no arguments");
+		return cli_usage("status", "'%s' is too much; for another domain's: status --domain %s",
+				 argv[optind], argv[optind]);
 	if (json && metrics)
 		return cli_usage("status", "--json and --metrics exclude each other");
 	if (domain && all)

@@ -65,7 +65,7 @@ static void take_status(void *most, struct cli_asked *asked)
 static const char *why_not(struct json_object *own)
 {
 	if (number_at(own, "domid") != 0)
-		return "domains tell domain 0 alone how they are: ask there";
+		return "a domain tells only domain 0 how it is; ask from there";
 	return is_partial(own) ? "only " WHO_SEES_ALL " may ask other domains" : NULL;
 }
 

@@ -39,16 +39,33 @@ static const char *parse_tcp(struct place *place, const char *text)
 	return place->host && place->port ? NULL : "out of memory";
 }
 
-/* Says what must stand before an address, above all where it is one of Xen's: 2:web. */
-static const char *place_lacks_kind(const char *text)
+/* Returns what is meant to stand before it, by what it looks like; NULL: it could be anything. */
+static const char *kind_of(const char *text, bool is_source)
 {
-	static const char must[] = "an address here must begin with unix:, tcp: or xen:";
-	static char words[sizeof(must) + ADDRESS_MAX + sizeof("; try xen:")];
+	const char *colon = strrchr(text, ':');
+	size_t digits = strspn(text, "0123456789");
 	struct address address;
 
-	if (address_parse(text, strlen(text), &address, NULL) < 0)
+	if (*text == '/')
+		return "unix:";
+	/* A port, unless what stands before it is a domain's number. */
+	if (colon && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1) &&
+	    text + digits != colon)
+		return "tcp:";
+	if (is_source)
+		return endpoint_name_is_valid(text, strlen(text)) ? "xen:" : NULL;
+	return address_parse(text, strlen(text), &address, NULL) < 0 ? NULL : "xen:";
+}
+
+static const char *place_lacks_kind(const char *text, bool is_source)
+{
+	static const char must[] = "an address here must begin with unix:, tcp: or xen:";
+	static char words[sizeof(must) + ADDRESS_MAX + sizeof("; try unix:")];
+	const char *kind = kind_of(text, is_source);
+
+	if (!kind)
 		return must;
-	snprintf(words, sizeof(words), "%s; try xen:%.*s", must, ADDRESS_MAX, text);
+	snprintf(words, sizeof(words), "%s; try %s%.*s", must, kind, ADDRESS_MAX, text);
 	return words;
 }
 
@@ -70,7 +87,7 @@ const char *place_parse(struct place *place, const char *text, bool is_source)
 		return text[5] ? NULL : "unix: takes a PATH";
 	}
 	if (strncmp(text, "xen:", 4) != 0)
-		return place_lacks_kind(text);
+		return place_lacks_kind(text, is_source);
 	place->kind = PLACE_XEN;
 	place->path = strdup(text + 4);
 	if (is_source)

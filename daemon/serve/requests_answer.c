@@ -541,7 +541,7 @@ static const char *why_not_told(const struct request_context *context, const str
 	/* Another host's domain 0 is none of ours, whatever its number. */
 	if (!peer_is_domain(channel_source(channel), 0) || context->self->domid == 0)
 		return context->self->domid == 0 ? "domain 0 tells no other domain how it is"
-						 : "domains tell domain 0 alone how they are: ask there";
+						 : "a domain tells only domain 0 how it is; ask from there";
 	if (!channel->administers) {
 		*error = EPERM;
 		return "only root and the daemon's administrators may ask other domains";

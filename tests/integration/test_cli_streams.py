@@ -237,6 +237,9 @@ def test_a_place_that_cannot_be_is_refused(one):
         done = one.xenmsg("forward", *places)
         assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
         assert b" port" in done.stderr or places in others, done
+    for source, target, meant in (("/run/x", "2:web", "unix:/run/x"), ("localhost:80", "2:web", "tcp:localhost:80"), ("web", "2:web", "xen:web"),
+                                  ("tcp:[::1]:1", "2:web", "xen:2:web"), ("xen:web", "[::1]:80", "tcp:[::1]:80"), ("xen:web", "5:80", "xen:5:80")):
+        assert f"; try {meant};".encode() in one.xenmsg("forward", source, target).stderr
     assert one.endpoints() == []
 
 
