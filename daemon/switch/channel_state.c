@@ -330,7 +330,8 @@ int channel_credit(struct channel_end *end, const struct frame_credit *credit)
 		end->is_stopped = true;
 		channel_owe(channel_other(end), OWED_CREDIT);
 	}
-	hop_outlet(end->hop, end)->pace.reads_on = credit->flags & CREDIT_MORE;
+	if (!end->is_opener) /* an answer to its own question isn't paced */
+		hop_outlet(end->hop, end)->pace.reads_on = credit->flags & CREDIT_MORE;
 	channel_taken(end, channel_base_to(end) + credit->consumed);
 	channel_check_ended(end);
 	return 0;

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from frames import BIND, DATA, GOODBYE, REPLY, STREAMS, bind_payload, frame, question_frames
+from frames import (BIND, CALL, CREDIT, DATA, GOODBYE, REPLY, STREAMS, bind_payload, credit_frame, frame, open_frame, question_frames, u32,
+                    u64)
 from library import Connection
 from messaging import EXIT_LIMIT, PATIENCE, SOURCES, Holder, eventually, is_sanitized
 from polling import readable
@@ -21,7 +22,8 @@ from test_limits import limits
 from test_streams import RawStream, open_stream, sees_reset
 
 GREEDY, NEWCOMER = 1000, 1001
-REPORTS = 16  # in the flags of HELLO
+REPORTS = 16  # in the flags of HELLO,
+MORE = 2  # and of CREDIT
 PACE_FIRST = 16384  # bytes: outlet.c
 FILES, RESERVE = 200, 64
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users"), pytest.mark.unless(small="limits")]
@@ -442,6 +444,36 @@ def test_a_program_that_never_reports_is_given_no_more(one):
         while (got := program.receive()).kind != REPLY:
             given += len(got.payload) * (got.kind == DATA)
         assert 0 < given <= PACE_FIRST
+
+
+def test_a_slow_program_that_also_asks_is_given_less(one):
+    """What it reports of answers to itself is no end of what it was given for its endpoints."""
+    with Program(one.socket, flags=REPORTS) as program, Connection(one.socket) as sender:
+        program.bind("inbox")
+        program.send_bytes(open_frame(0, "self:xenmsg", CALL))
+        for _ in range(500):
+            assert sender.post("self:inbox", bytes(100), lambda result: None) == 0
+        assert sender.wait(0) >= 0
+        eventually(lambda: [of["messages"] for of in one.status()["endpoints"]] == [500], "the daemon has them all")
+
+        def given():
+            count = 0
+            for fence in "one", "two":  # what is given may come behind the answer
+                program.send_bytes(frame(BIND, bind_payload(f"{fence}{next(numbers)}"), channel=5))
+                while (got := program.receive()).kind != REPLY:
+                    count += len(got.payload) * (got.kind == DATA)
+            return count
+
+        def report(upto, flags):
+            program.send_bytes(frame(CREDIT, u64(upto, 0) + u32(flags), channel=1))
+        numbers = itertools.count()
+        first = given()
+        report(first // 2, MORE)
+        more = given()
+        program.send_bytes(credit_frame(0, 0))
+        time.sleep(0.02)  # it is slow
+        report(first, MORE)
+        assert given() <= PACE_FIRST / 2 and more <= PACE_FIRST / 2
 
 
 @pytest.mark.parametrize("count", (256, 1), ids=("small", "large"))
