@@ -334,6 +334,16 @@ static int compare_places(const void *one, const void *other)
 	return strcmp(text_or(first, "name", ""), text_or(second, "name", ""));
 }
 
+/* Another host's daemon has made it, perhaps. */
+static bool is_list_of_objects(struct json_object *entries)
+{
+	bool are_objects = json_object_is_type(entries, json_type_array);
+
+	fields_foreach(entries, entry)
+		are_objects = are_objects && json_object_is_type(entry, json_type_object);
+	return are_objects;
+}
+
 /* Asks and prints. */
 static int list(struct cli *cli, const struct listing *listing)
 {
@@ -342,7 +352,7 @@ static int list(struct cli *cli, const struct listing *listing)
 
 	if (code)
 		return code;
-	if (json_object_is_type(entries, json_type_array)) {
+	if (is_list_of_objects(entries)) {
 		left = meant(listing, entries);
 		if (!strncmp(listing->question, "endpoints", strlen("endpoints"))) /* told in any order */
 			json_object_array_sort(left, compare_places);
@@ -351,7 +361,7 @@ static int list(struct cli *cli, const struct listing *listing)
 			code = complain_of_cut(cli, listing);
 		json_object_put(left);
 	} else {
-		cli_complain("%s: the daemon's answer is no JSON list", cli->command);
+		cli_complain("%s: the daemon's answer is no JSON list of objects", cli->command);
 		code = EXIT_OTHER;
 	}
 	json_object_put(entries);

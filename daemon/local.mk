@@ -49,8 +49,7 @@ libdaemon_a_SOURCES = \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
 	daemon/hosts/hosts.c daemon/hosts/hosts.h daemon/hosts/hosts_image.c daemon/hosts/hosts_internal.h \
 	daemon/link/shared_carrier.c \
-	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
-	daemon/link/asks_here.c \
+	daemon/serve/inquiries.c daemon/serve/inquiries.h \
 	daemon/link/relay_hosts.c daemon/link/relay_internal.h \
 	daemon/switch/hop_output.c \
 	daemon/xen/keeper.c daemon/xen/keeper.h \

@@ -43,9 +43,6 @@ enum frame_type {
 	FRAME_OFFER = 10,
 	FRAME_MOVE = 11,
 	FRAME_DECLINE = 12,
-	FRAME_ASK = 13,
-	FRAME_TOLD = 14,
-	FRAME_UNASK = 15,
 	FRAME_OPEN = 16,
 	FRAME_OPENED = 17,
 	FRAME_DATA = 18,
@@ -408,57 +405,6 @@ struct frame_directory_entry {
 #define DIRECTORY_ENTRY_MAX (22u + DOMAIN_NAME_MAX)
 #define DIRECTORY_CHANGE    6u /* bytes of an entry with DIRECTORY_CHANGED */
 
-/* What another host's daemons are asked about. */
-enum ask_kind {
-	ASK_DOMAINS = 1,   /* which are there? */
-	ASK_ENDPOINTS = 2, /* which has a domain? */
-	ASK_HOSTS = 3,	   /* which hosts are there? of domain 0 of the asker's own */
-};
-
-/* What is told of a host: of the own one about its gateway, of others about their daemon. */
-enum told_host {
-	TOLD_HOST_DOWN = 0,
-	TOLD_HOST_UP = 1,
-	TOLD_HOST_AWAY = 2, /* up, but the link with it was lost */
-	TOLD_GATEWAY_MISSING = 3,
-	TOLD_GATEWAY_WAITING = 4, /* for a server */
-	TOLD_GATEWAY_CONNECTED = 5,
-};
-
-struct frame_ask {
-	uint32_t number; /* the asker's, for the answer */
-	uint64_t known;	 /* the version of the answer that is known: another one is waited for; 0: none */
-	/* Of an ask_kind; the name is HOST, HOST/DOMAIN, DOMAIN or empty, and the asker is the sender. */
-	struct frame_open about;
-};
-
-/* What was asked, in parts: in the order of the numbers of domains, or of the names of endpoints; hosts with
- * the own one first. */
-struct frame_told {
-	uint32_t number; /* of the ASK */
-	uint32_t error;	 /* an errno, then nothing else counts; 0: none */
-	uint64_t version;
-	uint32_t flags;
-	uint32_t domid;		/* of the domain whose endpoints these are, */
-	struct frame_text name; /* and its name, empty if unknown */
-	uint32_t count;		/* entries that follow, or that are still to be read */
-	const uint8_t *at, *end;
-};
-#define TOLD_MORE 0x1u /* another part follows */
-#define TOLD_CUT  0x2u /* there is more than is told in all parts */
-
-/* An entry: a domain's number and name, or an endpoint's kinds (as in BIND) and name. */
-struct frame_told_entry {
-	uint32_t number;
-	struct frame_text name; /* empty: a domain's that isn't known */
-};
-#define TOLD_ENTRY_SIZE(name_size) (5u + (uint32_t)(name_size))
-/* bytes of entries in a part, so that it fits into half of the smallest ring */
-#define TOLD_PART      336u
-#define TOLD_PART_SIZE (29u + DOMAIN_NAME_MAX + TOLD_PART)
-#define TOLD_MAX       262144u /* bytes of entries in all, */
-#define TOLD_COUNT     4096u   /* and entries */
-
 struct frame_incoming {
 	uint64_t token;
 	struct frame_identity identity;
@@ -573,17 +519,6 @@ int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame
 /* Reads the next entry. Returns 1 if there was one, 0 at the end of the list, -EPROTO if the entry is cut off
  * or has an invalid domid, state or name. */
 int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry);
-uint32_t frame_ask_encode(const struct frame_ask *ask, uint8_t *out);
-/* Leaves the texts in one, as frame_open_decode() does. */
-int frame_ask_decode(const uint8_t *payload, uint32_t length, struct frame_ask *ask);
-/* Writes the entries, too: TOLD_PART_SIZE at most. */
-uint32_t frame_told_encode(const struct frame_told *told, uint8_t *out);
-/* Checks all entries, too, but for their order; nothing of a text. */
-int frame_told_decode(const uint8_t *payload, uint32_t length, struct frame_told *told);
-/* Writes an entry. Returns its size. */
-uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *out);
-/* Reads the next entry. Returns whether there was one, and it was whole. */
-bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry);
 /* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH, SOURCE, WITHDRAW, SELF, IDLE: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
 int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);

@@ -139,79 +139,9 @@ int frame_directory_next(struct frame_directory *directory, struct frame_directo
 	return 1;
 }
 
-static inline void code_ask(struct coder *coder, struct frame_ask *ask)
-{
-	code_u32(coder, &ask->number);
-	code_later(coder, 4);
-	code_u64(coder, &ask->known);
-	if (coder->writes)
-		coder->out += frame_open_encode(&ask->about, coder->out);
-	else if (!coder->in.error)
-		coder->in.error = frame_open_decode(coder->in.at, (uint32_t)(coder->in.end - coder->in.at),
-						    &ask->about);
-}
-BOTH_WAYS(ask)
-
-static inline void code_told_entry(struct coder *coder, struct frame_told_entry *entry)
-{
-	code_u32(coder, &entry->number);
-	code_name(coder, &entry->name);
-}
-ENCODES(told_entry)
-
-bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry)
-{
-	struct coder coder = {.in = {.at = told->at, .end = told->end}};
-
-	if (told->count == 0)
-		return false;
-	code_told_entry(&coder, entry);
-	if (coder.in.error)
-		return false;
-	told->at = coder.in.at;
-	told->count--;
-	return true;
-}
-
 static inline void code_policy(struct coder *coder, struct frame_policy *policy)
 {
 	code_u32(coder, &policy->flags);
 	code_text(coder, &policy->text);
 }
 BOTH_WAYS(policy)
-
-static inline void code_told(struct coder *coder, struct frame_told *told)
-{
-	code_u32(coder, &told->number);
-	code_u32(coder, &told->error);
-	code_u64(coder, &told->version);
-	code_u32(coder, &told->flags);
-	code_u32(coder, &told->domid);
-	code_u32(coder, &told->count);
-	code_name(coder, &told->name);
-	if (!coder->writes) {
-		told->at = coder->in.at;
-		told->end = coder->in.end;
-	} else if (told->count) {
-		code_bytes(coder, (void *)(uintptr_t)told->at, (size_t)(told->end - told->at));
-	}
-}
-ENCODES(told)
-
-int frame_told_decode(const uint8_t *payload, uint32_t length, struct frame_told *told)
-{
-	struct coder coder = {.in = cursor_of(payload, length)};
-	struct frame_told_entry entry;
-	struct frame_told left;
-
-	code_told(&coder, told);
-	if (coder.in.error || told->domid > DOMID_MAX || told->count > TOLD_PART ||
-	    (told->name.size && !domain_name_is_valid(told->name.data, told->name.size)))
-		return -EPROTO;
-	for (left = *told; left.count;)
-		if (!frame_told_next(&left, &entry) ||
-		    (entry.name.size && !domain_name_is_valid(entry.name.data, entry.name.size)))
-			return -EPROTO;
-	told->end = left.at; /* what is behind means nothing */
-	return told->end - told->at > TOLD_PART ? -EPROTO : 0;
-}

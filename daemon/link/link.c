@@ -126,8 +126,6 @@ static void link_finish_session(struct link *link, int error, const char *why, b
 	     was_away = link->state == LINK_AWAY;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", ends_in_order(link, why) ? "" : why);
-	if (!link->claims && link->links->callbacks.ended)
-		link->links->callbacks.ended(link->links->userdata, link->stamped, error);
 	if (link->state == LINK_CONNECTING || (link->state == LINK_AWAY && !carrier_is_there(&link->next)))
 		links_withdraw(link->links, link->peer);
 	link_set_state(link, LINK_IDLE);

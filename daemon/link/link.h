@@ -86,15 +86,9 @@ struct links_callbacks {
 	/* Domain 0's daemon tells the host's policy, by POLICY. -EPROTO: it is malformed; another errno.
 	 * NULL: none is taken. */
 	int (*policy)(void *userdata, const uint8_t *payload, uint32_t length);
-	/* The peer's daemon asks, or answers, by ASK, TOLD or UNASK. -EPROTO: it can't be one. NULL: none is
-	 * taken. */
-	int (*asked)(void *userdata, struct peer_id peer, uint8_t type, const uint8_t *payload,
-		     uint32_t length);
 	/* The peer's daemon says who the domain whose channel it relays is now. -EPROTO: that can't be. NULL:
 	 * HELLO doesn't say that we take it. */
 	int (*source)(void *userdata, struct channel_end *end, const struct frame_sender *now);
-	/* The session with the peer has ended with this (positive) errno. May be NULL. */
-	void (*ended)(void *userdata, struct peer_id peer, int error);
 	/* Domain 0's daemon is to be asked whether it leads to this domain: links_take_word() if it doesn't.
 	 * May be NULL. */
 	void (*word)(void *userdata, uint32_t domid);
@@ -129,9 +123,6 @@ void links_hand_over(struct links *links);
 /* Leaves what peers have connected since: without a word it would end with this program, which to a peer is
  * the session's end. */
 void links_leave_attempts(struct links *links);
-/* Ends links that were left, but with a peer for which `may_keep` returns false. */
-void links_end_others(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
-		      void *userdata);
 /* Gives the hops of links numbers in the image from `first` on, and ends what can't be in it, which takes
  * some passes. */
 void links_settle_for_image(struct links *links, uint32_t first);
@@ -182,12 +173,8 @@ bool links_zero_knows(struct links *links, struct peer_id peer);
 int links_relays(const struct links *links, struct peer_id peer);
 /* Whether the link is up. */
 bool links_are_up(const struct links *links, struct peer_id peer);
-/* Whether it is, and a question would go to the session that is there, for certain (protocol.md, 5.11). */
-bool links_take_asks(const struct links *links, struct peer_id peer);
 /* Whether it is, and its peer obeys the host's policy (protocol.md, 5.12). */
 bool links_obey(const struct links *links, struct peer_id peer);
-/* Whether the link is up, and something that its peer has sent isn't read yet. */
-bool links_have_unread(const struct links *links, struct peer_id peer);
 /* Whether there is no link with the domain because Xen lets the two share no memory, as peers_is_forbidden()
  * has it. */
 bool links_are_forbidden(const struct links *links, uint32_t domid);

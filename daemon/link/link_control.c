@@ -12,9 +12,6 @@
 #include "daemon/switch/hop.h"
 #include "wire/frame.h"
 
-/* A question (5.11), which has no channel, may be under way for so long. */
-#define LATELY_MS 1000
-
 static int take_goodbye(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_goodbye goodbye;
@@ -48,19 +45,6 @@ static int take_policy(struct link *link, const struct frame_header *header, con
 		return -EPROTO;
 	hop_spend(link->hop, COST_OPEN + COST_BYTES(header->length));
 	return link->links->callbacks.policy(link->links->userdata, payload, header->length);
-}
-
-/* Takes a frame about what is on other hosts. */
-static int take_ask(struct link *link, const struct frame_header *header, const uint8_t *payload)
-{
-	const struct links *links = link->links;
-
-	if (!links->callbacks.asked)
-		return -EPROTO;
-	if (link->state != LINK_UP)
-		return -EINVAL;
-	link->times.used_ms = clock_ms();
-	return links->callbacks.asked(links->userdata, link->peer, header->type, payload, header->length);
 }
 
 /* Whether what is opened here is passed on to a domain of which OPENED has said that it answers. */
@@ -111,8 +95,6 @@ int link_on_control(void *owner, const struct frame_header *header, const uint8_
 		return take_source(link, header, payload);
 	if (header->type == FRAME_IDLE)
 		return link_take_idle(link, payload, header->length);
-	if (header->type >= FRAME_ASK && header->type <= FRAME_UNASK)
-		return take_ask(link, header, payload);
 	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)
 		return -EPROTO;
 	if (link->state != LINK_UP)
@@ -203,11 +185,11 @@ static void look_at_answer(struct link *link)
 		hop_fail(link->hop, -EPROTO, "the peer doesn't say whether it is idle");
 }
 
-/* Whether something of this end is under way, or was a moment ago, or the link is never closed for this. */
+/* Whether something of this end is under way, or the link is never closed for this. */
 static bool is_in_use(const struct link *link)
 {
 	return link_is_wanted(link) || hop_has_unsent(link->hop) || link->move.state != MOVE_NOT ||
-	       carries_directory(link) || clock_ms_since(link->times.used_ms) < LATELY_MS;
+	       carries_directory(link);
 }
 
 int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)

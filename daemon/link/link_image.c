@@ -104,16 +104,6 @@ void links_hand_over(struct links *links)
 	}
 }
 
-void links_end_others(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
-		      void *userdata)
-{
-	struct link *link, *next;
-
-	HASH_ITER(hh, links->links, link, next)
-		if (!may_keep(userdata, link->peer))
-			link_end(link, END_TEXT);
-}
-
 void links_leave_attempts(struct links *links)
 {
 	struct link *link, *next;

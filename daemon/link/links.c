@@ -232,20 +232,6 @@ int links_relays(const struct links *links, struct peer_id peer)
 	return !link ? 0 : link->flags & HELLO_RELAYS ? 1 : -EOPNOTSUPP;
 }
 
-bool links_take_asks(const struct links *links, struct peer_id peer)
-{
-	const struct link *link = find_up(links, peer);
-
-	return link && !hop_is_silent(link->hop); /* else it may be another session that takes it */
-}
-
-bool links_have_unread(const struct links *links, struct peer_id peer)
-{
-	const struct link *link = link_find(links, peer);
-
-	return link && link->state == LINK_UP && hop_has_input(link->hop);
-}
-
 bool links_obey(const struct links *links, struct peer_id peer)
 {
 	const struct link *link = find_up(links, peer);

@@ -73,6 +73,9 @@ bool relay_zero_knows(const struct relay *relay, struct peer_id peer);
  * daemon isn't there, -EHOSTUNREACH it can't be reached from this host, -EACCES; others as of
  * channel_accept(). */
 int relay_lead_out(struct relay *relay, struct channel *channel, const struct address *address);
+/* The daemon of the host with this number has gone, though its session may be resumed: ends the channels to
+ * daemons there. Returns how many channels were looked at. */
+unsigned relay_host_gone(struct relay *relay, uint32_t number);
 /* Does the same as relay_lead() for all channels that wait at `hop`, which is the link's with this peer, a
  * domain. */
 void relay_lead_waiting(struct relay *relay, struct peer_id peer, struct hop *hop);

@@ -36,8 +36,12 @@ static int relay_find_host(struct relay *relay, const struct frame_identity *fro
 
 	/* Where nothing leads to any host, no rule is what is missing. */
 	if (*hosts_own_name(relay->with.hosts))
-		r = access_out(relay->with.access, from, host, text);
-	return r < 0 ? r : hosts_resolve(relay->with.hosts, host, number);
+		r = relay_ruled(text) ? access_out(relay->with.access, from, host, text)
+				      : access_still_out(relay->with.access, from, host);
+	if (r == 0)
+		r = hosts_resolve(relay->with.hosts, host, number);
+	/* Who asks a daemon is told at once that it has gone, also if its session may be resumed. */
+	return r == 0 && !relay_ruled(text) && !hosts_is_up(relay->with.hosts, *number) ? -EHOSTDOWN : r;
 }
 
 /* Sends a channel from domain 0 to another host, if rules allow it. */
@@ -189,6 +193,20 @@ void relay_open_remote(struct relay *relay, struct peer_id peer, struct channel 
 		r = -EHOSTUNREACH;
 	if (r < 0)
 		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
+}
+
+unsigned relay_host_gone(struct relay *relay, uint32_t number)
+{
+	struct channel *channel;
+	unsigned count = 0;
+
+	DL_FOREACH(relay->with.board->channels, channel) {
+		count++;
+		if (channel_to_host(channel) == number && channel->endpoint &&
+		    !relay_ruled(channel->endpoint))
+			channel_forbid(channel, EHOSTDOWN);
+	}
+	return count;
 }
 
 /* --- policy has changed ----------------------------------------------------------------------- */

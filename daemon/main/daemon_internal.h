@@ -65,7 +65,6 @@ struct daemon {
 	struct hosts *hosts;
 	struct links *links;
 	struct relay *relay;
-	struct asks *asks;
 	struct peers *peers;
 	struct local *local;
 	struct streams *streams;
@@ -147,7 +146,6 @@ int wiring_start_peers(struct daemon *daemon);
 int wiring_start_hosts(struct daemon *daemon);
 /* wiring_links.c: likewise */
 int wiring_start_relay(struct daemon *daemon);
-int wiring_start_asks(struct daemon *daemon);
 int wiring_start_links(struct daemon *daemon);
 int wiring_start_directory(struct daemon *daemon);
 int wiring_start_router(struct daemon *daemon);

@@ -19,7 +19,6 @@
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/registry/registry.h"
-#include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
 #include "daemon/local/local.h"
@@ -136,23 +135,15 @@ static void handover_end_unfit(void *userdata, struct session *session)
 	session_end_unfit(session);
 }
 
-/* Whether the peer was told that its questions have no answer, since the next daemon doesn't know them. */
-static bool asks_nothing(void *userdata, struct peer_id peer)
-{
-	return !asks_has_from(((struct daemon *)userdata)->asks, peer);
-}
-
 /* Ends what can't be handed over, and leaves the links. Programs are told with what is certain, as at a
  * stop. */
 static void end_others(struct daemon *daemon)
 {
 	questions_hand_over(daemon->questions);
 	relay_hand_over(daemon->relay);
-	asks_hand_over(daemon->asks);
 	links_hand_over(daemon->links);
 	hosts_hand_over(daemon->hosts);
 	switch_run(&daemon->board, LAST_PASSES);
-	links_end_others(daemon->links, asks_nothing, daemon);
 	local_each(daemon->local, handover_end_unfit, daemon);
 }
 
@@ -186,7 +177,6 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	image_section(image, IMAGE_HEAD);
 	handover_head_image(image, head);
 	switch_image(image, &daemon->board);
-	asks_image(image, daemon->asks);
 	image_section(image, IMAGE_HOSTS);
 	hosts_image(image, daemon->hosts);
 	image_section(image, IMAGE_REGISTRY);
@@ -322,7 +312,6 @@ void handover_leave_xen(struct daemon *daemon)
 /* There can be no image: all goes on here as it would with the next daemon. */
 static void handover_stay(struct daemon *daemon)
 {
-	asks_stay(daemon->asks);
 	relay_go_on(daemon->relay);
 	topics_stay(daemon->topics);
 	questions_stay(daemon->questions);

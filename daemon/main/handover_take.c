@@ -21,7 +21,6 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/registry/registry.h"
 #include "daemon/link/directory.h"
-#include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
 #include "daemon/local/local.h"
@@ -479,7 +478,6 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	int error;
 
 	switch_image(image, &daemon->board);
-	asks_image(image, daemon->asks);
 	while ((type = image_next(image)) && type != IMAGE_END) {
 		image_expect(image, handover_take_rank(type) >= handover_take_rank(last) &&
 					    is_in_turn(handover, type));

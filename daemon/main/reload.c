@@ -16,6 +16,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
 #include "daemon/serve/router.h"
+#include "daemon/serve/watches.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/topic/topics.h"
@@ -94,12 +95,15 @@ void reload_apply_names(struct daemon *daemon)
 {
 	bool rules = access_needs_names(daemon->access);
 
+	if (rules)
+		watches_hang_up(daemon->watches);
 	review_begin(&daemon->reload.review, REVIEW_NAMES | (rules ? REVIEW_RULES : 0));
 }
 
 uint64_t reload_apply_rules(struct daemon *daemon)
 {
 	router_advertise(daemon->router);
+	watches_hang_up(daemon->watches);
 	registry_tell(daemon->registry, REGISTRY_RULES, 0);
 	return review_begin(&daemon->reload.review, REVIEW_NAMES | REVIEW_RULES);
 }

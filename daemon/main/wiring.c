@@ -22,7 +22,6 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
-#include "daemon/link/asks.h"
 #include "daemon/local/local.h"
 #include "base/log.h"
 #include "base/timer.h"
@@ -224,8 +223,10 @@ static int start_questions(struct daemon *daemon)
 	};
 	daemon->questions = questions_new(&daemon->board, &daemon->sources, &requests_questions_callbacks,
 					  &daemon->request_context);
+	if (!daemon->questions)
+		return -ENOMEM;
 	router_set_questions(daemon->router, daemon->questions);
-	return daemon->questions ? 0 : -ENOMEM;
+	return watches_set_inquiries(daemon->watches, daemon->base, questions_inquiries(daemon->questions));
 }
 
 static int start_tracers(struct daemon *daemon)
@@ -246,13 +247,13 @@ static int start_request_context(struct daemon *daemon)
 	daemon->request_context = (struct request_context){
 		.self = &daemon->self,
 		.access = daemon->access,
-		.asks = daemon->asks,
 		.registry = daemon->registry,
 		.hosts = daemon->hosts,
 		.links = daemon->links,
 		.local = daemon->local,
 		.peers = daemon->peers,
 		.tracers = daemon->tracers,
+		.questions = daemon->questions,
 		.router = daemon->router,
 		.streams = daemon->streams,
 		.topics = daemon->topics,
@@ -350,7 +351,6 @@ int wiring_start(struct daemon *daemon)
 		{.start = wiring_start_peers},
 		{.start = wiring_start_hosts},
 		{.start = wiring_start_relay},
-		{.start = wiring_start_asks},
 		{.start = wiring_start_links},
 		{.start = wiring_start_directory},
 		{.start = wiring_start_router},
@@ -402,8 +402,6 @@ void wiring_end(struct daemon *daemon)
 	streams_free(daemon->streams);
 	relay_free(daemon->relay);
 	directory_free(daemon->directory);
-	asks_free(daemon->asks);
-	daemon->asks = NULL;
 	if (daemon->host)
 		vchan_host_set_waits(daemon->host, NULL, NULL);
 	links_free(daemon->links);

@@ -9,7 +9,6 @@
 #include "daemon/link/link.h"
 #include "daemon/link/carrier.h"
 #include "daemon/link/relay.h"
-#include "daemon/link/asks.h"
 #include "daemon/link/directory.h"
 #include "daemon/policy/access.h"
 #include "daemon/switch/channel.h"
@@ -55,37 +54,6 @@ int wiring_start_relay(struct daemon *daemon)
 	return relay_new(&daemon->relay, &collaborators, daemon->config.relay, open_relayed, daemon);
 }
 
-/* Gets an endpoint that a question of another host may be about. */
-static const char *wiring_links_next_endpoint(void *userdata, const char *after, uint32_t *kinds)
-{
-	struct daemon *daemon = userdata;
-	const struct endpoint *endpoint = router_next(daemon->router, after);
-
-	if (endpoint)
-		*kinds = endpoint->kinds & ((1u << CHANNEL_STREAM) - 1);
-	return endpoint ? endpoint->name : NULL;
-}
-
-int wiring_start_asks(struct daemon *daemon)
-{
-	const struct asks_collaborators collaborators = {
-		.self = &daemon->self,
-		.board = &daemon->board,
-		.access = daemon->access,
-		.registry = daemon->registry,
-		.hosts = daemon->hosts,
-		.peers = daemon->peers,
-		.answer_ms = daemon->config.dead_after_ms,
-		.resume_for_ms = daemon->config.resume_for_ms,
-	};
-
-	int r = daemon->asks ? 0
-			     : asks_new(&daemon->asks, &collaborators, daemon->config.relay,
-					wiring_links_next_endpoint, daemon);
-
-	return r < 0 ? r : watches_set_asks(daemon->watches, daemon->base, daemon->asks);
-}
-
 static int zero_names(void *userdata, const uint8_t *payload, uint32_t length)
 {
 	struct daemon *daemon = userdata;
@@ -108,21 +76,6 @@ static bool obeys(const struct daemon *daemon)
 	return daemon->self.domid != 0 && daemon->config.host_policy != CONFIG_HOST_POLICY_IGNORE;
 }
 
-static int peer_asked(void *userdata, struct peer_id peer, uint8_t type, const uint8_t *payload,
-		      uint32_t length)
-{
-	struct daemon *daemon = userdata;
-
-	return asks_take(daemon->asks, peer, type, payload, length);
-}
-
-static void session_ended(void *userdata, struct peer_id peer, int error)
-{
-	struct daemon *daemon = userdata;
-
-	asks_session_ended(daemon->asks, peer, error);
-}
-
 static void peer_unlinkable(void *userdata, struct peer_id peer, struct hop *hop)
 {
 	struct daemon *daemon = userdata;
@@ -135,7 +88,6 @@ static void peer_renumbered(void *userdata, uint32_t from, uint32_t to)
 	struct daemon *daemon = userdata;
 
 	relay_renumber(daemon->relay, from, to);
-	asks_renumber(daemon->asks, from, to);
 }
 
 static bool peer_resumed(void *userdata, struct peer_id from, struct peer_id to, struct hop *hop,
@@ -175,9 +127,7 @@ int wiring_start_links(struct daemon *daemon)
 		.resumed = peer_resumed,
 		.names = zero_names,
 		.policy = obeys(daemon) ? zero_policy : NULL,
-		.asked = peer_asked,
 		.source = source_moved,
-		.ended = session_ended,
 		.word = ask_for_word,
 	};
 	const struct config *config = &daemon->config;
@@ -208,8 +158,6 @@ int wiring_start_links(struct daemon *daemon)
 		vchan_host_set_waits(daemon->host, wiring_links_wait, daemon->links);
 	if (r == 0)
 		relay_set_links(daemon->relay, daemon->links);
-	if (r == 0)
-		asks_set_links(daemon->asks, daemon->links);
 	return r;
 }
 

@@ -15,11 +15,12 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/carrier.h"
-#include "daemon/link/asks.h"
 #include "base/log.h"
 #include "daemon/peers/peers.h"
+#include "daemon/link/relay.h"
 #include "base/quota.h"
 #include "daemon/serve/viewer.h"
+#include "daemon/serve/questions.h"
 #include "daemon/serve/watches.h"
 
 /* --- domains and their names ------------------------------------------------------------------ */
@@ -37,13 +38,28 @@ int wiring_start_names(struct daemon *daemon)
 
 /* --- who watches ------------------------------------------------------------------------------ */
 
-/* Returns whether a program may learn of an endpoint here, by the same rule as in status. */
-static bool wiring_peers_may_learn_of(void *userdata, const struct session *session, const char *endpoint)
+/* Returns whether a program of another domain may learn of an endpoint here, or in domain 0 of a domain. */
+static bool may_stranger_learn_of(struct daemon *daemon, const struct channel *channel, uint32_t domid,
+				  const char *endpoint)
+{
+	struct access_sender from = access_sender_of(channel);
+
+	if (domid == daemon->self.domid)
+		return !*endpoint || access_still_allowed(daemon->access, from, endpoint) == 0;
+	return daemon->self.domid == 0 && !*endpoint && access_sees(daemon->access, from, domid);
+}
+
+/* Likewise one of this domain, of an endpoint here, by the same rule as in status. */
+static bool wiring_peers_may_learn_of(void *userdata, const struct question *question, uint32_t domid,
+				      const char *endpoint)
 {
 	struct daemon *daemon = userdata;
+	const struct session *session = question_session(question);
 	struct access_sender program = {.domid = daemon->self.domid,
-					.uid = session_credentials(session)->uid};
+					.uid = session ? session_credentials(session)->uid : 0};
 
+	if (!session)
+		return may_stranger_learn_of(daemon, question_channel(question), domid, endpoint);
 	return access_still_allowed(daemon->access, program, endpoint) == 0 ||
 	       viewer_of(session, daemon->config.administrators).sees_all;
 }
@@ -107,7 +123,7 @@ static bool all_peers_watched(void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	return watches_others(daemon->watches) || asks_follow_peers(daemon->asks);
+	return watches_others(daemon->watches);
 }
 
 static void tell_guest(void *userdata, uint32_t guest, const struct peers_change *changes, unsigned count)
@@ -183,7 +199,7 @@ static unsigned host_gone(void *userdata, uint32_t number)
 {
 	struct daemon *daemon = userdata;
 
-	return asks_host_gone(daemon->asks, peer_host(number));
+	return relay_host_gone(daemon->relay, number);
 }
 
 static void host_replaced(void *userdata, uint32_t number, const uint8_t instance[16])

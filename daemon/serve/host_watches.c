@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/timer.h"
+#include "daemon/serve/inquiries.h"
 #include "daemon/serve/questions.h"
 #include "daemon/serve/watches_internal.h"
 #include "daemon/switch/hop.h"
@@ -21,11 +22,12 @@
 
 #define COST_RETRY  250u /* in units (turns.h) */
 #define COST_RECORD 12u
+#define COST_EVENT  30u
 
-#define QUICK_MS                                                                                             \
-	100u /* an answer within that doesn't wait for a change, as one does that lets changes gather */
-#define QUICK_MOST    8u   /* then a pause */
-#define QUICK_ENTRIES 256u /* one with so many counts twice */
+#define GATHER_MS  100u	  /* so long what comes is gathered, unless it is a list */
+#define LIST_QUICK 65536u /* bytes of a list that are taken as they come */
+#define QUICK_MS   100u	  /* one that ends within that wasn't stood by */
+#define QUICK_MOST 8u	  /* then a pause */
 
 #define NO_DOMID (UINT32_MAX - 1) /* of a place of which nothing was told here */
 
@@ -35,12 +37,14 @@ static const struct self nobody = {.domid = NO_DOMID};
 
 static bool is_host(const struct watched_place *place)
 {
-	return place->kind == ASK_DOMAINS;
+	return !*place->domain;
 }
 
-static struct asks *asks_of(const struct watched_place *place)
+static void set_state(struct watched_place *place, enum place_state state)
 {
-	return place->watch->watcher->watches->asks;
+	place->state = state;
+	if (state == PLACE_RETRIES || state == PLACE_NEWS)
+		task_due(&place->watch->task);
 }
 
 /* Adds what is asked of its host, or of the domain there. NULL: no memory. */
@@ -51,14 +55,14 @@ static struct watched_place *add_place(struct host_watch *watch, const char *dom
 	if (!place)
 		return NULL;
 	place->watch = watch;
-	place->kind = watch->count ? ASK_ENDPOINTS : ASK_DOMAINS;
-	place->domid = watch->count ? NO_DOMID : WATCHES_HOST;
+	place->domid = *domain ? NO_DOMID : WATCHES_HOST;
 	place->is_wanted = true;
 	place->is_up = watch->watch->has_stood && !watch->is_known;
 	snprintf(place->domain, sizeof(place->domain), "%s", domain);
 	charge_init(&place->charge, watch->watcher->account);
 	DL_APPEND(watch->places, place);
 	watch->count++;
+	set_state(place, PLACE_RETRIES);
 	return place;
 }
 
@@ -69,12 +73,45 @@ static int add_places(struct host_watch *watch)
 	return host && (watch->is_pattern || add_place(watch, watch->domain)) ? 0 : -ENOMEM;
 }
 
+/* Pays for so many endpoints that are kept, and for room for names in a list. -ENOBUFS. */
+static int pay_for(struct watched_place *place, uint64_t entries, uint64_t room)
+{
+	struct charge *charge = &place->charge;
+	uint64_t held = charge->held[QUOTA_BYTES];
+	uint64_t bytes = (entries + 1) * sizeof(struct record) + room * sizeof(*place->names);
+
+	if (bytes > held)
+		return charge_add(charge, QUOTA_BYTES, bytes - held);
+	charge_release(charge, QUOTA_BYTES, held - bytes);
+	return 0;
+}
+
+static void drop_list(struct watched_place *place)
+{
+	if (place->room)
+		pay_for(place, place->entries, 0); /* less than before */
+	free(place->names);
+	place->names = NULL;
+	place->count = place->room = 0;
+	place->is_listing = place->is_cut = false;
+}
+
+static void host_watches_drop_inquiry(struct watched_place *place)
+{
+	inquiry_free(place->inquiry);
+	place->inquiry = NULL;
+	drop_list(place);
+}
+
 /* Lets the program be told that all of it has gone. */
 static void host_watches_let_go(struct watched_place *place)
 {
-	struct registry *registry = place->watch->registry;
+	struct host_watch *watch = place->watch;
+	struct registry *registry = watch->registry;
 
+	turns_spend(watch->task.turns, watch->task.line, place->entries * COST_RECORD);
 	place->is_up = false;
+	place->entries = 0;
 	registry_set_up(registry, place->domid, false);
 	registry_forget_name(registry, place->domid);
 	charge_release(&place->charge, QUOTA_BYTES, place->charge.held[QUOTA_BYTES]);
@@ -84,7 +121,7 @@ static void free_place(struct watched_place *place)
 {
 	struct host_watch *watch = place->watch;
 
-	asks_cancel(asks_of(place), place, 0);
+	host_watches_drop_inquiry(place);
 	charge_end(&place->charge);
 	DL_DELETE(watch->places, place);
 	watch->count--;
@@ -93,26 +130,38 @@ static void free_place(struct watched_place *place)
 
 /* --- asking ------------------------------------------------------------------------------------- */
 
-static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind, const char *host,
-		    const struct frame_told *told);
+static void on_come(void *userdata)
+{
+	struct watched_place *place = userdata;
+	bool at_once = place->is_listing ? place->list_size < LIST_QUICK
+					 : clock_ms_since(place->read_ms) >= GATHER_MS;
+
+	if (place->state == PLACE_ASKED)
+		set_state(place, at_once ? PLACE_NEWS : PLACE_LATER);
+	if (place->state == PLACE_LATER)
+		timer_start(place->watch->watcher->watches->gather, GATHER_MS);
+}
 
 static int host_watches_ask(struct watched_place *place)
 {
 	const struct host_watch *watch = place->watch;
-	const struct ask_question question = {
-		.kind = place->kind,
-		.host = watch->host,
-		.domain = place->domain,
-		.known = place->version,
-		.from = watch->from,
-	};
-	int r;
+	const struct watcher *watcher = watch->watcher;
+	char address[ADDRESS_MAX + 1], text[sizeof("watch ") + DOMAIN_NAME_MAX];
+	int r = inquiry_new(watcher->watches->inquiries, &watch->from, watcher->account,
+			    inquiries_why_not_there, &place->inquiry);
 
-	place->state = PLACE_RESTS;
+	if (r < 0)
+		return r;
+	snprintf(address, sizeof(address), "%s/%s:" DAEMON_ENDPOINT, watch->host,
+		 is_host(place) ? "0" : place->domain);
+	snprintf(text, sizeof(text), "watch %s", is_host(place) ? watch->domain : "self");
+	place->state = PLACE_ASKED;
 	place->asked_ms = clock_ms();
-	r = asks_ask(asks_of(place), &question, watch->watcher->account, on_told, place, 0);
-	place->state = r < 0 ? PLACE_RESTS : PLACE_ASKED;
-	return r;
+	place->is_listing = true;
+	place->list_size = 0;
+	inquiry_listen(place->inquiry, on_come, place);
+	inquiry_ask(place->inquiry, address, text);
+	return 0;
 }
 
 static void ask_later(struct watched_place *place)
@@ -121,45 +170,47 @@ static void ask_later(struct watched_place *place)
 	timer_start(place->watch->watcher->watches->retry, RETRY_EACH_MS);
 }
 
-/* Why there is no answer may pass: the link was idle, or is another one, or a daemon hands over (-EAGAIN),
- * this one or that which answers. Then an answer comes at once, also if nothing has changed. */
-static void note_failure(struct watched_place *place, int error)
+/* Whether it has ended so soon so often that it has to pause. */
+static bool has_to_pause(struct watched_place *place)
 {
-	place->version = 0;
-	if (error != -EAGAIN && place->failures++ < FAILURES_MAX && place->is_up)
-		error = host_watches_ask(place);
-	if (error == 0)
-		return;
-	ask_later(place);
-	if (error == -EAGAIN)
-		return;
-	host_watches_let_go(place);
-	place->is_listed = true;
-	task_due(&place->watch->task);
-}
-
-/* Asks again, or, for a reason that may pass, later. */
-static void ask_or_wait(struct watched_place *place)
-{
-	int r;
-
-	if (place->quick > QUICK_MOST) {
-		place->quick = 0;
-		ask_later(place);
-		return;
-	}
-	r = host_watches_ask(place);
-	if (r < 0)
-		note_failure(place, r);
+	place->quick = clock_ms_since(place->asked_ms) < QUICK_MS ? place->quick + 1 : 0;
+	if (place->quick <= QUICK_MOST)
+		return false;
+	place->quick = 0;
+	return true;
 }
 
 static void refuse_watch(struct host_watch *watch, int error, const char *why)
 {
-	if (error == EAGAIN) /* as above */
-		question_again(watch->watch->question);
-	else
-		question_refuse(watch->watch->question, error, why);
+	question_refuse(watch->watch->question, error, why);
 	host_watch_end(watch);
+}
+
+/* Why it tells no more may pass: the link was lost, or is another one, or other rules let us see other things
+ * (-EAGAIN). Then it is asked at once, and what it lists is compared with what it has told. False: the
+ * program is told why its watch can't begin. */
+static bool note_failure(struct watched_place *place, int error)
+{
+	bool pauses;
+
+	if (!place->watch->is_answered && error != -EAGAIN) {
+		refuse_watch(place->watch, -error,
+			     place->inquiry ? inquiry_why(place->inquiry) : inquiries_why_not_there(-error));
+		return false;
+	}
+	host_watches_drop_inquiry(place);
+	pauses = has_to_pause(place);
+	place->failures += error != -EAGAIN;
+	if (place->is_up && place->failures <= FAILURES_MAX && !pauses) {
+		set_state(place, PLACE_RETRIES);
+		return true;
+	}
+	ask_later(place);
+	if (pauses && place->failures <= FAILURES_MAX)
+		return true;
+	host_watches_let_go(place);
+	place->is_listed = true;
+	return true;
 }
 
 /* Lets its question stand. False: out of memory, which ends the watch. */
@@ -177,220 +228,358 @@ static bool answer_watch(struct host_watch *watch)
 	return true;
 }
 
-/* --- what was told --------------------------------------------------------------------------- */
+/* --- what a domain there tells --------------------------------------------------------------------- */
 
-/* -ENOBUFS. */
-static int set_charge(struct charge *charge, uint64_t bytes)
+static bool is_number(const char *domain)
 {
-	uint64_t held = charge->held[QUOTA_BYTES];
-
-	if (bytes > held)
-		return charge_add(charge, QUOTA_BYTES, bytes - held);
-	charge_release(charge, QUOTA_BYTES, held - bytes);
-	return 0;
+	return strspn(domain, "0123456789") == strlen(domain);
 }
 
-/* Keeps which domains there are, to be looked at in turns. -ENOMEM. */
-static int enter_host(struct watched_place *place, const struct frame_told *told)
-{
-	struct host_watch *watch = place->watch;
-	size_t size = told->count && watch->is_pattern ? (size_t)(told->end - told->at) : 0;
-	uint8_t *text = malloc(size + 1);
-	struct watched_place *other;
-	int r = text ? set_charge(&place->charge, size) : -ENOMEM;
-
-	if (r < 0) {
-		free(text);
-		return r;
-	}
-	if (size)
-		memcpy(text, told->at, size);
-	free(watch->text);
-	watch->text = text;
-	watch->fresh = *told;
-	watch->fresh.count = size ? told->count : 0;
-	watch->fresh.at = text;
-	watch->fresh.end = text + size;
-	watch->lacks_some = watch->is_pattern && told->flags & TOLD_CUT;
-	DL_FOREACH(watch->places, other)
-		other->is_wanted = is_host(other) || !watch->is_pattern;
-	registry_set_up(watch->registry, WATCHES_HOST, true);
-	return 0;
-}
-
-/* Returns the names, to be freed by free(list). NULL: no memory. */
-static char **names_of(struct frame_told told)
-{
-	char **list = malloc(told.count * (sizeof(*list) + ENDPOINT_NAME_MAX + 1) + 1);
-	char *at = (char *)(list + told.count);
-	struct frame_told_entry entry;
-
-	for (unsigned i = 0; list && frame_told_next(&told, &entry); i++) {
-		list[i] = at;
-		at += snprintf(at, ENDPOINT_NAME_MAX + 1, "%.*s", (int)entry.name.size, entry.name.data) + 1;
-	}
-	return list;
-}
-
-/* Whether what was asked for is another domain now, or has another name. */
-static bool host_watches_is_another(const struct watched_place *place, const struct frame_told *told)
-{
-	const char *name = registry_name(place->watch->registry, place->domid);
-
-	return place->domid != NO_DOMID && (place->domid != told->domid ||
-					    (*name && (strlen(name) != told->name.size ||
-						       memcmp(name, told->name.data, told->name.size) != 0)));
-}
-
-/* Whether it is told of another domain than of the one of a pattern: that has a place of its own, if it is
- * meant. */
-static bool is_misplaced(const struct watched_place *place, const struct frame_told *told)
-{
-	return !is_host(place) && place->watch->is_pattern && strtoul(place->domain, NULL, 10) != told->domid;
-}
-
-static int enter_domain(struct watched_place *place, const struct frame_told *told)
+/* Notes which domain it is. -EHOSTDOWN: it isn't the one that is meant; -EAGAIN: it is another one now, or has
+ * another name, and is to tell all anew; -ENOMEM. */
+static int note_domain(struct watched_place *place, uint32_t domid, struct frame_text name)
 {
 	struct registry *registry = place->watch->registry;
-	struct offered offered = {
-		.list = names_of(*told), .count = told->count, .is_cut = told->flags & TOLD_CUT};
+	const char *had = registry_name(registry, place->domid);
 	struct registry_domain *domain;
-	int r = offered.list ? 0 : -ENOMEM;
 
-	if (host_watches_is_another(place, told))
+	if (!domid_is_valid(domid) || (name.size && !domain_name_is_valid(name.data, name.size)))
+		return -EPROTO;
+	if (is_number(place->domain) ? strtoul(place->domain, NULL, 10) != domid
+				     : name.size && !frame_text_is(name, place->domain)) {
 		host_watches_let_go(place);
-	place->domid = told->domid;
-	domain = registry_get(registry, told->domid);
-	if (r == 0)
-		r = domain ? set_charge(&place->charge, (told->count + 1) * sizeof(struct record)) : -ENOMEM;
-	if (r == 0) {
-		registry_set_name(registry, domain, told->name.data, told->name.size);
-		registry_set_up(registry, told->domid, true);
-		registry_set_endpoints(registry, told->domid, &offered, 1);
-		turns_spend(place->watch->task.turns, place->watch->task.line, told->count * COST_RECORD);
+		return -EHOSTDOWN;
 	}
-	free(offered.list);
-	return r;
+	if (place->domid != NO_DOMID &&
+	    (place->domid != domid || (*had && name.size && !frame_text_is(name, had)))) {
+		host_watches_let_go(place);
+		place->is_up = true; /* so that it is asked at once */
+		place->domid = domid;
+		return -EAGAIN;
+	}
+	place->domid = domid;
+	domain = registry_get(registry, domid);
+	if (!domain)
+		return -ENOMEM;
+	if (name.size)
+		registry_set_name(registry, domain, name.data, name.size);
+	registry_set_up(registry, domid, true);
+	return 0;
 }
 
-static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind, const char *host,
-		    const struct frame_told *told)
+/* Adds an endpoint to the list. -ENOMEM. */
+static int list_name(struct watched_place *place, const char *name)
 {
-	struct watched_place *place = asker;
+	uint32_t room = place->room ? 2 * place->room : 16;
+	void *names = place->names;
+
+	if (place->is_cut || place->count >= HOST_WATCH_ENDPOINTS ||
+	    (place->count == place->room && pay_for(place, place->entries, room) < 0)) {
+		place->is_cut = true;
+		return 0;
+	}
+	if (place->count == place->room) {
+		names = realloc(place->names, room * sizeof(*place->names));
+		if (!names)
+			return -ENOMEM;
+		place->names = names;
+		place->room = room;
+	}
+	snprintf(place->names[place->count++], sizeof(*place->names), "%s", name);
+	return 0;
+}
+
+static void unlist_name(struct watched_place *place, const char *name, uint64_t *cost)
+{
+	*cost += place->count;
+	for (uint32_t i = 0; i < place->count; i++)
+		if (!strcmp(place->names[i], name))
+			memmove(place->names[i], place->names[--place->count], sizeof(*place->names));
+}
+
+/* Returns how many things are there, of the whole registry. */
+static size_t count_up(const struct watched_place *place)
+{
+	const struct changes *changes = registry_changes(place->watch->registry);
+
+	return changes->records - changes->gone;
+}
+
+/* Enters that one has come, or gone, as far as its user pays. */
+static void enter_endpoint(struct watched_place *place, const char *name, bool is_up)
+{
+	struct registry *registry = place->watch->registry;
+	size_t before = count_up(place);
+
+	if (is_up && (place->entries >= HOST_WATCH_ENDPOINTS || pay_for(place, place->entries + 1, 0) < 0)) {
+		registry_set_cut(registry, place->domid, true);
+		return;
+	}
+	registry_set_endpoint(registry, place->domid, name, is_up);
+	place->entries += (uint32_t)(count_up(place) - before); /* it may be said twice */
+}
+
+/* Notes that one has come, or gone. */
+static int note_endpoint(struct watched_place *place, const struct frame_event *event, uint64_t *cost)
+{
+	bool is_up = event->kind == EVENT_ENDPOINT_UP;
+	char name[ENDPOINT_NAME_MAX + 1] = "";
+
+	if (!endpoint_name_is_valid(event->text.data, event->text.size))
+		return -EPROTO;
+	memcpy(name, event->text.data, event->text.size);
+	if (place->is_listing && is_up)
+		return list_name(place, name);
+	if (place->is_listing)
+		unlist_name(place, name, cost);
+	else if (place->domid != NO_DOMID)
+		enter_endpoint(place, name, is_up);
+	return 0;
+}
+
+/* Enters the list, of which this was all. -ENOMEM. */
+static int enter_list(struct watched_place *place, bool is_cut)
+{
 	struct host_watch *watch = place->watch;
-	int r = told->error ? -(int)told->error : 0;
+	char **list = malloc((place->count + 1) * sizeof(*list));
+	struct offered offered = {.list = list, .is_cut = is_cut || place->is_cut};
+	size_t before = count_up(place);
 
-	place->state = PLACE_RESTS;
-	if (!watch->is_answered && told->error) {
-		refuse_watch(watch, (int)told->error, asks_why_not(kind, (int)told->error));
-		return;
+	if (!list)
+		return -ENOMEM;
+	for (; offered.count < place->count; offered.count++)
+		list[offered.count] = place->names[offered.count];
+	while (pay_for(place, offered.count, place->room) < 0 && offered.count) {
+		offered.count /= 2;
+		offered.is_cut = true;
 	}
-	if (r == 0 && is_misplaced(place, told))
-		r = -EHOSTDOWN;
-	if (r == 0)
-		r = is_host(place) ? enter_host(place, told) : enter_domain(place, told);
-	if (r < 0) {
-		note_failure(place, r);
-		return;
-	}
-	if (!watch->is_answered && !answer_watch(watch))
-		return;
-	place->quick = clock_ms_since(place->asked_ms) < QUICK_MS
-			       ? place->quick + 1 + told->count / QUICK_ENTRIES
-			       : 0;
-	place->failures = 0;
-	place->version = told->version;
-	place->is_up = true;
-	place->is_listed = place->is_listed || !is_host(place);
-	place->state = is_host(place) ? PLACE_WALKS : PLACE_RETRIES;
-	task_due(&watch->task);
+	if (place->domid != NO_DOMID)
+		registry_set_endpoints(watch->registry, place->domid, &offered, 1);
+	turns_spend(watch->task.turns, watch->task.line, (place->entries + offered.count) * COST_RECORD);
+	place->entries += (uint32_t)(count_up(place) - before);
+	pay_for(place, place->entries, 0); /* less than before */
+	free(list);
+	return 0;
 }
 
-void host_watch_retry(struct host_watch *watch)
+/* Takes an event of a domain. */
+static int take_from_domain(struct watched_place *place, const struct frame_event *event, uint64_t *cost)
 {
-	struct watched_place *place;
+	int r = 0;
 
-	DL_FOREACH(watch->places, place)
-		if (place->state == PLACE_WAITS) {
-			place->state = PLACE_RETRIES;
-			task_due(&watch->task);
-		}
+	switch (event->kind) {
+	case EVENT_DOMAIN_UP:
+		return note_domain(place, event->domid, event->text);
+	case EVENT_DOMAIN_DOWN: /* it was restored, and has another number */
+		if (place->domid == event->domid && registry_is_up(place->watch->registry, place->domid))
+			host_watches_let_go(place);
+		return 0;
+	case EVENT_ENDPOINT_UP:
+	case EVENT_ENDPOINT_DOWN:
+		return note_endpoint(place, event, cost);
+	case EVENT_LISTED:
+		if (place->is_listing)
+			r = enter_list(place, event->text.size);
+		else
+			registry_set_cut(place->watch->registry, place->domid, event->text.size);
+		return r;
+	default:
+		return 0;
+	}
 }
 
 /* --- which domains are meant -------------------------------------------------------------------- */
 
-static struct watched_place *find_domain(const struct host_watch *watch, const char *domid)
+static struct watched_place *find_domain(const struct host_watch *watch, uint32_t domid)
 {
+	char number[16];
 	struct watched_place *place;
 
+	snprintf(number, sizeof(number), "%u", domid);
 	DL_FOREACH(watch->places, place)
-		if (!is_host(place) && !strcmp(place->domain, domid))
+		if (!strcmp(place->domain, number))
 			return place;
 	return NULL;
 }
 
-/* Lets the endpoints of a domain that the host has told be asked for, if it is meant. */
-static uint64_t visit_domain(struct host_watch *watch, const struct frame_told_entry *entry)
+/* Watches a domain that the host tells, if it is meant. */
+static void add_domain(struct host_watch *watch, uint32_t domid, struct frame_text told, uint64_t *cost)
 {
-	uint64_t cost = COST_VISIT + watch->count + COST_MATCH(strlen(watch->domain), entry->name.size + 5);
-	char domid[16], name[DOMAIN_NAME_MAX + 1];
+	char number[16], name[DOMAIN_NAME_MAX + 1];
 	struct watched_place *place;
 
-	snprintf(domid, sizeof(domid), "%u", entry->number);
-	snprintf(name, sizeof(name), "%.*s", (int)entry->name.size, entry->name.data);
-	if (fnmatch(watch->domain, domid, 0) != 0 && (!*name || fnmatch(watch->domain, name, 0) != 0))
-		return cost;
-	place = find_domain(watch, domid);
+	*cost += COST_MATCH(strlen(watch->domain), sizeof(number) + told.size);
+	snprintf(number, sizeof(number), "%u", domid);
+	snprintf(name, sizeof(name), "%.*s", (int)told.size, told.data);
+	if (fnmatch(watch->domain, number, 0) != 0 && (!*name || fnmatch(watch->domain, name, 0) != 0))
+		return;
+	place = watch->is_pattern ? find_domain(watch, domid) : watch->places->next;
 	if (place)
 		place->is_wanted = true;
-	else if (watch->count > HOST_WATCH_DOMAINS || !add_place(watch, domid))
+	else if (watch->count > HOST_WATCH_DOMAINS || !add_place(watch, number))
 		watch->lacks_some = true;
-	return cost;
+	if (place && place->state == PLACE_WAITS)
+		set_state(place, PLACE_RETRIES);
 }
 
-/* Lets go what the host doesn't tell any more, and has what it tells now be asked for. */
-static void follow_domains(struct host_watch *watch)
-{
-	struct watched_place *place, *next;
-
-	DL_FOREACH_SAFE(watch->places, place, next) {
-		if (is_host(place))
-			continue;
-		if (!place->is_wanted) {
-			host_watches_let_go(place);
-			free_place(place);
-			if (watch->lacks_some) /* there is room for one: the host is to say it again */
-				watch->places->version = 0;
-		} else if (place->state == PLACE_RESTS ||
-			   (place->state == PLACE_WAITS && watch->places->quick <= 1)) {
-			place->state = PLACE_RETRIES;
-		}
-	}
-}
-
-/* Looks at a domain, or asks again. Returns what it cost. */
-static uint64_t host_watches_step(struct watched_place *place)
+static void forget_domain(struct watched_place *place)
 {
 	struct host_watch *watch = place->watch;
-	struct frame_told_entry entry;
 
-	if (place->state == PLACE_WALKS) {
-		if (frame_told_next(&watch->fresh, &entry))
-			return visit_domain(watch, &entry);
-		place->is_listed = true;
-		follow_domains(watch);
-		registry_set_cut(watch->registry, WATCHES_HOST, watch->lacks_some);
-	}
-	ask_or_wait(place);
-	return COST_RETRY;
+	host_watches_let_go(place);
+	free_place(place);
+	if (!watch->lacks_some || !watch->places->inquiry)
+		return;
+	host_watches_drop_inquiry(watch->places); /* there is room for one: the host is to say it again */
+	if (has_to_pause(watch->places))
+		ask_later(watch->places);
+	else
+		set_state(watch->places, PLACE_RETRIES);
 }
 
+/* Lets go what the host doesn't list any more. */
+static void follow_list(struct watched_place *host)
+{
+	struct host_watch *watch = host->watch;
+	struct watched_place *place, *next;
+
+	DL_FOREACH_SAFE(host->next, place, next)
+		if (watch->is_pattern && !place->is_wanted)
+			forget_domain(place);
+}
+
+/* Takes an event of the host. */
+static int take_from_host(struct watched_place *host, const struct frame_event *event, uint64_t *cost)
+{
+	struct host_watch *watch = host->watch;
+	struct watched_place *place;
+
+	switch (event->kind) {
+	case EVENT_DOMAIN_UP:
+		if (!domid_is_valid(event->domid) ||
+		    (event->text.size && !domain_name_is_valid(event->text.data, event->text.size)))
+			return -EPROTO;
+		add_domain(watch, event->domid, event->text, cost);
+		return 0;
+	case EVENT_DOMAIN_DOWN:
+		place = watch->is_pattern ? find_domain(watch, event->domid) : NULL;
+		if (place)
+			forget_domain(place);
+		return 0;
+	case EVENT_LISTED:
+		watch->lacks_some = watch->lacks_some || (watch->is_pattern && event->text.size);
+		if (host->is_listing)
+			follow_list(host);
+		registry_set_cut(watch->registry, WATCHES_HOST, watch->lacks_some);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+/* --- taking what was told ----------------------------------------------------------------------- */
+
+/* It begins to list all that there is. False: the watch has ended. */
+static bool begin_list(struct watched_place *place)
+{
+	struct host_watch *watch = place->watch;
+	struct watched_place *other;
+
+	drop_list(place);
+	place->is_listing = true;
+	if (!is_host(place))
+		return true;
+	watch->lacks_some = false;
+	DL_FOREACH(place->next, other)
+		other->is_wanted = false;
+	registry_set_up(watch->registry, WATCHES_HOST, true);
+	place->is_up = true;
+	return watch->is_answered || answer_watch(watch);
+}
+
+/* That was the list. */
+static void end_list_of(struct watched_place *place)
+{
+	if (!place->is_listing)
+		return;
+	drop_list(place);
+	place->is_up = place->is_listed = true;
+	place->failures = 0;
+}
+
+static int take_part(struct watched_place *place, const struct inquiry_part *part, uint64_t *cost)
+{
+	struct frame_event event;
+	int r;
+
+	place->list_size += (uint32_t)part->size;
+	if (!part->size)
+		return 0;
+	r = part->is_last ? -EPROTO : frame_event_decode(part->text, (uint32_t)part->size, &event);
+	if (r == 0)
+		r = is_host(place) ? take_from_host(place, &event, cost)
+				   : take_from_domain(place, &event, cost);
+	if (r == 0 && event.kind == EVENT_LISTED)
+		end_list_of(place);
+	return r;
+}
+
+/* Takes what has come, up to the end of a piece. False: the watch has ended. */
+static bool read_news(struct watched_place *place, uint64_t *cost)
+{
+	struct inquiry_part part;
+	int r = 1;
+
+	place->read_ms = clock_ms();
+	while (r > 0 && *cost < PIECE) {
+		r = inquiry_next(place->inquiry, &part);
+		*cost += COST_EVENT;
+		if (r > 0 && part.is_first && !begin_list(place))
+			return false;
+		if (r > 0) {
+			*cost += place->watch->count + part.size / 8;
+			r = take_part(place, &part, cost);
+			r = r < 0 ? r : 1;
+		}
+		if (place->state != PLACE_NEWS) /* it is to be asked anew */
+			return true;
+	}
+	if (r < 0)
+		return note_failure(place, r);
+	if (r == 0)
+		place->state = PLACE_ASKED;
+	return true;
+}
+
+void host_watch_go_on(struct host_watch *watch, enum place_state from)
+{
+	struct watched_place *place;
+
+	DL_FOREACH(watch->places, place)
+		if (place->state == from)
+			set_state(place, from == PLACE_WAITS ? PLACE_RETRIES : PLACE_NEWS);
+}
+
+/* Asks, or takes what has come. False: the watch has ended. */
+static bool host_watches_step(struct watched_place *place, uint64_t *cost)
+{
+	int r;
+
+	if (place->state == PLACE_NEWS)
+		return read_news(place, cost);
+	*cost += COST_RETRY;
+	r = host_watches_ask(place);
+	return r < 0 ? note_failure(place, r) : true;
+}
+
+/* The host is asked first, whose answer is that to the program. */
 static struct watched_place *next_with_work(const struct host_watch *watch)
 {
 	struct watched_place *place;
 
 	DL_FOREACH(watch->places, place)
-		if (place->state == PLACE_WALKS || place->state == PLACE_RETRIES)
+		if ((place->state == PLACE_NEWS || place->state == PLACE_RETRIES) &&
+		    (watch->is_answered || is_host(place)))
 			break;
 	return place;
 }
@@ -405,21 +594,35 @@ static bool are_listed(const struct host_watch *watch)
 	return true;
 }
 
+/* Whether the program has to be told first, or to read. This bounds what is kept for it of what has gone. */
+static bool has_to_tell(const struct host_watch *watch)
+{
+	return watch->inner->task.is_due ||
+	       (watch->is_answered && question_is_behind(watch->watch->question));
+}
+
 static void host_watches_on_turn(struct task *task)
 {
 	struct host_watch *watch = (struct host_watch *)((char *)task - offsetof(struct host_watch, task));
+	struct turns *turns = task->turns;
+	struct line *line = task->line;
 	uint64_t cost = 0;
 	struct watched_place *place;
 
-	while (!watch->inner->task.is_due && cost < PIECE && (place = next_with_work(watch)) != NULL)
-		cost += watch->count + host_watches_step(place);
-	if (!watch->is_known && are_listed(watch)) {
+	while (!has_to_tell(watch) && cost < PIECE && (place = next_with_work(watch)) != NULL) {
+		cost += watch->count;
+		if (!host_watches_step(place, &cost)) {
+			turns_spend(turns, line, cost);
+			return;
+		}
+	}
+	if (!watch->is_known && watch->is_answered && are_listed(watch)) {
 		watch->is_known = true;
 		registry_tell(watch->registry, REGISTRY_ALL, 0);
 	}
-	turns_spend(task->turns, task->line, cost);
+	turns_spend(turns, line, cost);
 	if (cost >= PIECE || watch->inner->task.is_due) /* it goes on when the program was told all */
-		task_due(task);
+		task_due(task);				/* else, if it has to read, watches_heard() */
 }
 
 /* --- life --------------------------------------------------------------------------------------- */
@@ -432,31 +635,11 @@ static const char *set_pattern(struct host_watch *watch, const struct address_pa
 	if (!host_name_is_valid(host->data, host->size) ||
 	    !address_part_copy(*host, watch->host, sizeof(watch->host)))
 		return "the part before the slash must be a host's name, without * and ?";
-	if (!domain_name_is_valid(domain->data, domain->size) ||
+	if (!domain_name_is_valid(domain->data, domain->size) || address_part_is(*domain, "self") ||
 	    !address_part_copy(*domain, watch->domain, sizeof(watch->domain)))
 		return "a pattern is HOST/DOMAIN or HOST/DOMAIN:ENDPOINT";
 	watch->is_pattern = strpbrk(watch->domain, "*?[");
 	return NULL;
-}
-
-/* Asks the host, whose answer is that to the WATCH; the domain is asked when that is there. The watch is
- * freed if it can't be asked. */
-static void ask_first(struct host_watch *watch)
-{
-	int r = host_watches_ask(watch->places);
-
-	if (r < 0)
-		refuse_watch(watch, -r, asks_why_not(ASK_DOMAINS, -r));
-}
-
-/* Asks for what the daemon before this had been told. */
-static void ask_all(struct host_watch *watch)
-{
-	struct watched_place *place;
-
-	DL_FOREACH(watch->places, place)
-		place->state = PLACE_RETRIES;
-	task_due(&watch->task);
 }
 
 static bool is_known(void *userdata)
@@ -504,7 +687,6 @@ void host_watch_free(struct host_watch *watch)
 		free(watch->watch);
 	watches_free(watch->watches);
 	registry_free(watch->registry);
-	free(watch->text);
 	free(watch);
 }
 
@@ -540,8 +722,6 @@ void host_watch_add(struct watcher *watcher, struct watch *told, const struct ad
 	}
 	if (why)
 		refuse_watch(watch, error, why);
-	else if (!told->has_stood)
-		ask_first(watch);
-	else if (answer_watch(watch))
-		ask_all(watch);
+	else if (told->has_stood) /* else when the host has answered */
+		answer_watch(watch);
 }

@@ -3,57 +3,66 @@
 #define XENMSG_DAEMON_HOST_WATCHES_H
 
 /*
- * Watches of another host, a part of watches.h. Each has a registry of its own, of what the host tells us
- * (link/asks.h), and a watch of all that is in there: that one tells the program, as it does of this host.
- * The registry is filled by questions that are asked again with every answer, so that the next one tells of a
- * change: which domains there are, by which the host is there, and for each domain that is meant, which
- * endpoints it has. A domain without * ? [ is asked by its name, and needn't be one that the host lists.
+ * Watches of another host, a part of watches.h. Each has a registry of its own, of what that host's daemons tell
+ * us, and a watch of all that is in there: that one tells the program, as it does of this host. The registry is
+ * filled by watches of ours at those daemons (inquiries.h): at domain 0's, of the domains that are meant, by
+ * which the host is there; and at the daemon of each of them, of its endpoints. A domain without * ? [ needn't
+ * be one that the host lists.
  *
- *   ASKED ──told, and entered──▶ RETRIES ──its turn──▶ ASKED
- *     └──an error, and once more: it has gone──▶ WAITS ──a second later──▶ RETRIES
+ *   RETRIES ──its turn──▶ ASKED ──something has come──▶ NEWS, or within 100 ms of the last time LATER ──▶ NEWS
+ *      ▲                    ▲ ├──an error, and again: it has gone──▶ WAITS                                │
+ *      └── a second later ──┼─┴─────────────────────────────────────┘                                     │
+ *                           └──────────────── its turn, in which all of that is taken ◀───────────────────┘
  *
- * The program's question stands when the host has told which domains it has, or why it can't be asked. What
- * is told costs the program's user as much (asks.h), and so do the records of it. What failed is asked again
- * in pieces, in the turns of the user that watches.
+ * The program's question stands when domain 0 there has begun to tell, or it is said why it can't be asked. What
+ * is told costs the program's user as much: the channels, and the records. How often something is looked at isn't
+ * up to the other host.
  */
 
 #include "base/quota.h"
 #include "base/turns.h"
-#include "daemon/link/asks.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 
+struct inquiry;
 struct registry;
 struct watch;
 struct watcher;
 struct watches;
 
 #define HOST_WATCHES_PER_ASKER 16u
-#define HOST_WATCH_DOMAINS     128u /* of a pattern, by their domids; more aren't watched */
+#define HOST_WATCH_DOMAINS     128u  /* of a pattern, by their domids; more aren't watched */
+#define HOST_WATCH_ENDPOINTS   4096u /* of a domain */
 
 enum place_state {
-	PLACE_RESTS, /* until its host has answered */
+	PLACE_RETRIES, /* is to be asked */
 	PLACE_ASKED,
-	PLACE_WALKS, /* over the domains that the host has told */
+	PLACE_LATER, /* something has come that is to wait */
+	PLACE_NEWS,
 	PLACE_WAITS, /* to be asked again */
-	PLACE_RETRIES,
 };
 
-/* What is asked again and again: of a host its domains, or of a domain its endpoints. */
+/* What is watched there: of the host its domains, or of a domain its endpoints. */
 struct watched_place {
 	struct host_watch *watch;
 	enum place_state state;
-	enum ask_kind kind;
-	char domain[DOMAIN_NAME_MAX + 1]; /* as it is asked for */
+	struct inquiry *inquiry;	  /* NULL: none is out */
+	char domain[DOMAIN_NAME_MAX + 1]; /* as it is asked for; "": the host */
 	bool is_wanted;			  /* it is among what the host has told */
 	bool is_up;			  /* as far as the program was told, also by the daemon before this */
-	bool is_listed;	   /* what there was first is entered, or why there is nothing is known */
-	uint32_t failures; /* since it was told last: the link may just have been idle */
-	uint64_t asked_ms;
-	uint32_t quick; /* answers in a row that came at once: how often we ask isn't up to the other host */
-	uint32_t domid; /* in the registry */
-	uint64_t version;
-	struct charge charge; /* for its records, or the host's text */
+	bool is_listed;	    /* what there was first is entered, or why there is nothing is known */
+	bool is_listing;    /* all that is there is being told */
+	uint32_t list_size; /* bytes that this has taken */
+	uint32_t failures;  /* since it was told last: the link may just have been lost */
+	uint64_t asked_ms, read_ms;
+	uint32_t quick;	      /* answers in a row that ended at once */
+	uint32_t domid;	      /* in the registry */
+	uint32_t entries;     /* endpoints there */
+	struct charge charge; /* for their records */
+	/* of a domain, while they are listed: their names */
+	char (*names)[ENDPOINT_NAME_MAX + 1];
+	uint32_t count, room;
+	bool is_cut; /* more than may be kept was told */
 	struct watched_place *prev, *next;
 };
 
@@ -73,8 +82,6 @@ struct host_watch {
 	struct task task;
 	struct watched_place *places; /* the first is the host */
 	unsigned count;
-	uint8_t *text;		 /* the domains that the host has told */
-	struct frame_told fresh; /* those of them that are still to be looked at */
 	struct host_watch *prev, *next;
 };
 
@@ -85,7 +92,7 @@ void host_watch_add(struct watcher *watcher, struct watch *told, const struct ad
 void host_watch_free(struct host_watch *watch);
 /* Frees the watcher, too, if it has no other one. */
 void host_watch_end(struct host_watch *watch);
-/* A second is over. */
-void host_watch_retry(struct host_watch *watch);
+/* Has what waits in one of these states go on. */
+void host_watch_go_on(struct host_watch *watch, enum place_state from);
 
 #endif

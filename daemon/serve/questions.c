@@ -10,11 +10,14 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/config.h"
 #include "base/cost.h"
 #include "base/image.h"
 #include "base/quota.h"
+#include "base/self.h"
 #include "base/timer.h"
 #include "daemon/registry/registry.h"
+#include "daemon/serve/inquiries.h"
 #include "daemon/serve/report.h"
 #include "daemon/serve/status.h"
 #include "daemon/switch/cancel.h"
@@ -56,8 +59,11 @@ struct question {
 	int error;     /* with which it is answered, a positive errno */
 	enum question_state state : 8;
 	bool has_block, is_inherited;
-	uint64_t since_ms;     /* when it was asked, also of a daemon before this */
-	struct report *report; /* from which `text` gets more; NULL: it is complete */
+	uint64_t since_ms; /* when it was asked, also of a daemon before this */
+	/* From one of these `text` gets more; both NULL: it is complete. */
+	struct report *report;
+	struct inquiry *inquiry;
+	uint64_t passed_on;    /* bytes that came from that */
 	struct evbuffer *text; /* that isn't sent yet; of one that stands, whole messages, or NULL */
 	char stood
 		[]; /* its text, if it stands, or has stood when the daemon before this handed over; else "" */
@@ -78,6 +84,14 @@ struct asker {
 	bool is_at_its_end; /* FIN has come */
 };
 
+/* A way to the daemon of another domain is sought. */
+struct seek {
+	struct seek *prev, *next;
+	struct questions *questions;
+	uint32_t domid;
+	struct inquiry *inquiry;
+};
+
 struct questions {
 	struct switchboard *board;
 	const struct status_sources *sources;
@@ -90,6 +104,8 @@ struct questions {
 	bool is_left;	    /* to the next daemon */
 	struct asker *askers;
 	unsigned asker_count;
+	struct inquiries *inquiries;
+	struct seek *seeks;
 };
 
 static struct line *line_of(const struct asker *asker)
@@ -113,6 +129,8 @@ static void question_end(struct question *question)
 		questions->callbacks.forget(questions->userdata, question);
 	report_free(question->report);
 	question->report = NULL;
+	inquiry_free(question->inquiry);
+	question->inquiry = NULL;
 	if (question->text)
 		evbuffer_free(question->text);
 	question->text = NULL;
@@ -208,6 +226,11 @@ struct account *question_account(const struct question *question)
 const void *question_asker(const struct question *question)
 {
 	return question->asker;
+}
+
+void question_hang_up(const struct question *question, int error)
+{
+	end_asker(question->asker, error);
 }
 
 bool question_is_inherited(const struct question *question)
@@ -351,20 +374,31 @@ void question_report(struct question *question, struct report *report)
 	make_due(question);
 }
 
+/* A part of what is passed on has come. */
+static void on_passed(void *userdata)
+{
+	struct question *question = userdata;
+
+	question->state = ANSWERING;
+	make_due(question);
+}
+
+void question_pass_on(struct question *question, struct inquiry *inquiry)
+{
+	question->inquiry = inquiry;
+	inquiry_listen(inquiry, on_passed, question);
+}
+
 /* Without memory for its text it is answered with an error alone. */
 static void question_say(struct question *question, int error, const void *text, size_t size)
 {
 	question->state = ANSWERING;
 	question->error = error;
+	if (question->text) /* of what was told before the error */
+		evbuffer_free(question->text);
 	question->text = evbuffer_new();
 	if (!question->text || evbuffer_add(question->text, text, size) < 0)
 		question->error = error ? error : ENOMEM;
-	make_due(question);
-}
-
-void question_again(struct question *question)
-{
-	question->state = NEW;
 	make_due(question);
 }
 
@@ -426,6 +460,41 @@ static void add_piece(struct question *question)
 		if (question->text)
 			evbuffer_drain(question->text, evbuffer_get_length(question->text));
 	}
+}
+
+/* Returns 0, or -EMSGSIZE: the other daemon tells without end; -ENOMEM. */
+static int add_passed(struct question *question, const struct inquiry_part *part)
+{
+	if (part->is_first && question->text)
+		evbuffer_drain(question->text, evbuffer_get_length(question->text));
+	if (part->is_first)
+		question->part = 0, question->passed_on = 0;
+	if (!question->text)
+		question->text = evbuffer_new();
+	question->passed_on += part->size;
+	if (question->passed_on > question->asker->end->channel->max_message)
+		return -EMSGSIZE;
+	return !question->text || evbuffer_add(question->text, part->text, part->size) < 0 ? -ENOMEM : 0;
+}
+
+/* Takes the next part of what is passed on. False: it hasn't come. */
+static bool take_passed(struct question *question)
+{
+	struct inquiry *inquiry = question->inquiry;
+	struct inquiry_part part = {.is_last = true};
+	int r = inquiry_next(inquiry, &part);
+
+	if (r > 0)
+		r = add_passed(question, &part);
+	else if (r == 0)
+		return false;
+	if (r >= 0 && !part.is_last)
+		return true;
+	question->inquiry = NULL;
+	if (r < 0)
+		question_refuse(question, -r, inquiry_why(inquiry));
+	inquiry_free(inquiry);
+	return true;
 }
 
 /* Begins the next message of the answer. Returns where its text belongs. */
@@ -493,7 +562,8 @@ static bool send_piece(struct question *question)
 		size = (size_t)(room - OVERHEAD);
 	if (question->error && question->text) /* of which there are no parts */
 		evbuffer_drain(question->text, evbuffer_get_length(question->text) - size);
-	is_last = !question->report && (!question->text || size == evbuffer_get_length(question->text));
+	is_last = !question->report && !question->inquiry &&
+		  (!question->text || size == evbuffer_get_length(question->text));
 	r = push_message(question, (uint32_t)size, is_last);
 	if (r == -ENOMEM) { /* the stream has a hole, of which the program can't be told */
 		end_asker(question->asker, ENOBUFS);
@@ -509,6 +579,14 @@ static bool send_piece(struct question *question)
 /* Does a piece of an answer. False: the asker has no room, or has gone. */
 static bool answer(struct question *question)
 {
+	if (question->inquiry && (!question->text || evbuffer_get_length(question->text) < PIECE)) {
+		if (take_passed(question))
+			return true;
+		if (!question->text || !evbuffer_get_length(question->text)) {
+			question->state = HELD; /* until more comes */
+			return false;
+		}
+	}
 	if (!question->report || (question->text && evbuffer_get_length(question->text) >= PIECE))
 		return send_piece(question);
 	add_piece(question);
@@ -721,22 +799,6 @@ static void withdraw(struct asker *asker, uint32_t number)
 	task_due(&asker->task);
 }
 
-/* Takes what comes of a channel that was opened here: all that is sought is whether it can lead anywhere. */
-static void take_found(struct questions *questions, struct channel_end *end,
-		       const struct channel_frame *frame)
-{
-	struct frame_reset reset = {.error = 0};
-	bool is_reset = frame->header.type == FRAME_RESET;
-
-	if (!is_reset && frame->header.type != FRAME_OPENED)
-		return;
-	if (is_reset && frame_reset_decode(frame->payload, frame->header.length, &reset) == 0 &&
-	    (reset.error == EHOSTDOWN || reset.error == EACCES))
-		questions->callbacks.found_none(questions->userdata, (uint32_t)(uintptr_t)end->participant);
-	end->participant = NULL;
-	inner_reset(end, is_reset ? (int)reset.error : ECANCELED);
-}
-
 static void questions_take_frame(struct channel_end *end, const struct channel_frame *frame)
 {
 	struct asker *asker = end->participant;
@@ -781,7 +843,7 @@ static bool questions_take(struct questions *questions)
 
 	if (inner_next_frame(questions->hop, &end, &frame)) {
 		if (end->is_opener)
-			take_found(questions, end, &frame);
+			inquiries_take_frame(end, &frame);
 		else
 			questions_take_frame(end, &frame);
 		return true;
@@ -789,7 +851,11 @@ static bool questions_take(struct questions *questions)
 	end = inner_next_data(questions->hop);
 	if (!end)
 		return false;
-	asker = end->is_opener ? NULL : end->participant;
+	if (end->is_opener) {
+		inquiries_take_data(end);
+		return true;
+	}
+	asker = end->participant;
 	length = channel_queued(end);
 	inner_wait_for_data(end);
 	if (asker) {
@@ -846,16 +912,47 @@ int questions_accept(struct questions *questions, struct channel *channel)
 	return r;
 }
 
+static void seek_free(struct seek *seek)
+{
+	inquiry_free(seek->inquiry);
+	DL_DELETE(seek->questions->seeks, seek);
+	free(seek);
+}
+
+/* All that is sought is whether something leads there. */
+static void on_sought(void *userdata)
+{
+	struct seek *seek = userdata;
+	struct questions *questions = seek->questions;
+	struct inquiry_part part;
+	int r = inquiry_next(seek->inquiry, &part);
+
+	if (r == -EHOSTDOWN || r == -EACCES)
+		questions->callbacks.found_none(questions->userdata, seek->domid);
+	if (r)
+		seek_free(seek);
+}
+
 void questions_seek(struct questions *questions, uint32_t domid)
 {
 	const struct frame_identity identity = {.domid = questions->sources->self->domid};
-	struct channel *channel;
+	struct seek *seek = calloc(1, sizeof(*seek));
 
-	if (inner_open(questions->hop, CHANNEL_CALL, &identity, &channel) < 0)
+	if (!seek || inquiry_new(questions->inquiries, &identity, NULL, NULL, &seek->inquiry) < 0) {
+		free(seek);
 		return;
-	channel->opener.participant = (void *)(uintptr_t)domid; /* which is never domain 0's */
-	questions->callbacks.seek(questions->userdata, channel, domid);
-	inner_due(questions->hop); /* if it was refused, a RESET tells */
+	}
+	seek->questions = questions;
+	seek->domid = domid;
+	DL_APPEND(questions->seeks, seek);
+	inquiry_listen(seek->inquiry, on_sought, seek);
+	questions->callbacks.seek(questions->userdata, inquiry_channel(seek->inquiry), domid);
+	inquiry_ask(seek->inquiry, NULL, "ping");
+}
+
+struct inquiries *questions_inquiries(struct questions *questions)
+{
+	return questions->inquiries;
 }
 
 struct questions *questions_new(struct switchboard *board, const struct status_sources *sources,
@@ -872,7 +969,10 @@ struct questions *questions_new(struct switchboard *board, const struct status_s
 	questions->late = evtimer_new(board->base, questions_on_late, questions);
 	questions->hop =
 		hop_new(board, HOP_DAEMON, &questions_hop_callbacks, questions, 1, CHANNEL_NUMBERS / 2);
-	if (!questions->late || !questions->hop) {
+	if (questions->hop)
+		questions->inquiries = inquiries_new(board, questions->hop, sources->config->dead_after_ms,
+						     callbacks->open, userdata);
+	if (!questions->late || !questions->inquiries) {
 		free_event(questions->late);
 		if (questions->hop)
 			hop_retire(questions->hop, ENOENT);
@@ -890,6 +990,9 @@ void questions_free(struct questions *questions)
 		return;
 	while (questions->askers)
 		forget_asker(questions->askers);
+	while (questions->seeks)
+		seek_free(questions->seeks);
+	inquiries_free(questions->inquiries);
 	registry_leave(questions->sources->registry, &questions->sink);
 	hop_note_goodbye(questions->hop, 0);
 	hop_retire(questions->hop, ENOENT);

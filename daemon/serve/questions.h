@@ -33,10 +33,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/frame.h"
+
 struct account;
 struct channel;
 struct image;
 struct image_hops;
+struct inquiries;
+struct inquiry;
 struct question;
 struct questions;
 struct report;
@@ -62,7 +66,9 @@ struct questions_callbacks {
 	void (*heard)(void *userdata, const void *asker);
 	/* The asker (question_asker()) has gone. */
 	void (*gone)(void *userdata, const void *asker);
-	/* Leads a channel to the daemon of this domain by way of domain 0, or refuses it. */
+	/* Leads a channel to the address, or refuses it. */
+	void (*open)(void *userdata, struct channel *channel, struct frame_text address);
+	/* Likewise to the daemon of this domain, by way of domain 0. */
 	void (*seek)(void *userdata, struct channel *channel, uint32_t domid);
 	/* Domain 0 leads nothing there. */
 	void (*found_none)(void *userdata, uint32_t domid);
@@ -75,6 +81,8 @@ struct questions *questions_new(struct switchboard *board, const struct status_s
 void questions_free(struct questions *questions);
 /* Leads a channel here, of whomever. 0; -EPROTOTYPE: not a channel of calls; -ENOBUFS, -ENOMEM. */
 int questions_accept(struct questions *questions, struct channel *channel);
+/* Returns by what other daemons are asked (inquiries.h). It lives as long. */
+struct inquiries *questions_inquiries(struct questions *questions);
 /* Seeks a way to the daemon of this domain, through domain 0: `found_none` if there is none. */
 void questions_seek(struct questions *questions, uint32_t domid);
 
@@ -95,8 +103,10 @@ bool question_has_stood(const struct question *question);
 void question_answer(struct question *question, const void *text, size_t size);
 void question_refuse(struct question *question, int error, const char *why);
 void question_report(struct question *question, struct report *report);
-/* Has it begun again, in its turn. */
-void question_again(struct question *question);
+/* Passes on what another daemon answers, as it comes. It frees the inquiry. */
+void question_pass_on(struct question *question, struct inquiry *inquiry);
+/* Ends its asker's channel, of another domain, with a positive errno: which asks anew. */
+void question_hang_up(const struct question *question, int error);
 /* Lets it stand: what happens answers it, until its asker withdraws it or ends the channel. Returns it, as
  * another one; or NULL: out of memory, it can be refused. */
 struct question *question_stand(struct question *question);

@@ -45,9 +45,9 @@ struct report *report_new(const struct report_question *question)
 		[REPORT_RULES] = status_rules_lists,
 		[REPORT_RULES_OF] = status_rules_of_lists,
 		[REPORT_DENIED] = status_denied_lists,
-		[REPORT_FAR_DOMAINS] = status_remote_domains_lists,
-		[REPORT_FAR_ENDPOINTS] = status_remote_endpoints_lists,
-		[REPORT_FAR_HOSTS] = status_remote_hosts_lists,
+		[REPORT_SEEN_DOMAINS] = status_seen_domains_lists,
+		[REPORT_SEEN_ENDPOINTS] = status_seen_endpoints_lists,
+		[REPORT_SEEN_HOSTS] = status_seen_hosts_lists,
 	};
 	struct report *report = calloc(1, sizeof(*report));
 
@@ -64,7 +64,6 @@ void report_free(struct report *report)
 	if (!report)
 		return;
 	json_free(&report->totals);
-	status_remote_free(report->question.remote);
 	free(report->walk.tags);
 	free(report);
 }
@@ -100,8 +99,6 @@ static void rewind_walk(struct report *report)
 		.sources = report->walk.sources,
 		.viewer = report->question.viewer,
 		.only = report->question.domid,
-		.remote = report->question.remote,
-		.left = report->question.remote ? report->question.remote->told : (struct frame_told){0},
 		.domid = -1,
 		.units = report->walk.units,
 		.tags = report->walk.tags,

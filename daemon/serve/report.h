@@ -23,7 +23,6 @@
 
 struct evbuffer;
 struct report;
-struct status_remote;
 struct status_sources;
 
 #define REPORT_ENTRIES 100u /* of each list, unless everything is wanted */
@@ -36,9 +35,9 @@ enum report_kind {
 	REPORT_RULES,
 	REPORT_RULES_OF, /* in domain 0: a domain's tags, and the rules of the host's policy about it */
 	REPORT_DENIED,
-	REPORT_FAR_DOMAINS, /* of another host, as it has told */
-	REPORT_FAR_ENDPOINTS,
-	REPORT_FAR_HOSTS, /* the hosts, as domain 0 has told */
+	REPORT_SEEN_DOMAINS, /* what a stranger may see */
+	REPORT_SEEN_ENDPOINTS,
+	REPORT_SEEN_HOSTS,
 };
 
 struct report_question {
@@ -46,7 +45,6 @@ struct report_question {
 	bool all;      /* REPORT_STATUS: list every entry */
 	int64_t domid; /* REPORT_ENDPOINTS, REPORT_RULES_OF: of this domain; below zero: of all */
 	struct viewer viewer;
-	struct status_remote *remote; /* what was told, which report_free() frees; else NULL */
 };
 
 /* Returns the report, which the caller frees, or NULL: out of memory. */

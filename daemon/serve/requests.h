@@ -17,13 +17,13 @@
 
 struct access;
 struct account;
-struct asks;
 struct registry;
 struct hosts;
 struct links;
 struct local;
 struct peers;
 struct question;
+struct questions;
 struct questions_callbacks;
 struct router;
 struct self;
@@ -37,13 +37,13 @@ struct watches;
 struct request_context {
 	const struct self *self;
 	struct access *access;
-	struct asks *asks;
 	struct registry *registry;
 	struct hosts *hosts;
 	struct links *links;
 	struct local *local;
 	struct peers *peers;
 	struct tracers *tracers;
+	struct questions *questions;
 	struct router *router;
 	struct streams *streams;
 	struct topics *topics;

@@ -10,10 +10,10 @@
 #include "base/self.h"
 #include "daemon/switch/channel.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
 #include "daemon/peers/peers.h"
+#include "daemon/serve/inquiries.h"
 #include "daemon/serve/questions.h"
 #include "daemon/serve/report.h"
 #include "daemon/serve/router.h"
@@ -35,6 +35,15 @@ static void reply_json(struct question *question, struct json json)
 	json_free(&json);
 }
 
+/* Whether another host's program asks, or, domain 0, one of another domain: each is told only what rules let
+ * it reach or see. */
+static bool is_stranger(const struct request_context *context, const struct question *question)
+{
+	struct peer_id source = channel_source(question_channel(question));
+
+	return !question_session(question) && (context->self->domid == 0 || !peer_is_domain(source, 0));
+}
+
 /* Returns what who asks sees: a program of this domain, or one of domain 0, which says whether it is an
  * administrator's. */
 static struct viewer viewer_for(const struct request_context *context, const struct question *question)
@@ -43,6 +52,8 @@ static struct viewer viewer_for(const struct request_context *context, const str
 
 	if (session)
 		return viewer_of(session, context->administrators);
+	if (is_stranger(context, question))
+		return (struct viewer){.stranger = question_channel(question)};
 	return (struct viewer){.uid = question_channel(question)->identity.uid,
 			       .is_host = true,
 			       .sees_all = context->sight == CONFIG_SIGHT_FULL};
@@ -248,105 +259,54 @@ static bool is_ready(void *userdata, const char *text, uint64_t waited_ms)
 
 /* --- about other hosts ------------------------------------------------------------------------ */
 
-/* Copies what was told, at the cost of the asker. -ENOMEM, -ENOBUFS. */
-static int copy_remote(const struct question *question, const char *host, const struct frame_told *told,
-		       struct status_remote **copy)
+/* Says what an error of domain 0 means, which is asked for the hosts. */
+static const char *why_no_hosts(int error)
 {
-	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
-	struct status_remote *remote = calloc(1, sizeof(*remote) + size);
-	int r;
-
-	if (!remote)
-		return -ENOMEM;
-	charge_init(&remote->charge, question_account(question));
-	r = charge_add(&remote->charge, QUOTA_BYTES, size);
-	if (r < 0) {
-		status_remote_free(remote);
-		return r;
+	switch (error) {
+	case EHOSTDOWN:
+		return "no xenmsgd runs in domain 0, which knows the hosts";
+	case EHOSTUNREACH:
+		return "no other host can be reached from this one: domain 0 needs name under [hosts] in xenmsgd.conf(5), "
+		       "and a gateway";
+	default:
+		return inquiries_why_not_there(error);
 	}
-	snprintf(remote->host, sizeof(remote->host), "%s", host);
-	if (told->name.size)
-		memcpy(remote->domain, told->name.data, told->name.size);
-	remote->told = *told;
-	remote->told.at = memcpy(remote->entries, size ? told->at : remote->entries, size);
-	remote->told.end = remote->entries + size;
-	*copy = remote;
-	return 0;
 }
 
-/* -EAGAIN: the daemon that was asked, or this one, hands over. */
-static void answer_error(struct question *question, enum ask_kind kind, int error)
+/* Asks another daemon for this program, which pays for it, and passes on what it answers. */
+static void ask_elsewhere(struct request_context *context, struct question *question, const char *address,
+			  const char *text, inquiry_why_fn why)
 {
-	if (error == EAGAIN)
-		question_again(question);
-	else
-		question_refuse(question, error, asks_why_not(kind, error));
-}
+	struct frame_identity from = requests_identity(context, question_session(question));
+	struct inquiry *inquiry;
+	int r = inquiry_new(questions_inquiries(context->questions), &from, question_account(question), why,
+			    &inquiry);
 
-/* Answers with what was told. */
-static void requests_answer_on_told(void *userdata, void *asker, uint32_t number, enum ask_kind kind,
-				    const char *host, const struct frame_told *told)
-{
-	static const enum report_kind kinds[] = {
-		[ASK_DOMAINS] = REPORT_FAR_DOMAINS,
-		[ASK_ENDPOINTS] = REPORT_FAR_ENDPOINTS,
-		[ASK_HOSTS] = REPORT_FAR_HOSTS,
-	};
-	struct report_question wanted = {.kind = kinds[kind], .domid = -1};
-	struct question *question = asker;
-	struct report *report = NULL;
-	int r;
-
-	if (told->error) {
-		answer_error(question, kind, (int)told->error);
+	if (r < 0) {
+		question_refuse(question, -r, why(-r));
 		return;
 	}
-	r = copy_remote(question, host, told, &wanted.remote);
-	if (r == 0)
-		report = report_new(&wanted);
-	if (r == 0 && !report) {
-		status_remote_free(wanted.remote);
-		r = -ENOMEM;
-	}
-	if (r == 0)
-		question_report(question, report);
-	else
-		question_refuse(question, -r, "");
-}
-
-/* Asks another daemon for this program, which pays for it. */
-static void ask_elsewhere(struct request_context *context, struct question *question, struct ask_question ask)
-{
-	int r;
-
-	ask.from = requests_identity(context, question_session(question));
-	ask.userdata = context;
-	r = asks_ask(context->asks, &ask, question_account(question), requests_answer_on_told, question, 0);
-	if (r < 0)
-		answer_error(question, ask.kind, -r);
-}
-
-/* Asks domain 0, or another host by way of it. */
-static void ask_remote(struct request_context *context, struct question *question, enum ask_kind kind,
-		       const char *host, const char *domain)
-{
-	ask_elsewhere(context, question, (struct ask_question){.kind = kind, .host = host, .domain = domain});
+	question_pass_on(question, inquiry);
+	inquiry_ask(inquiry, address, text);
 }
 
 /* Asks another host: which domains it has, or which endpoints the domain there. */
 static void ask_host(struct request_context *context, struct question *question,
 		     const struct address_parts *about)
 {
-	enum ask_kind kind = about->domain.data ? ASK_ENDPOINTS : ASK_DOMAINS;
-	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1];
+	const struct address_part *host = &about->host, *domain = &about->domain;
+	char address[ADDRESS_MAX + 1];
 
-	if (host_name_is_valid(about->host.data, about->host.size) &&
-	    (!about->domain.data || domain_name_is_valid(about->domain.data, about->domain.size)) &&
-	    address_part_copy(about->host, host, sizeof(host)) &&
-	    address_part_copy(about->domain, domain, sizeof(domain)))
-		ask_remote(context, question, kind, host, about->domain.data ? domain : NULL);
-	else
-		question_refuse(question, EINVAL, asks_why_not(kind, EINVAL));
+	if (!host_name_is_valid(host->data, host->size) ||
+	    (domain->data &&
+	     (!domain_name_is_valid(domain->data, domain->size) || address_part_is(*domain, "self")))) {
+		question_refuse(question, EINVAL, inquiries_why_not_there(EINVAL));
+		return;
+	}
+	snprintf(address, sizeof(address), "%.*s/%.*s:" DAEMON_ENDPOINT, (int)host->size, host->data,
+		 domain->data ? (int)domain->size : 1, domain->data ? domain->data : "0");
+	ask_elsewhere(context, question, address, domain->data ? "endpoints self" : "peers",
+		      inquiries_why_not_there);
 }
 
 /* Begins to say, in domain 0, what the host's policy has about a domain. */
@@ -416,7 +376,7 @@ static void trace(struct request_context *context, struct question *question, co
 static bool can_list_hosts(struct request_context *context, struct question *question)
 {
 	if (context->self->domid != 0)
-		ask_remote(context, question, ASK_HOSTS, "", "");
+		ask_elsewhere(context, question, "0:" DAEMON_ENDPOINT, "hosts", why_no_hosts);
 	else if (*hosts_own_name(context->hosts))
 		return true;
 	else
@@ -431,9 +391,16 @@ static bool can_list_hosts(struct request_context *context, struct question *que
 static void watch(struct request_context *context, struct question *question, const char *pattern)
 {
 	struct address_parts parts = address_split(pattern, strlen(pattern));
-	struct frame_identity from = requests_identity(context, question_session(question));
+	bool is_remote = requests_is_remote(context, &parts);
+	struct frame_identity from = {.domid = 0};
 
-	watches_add(context->watches, question, &parts, requests_is_remote(context, &parts) ? &from : NULL);
+	if (is_stranger(context, question) && parts.host.data) {
+		question_refuse(question, EINVAL, inquiries_why_not_there(EINVAL));
+		return;
+	}
+	if (is_remote)
+		from = requests_identity(context, question_session(question));
+	watches_add(context->watches, question, &parts, is_remote ? &from : NULL);
 	if (watches_others(context->watches))
 		peers_want_all(context->peers);
 }
@@ -526,6 +493,46 @@ static void tell_domain(struct request_context *context, struct question *questi
 
 /* --- who may ask ------------------------------------------------------------------------------ */
 
+/* What strangers may ask, of whom: who they are, rules say of each entry. */
+static const struct {
+	const char *text;
+	enum report_kind kind;
+	bool in_domain_0; /* of its daemon alone; */
+	bool of_hosts;	  /* and whether other hosts' programs ask, or those of this one */
+} told_strangers[] = {
+	{"peers", REPORT_SEEN_DOMAINS, true, true},
+	{"endpoints self", REPORT_SEEN_ENDPOINTS, false, true},
+	{"hosts", REPORT_SEEN_HOSTS, true, false},
+};
+
+/* Begins to answer a stranger. False: that isn't for strangers. */
+static bool tell_stranger(struct request_context *context, struct question *question, const char *text)
+{
+	bool of_hosts = channel_from_host(question_channel(question));
+	struct report_question wanted = {.domid = -1};
+	struct report *report;
+
+	/* Others than domain 0 tell nothing of their peers, and needn't follow them for that. */
+	if (!strncmp(text, "watch ", 6) && of_hosts &&
+	    (context->self->domid == 0 || !strcmp(text + 6, "self"))) {
+		watch(context, question, text + 6);
+		return true;
+	}
+	for (size_t i = 0; i < sizeof(told_strangers) / sizeof(told_strangers[0]); i++) {
+		if (strcmp(text, told_strangers[i].text) != 0 || told_strangers[i].of_hosts != of_hosts ||
+		    (told_strangers[i].in_domain_0 && context->self->domid != 0))
+			continue;
+		wanted.kind = told_strangers[i].kind;
+		if (wanted.kind == REPORT_SEEN_HOSTS && !can_list_hosts(context, question))
+			return true;
+		report = requests_answer_begin_report(context, question, wanted);
+		if (report)
+			question_report(question, report);
+		return true;
+	}
+	return false;
+}
+
 /* Domain 0 may ask a domain with host-sight = full these, and with links it sees some of `status`. */
 static const char *const told_domain_0[] = {"status", "trace", "peers", "endpoints",
 					    "denied", "rules", "policy"};
@@ -581,6 +588,8 @@ static struct report *begin_answer(void *userdata, struct question *question, co
 		question_answer(question, "{}", 2);
 		return NULL;
 	}
+	if (is_stranger(context, question) && tell_stranger(context, question, text))
+		return NULL;
 	if (!may_ask(context, question, text))
 		return NULL;
 	if (!strncmp(text, "rules of ", 9))
@@ -614,7 +623,6 @@ static void forget(void *userdata, struct question *question)
 
 	context->reload_forget(context->userdata, question);
 	context->renew_forget(context->userdata, question);
-	asks_forget(context->asks, question);
 	tracers_forget_question(context->tracers, question);
 	watches_forget_question(context->watches, question);
 }
@@ -631,6 +639,13 @@ static void asker_gone(void *userdata, const void *asker)
 	struct request_context *context = userdata;
 
 	tracers_forget_asker(context->tracers, asker);
+}
+
+static void open_address(void *userdata, struct channel *channel, struct frame_text address)
+{
+	struct request_context *context = userdata;
+
+	router_open_address(context->router, channel, address);
 }
 
 static void seek(void *userdata, struct channel *channel, uint32_t domid)
@@ -655,6 +670,7 @@ const struct questions_callbacks requests_questions_callbacks = {
 	.forget = forget,
 	.heard = heard,
 	.gone = asker_gone,
+	.open = open_address,
 	.seek = seek,
 	.found_none = found_none,
 };

@@ -172,7 +172,7 @@ static bool is_owner(const struct status_walk *walk, const struct endpoint *endp
 	       (!walk->viewer.is_host && activation_may_bind(endpoint->activation, walk->viewer.uid));
 }
 
-static bool status_next_endpoint(struct status_walk *walk)
+bool status_next_endpoint(struct status_walk *walk)
 {
 	walk->endpoint = router_next(walk->sources->router, walk->name);
 	if (!walk->endpoint)

@@ -66,15 +66,6 @@ struct status_sources {
 	struct vchan_host *host;
 };
 
-/* What another host has told of its domains, or of the endpoints of one; or domain 0 of the hosts, or a
- * domain of this host of its daemon, with `host` "". */
-struct status_remote {
-	struct charge charge;
-	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1]; /* the domain's name, "" if unknown */
-	struct frame_told told;
-	uint8_t entries[]; /* that `told` has, or its text */
-};
-
 /* A walk over a list: how far it is, which outlives the entries, and its current entry. Zeroed, but for
  * `domid`: before the first one. */
 struct status_walk {
@@ -108,18 +99,7 @@ struct status_walk {
 	struct link_info link;
 	struct peer_info peer;
 	struct host_info host;
-	const struct status_remote *remote;
-	struct frame_told left;	       /* of it */
-	struct frame_told_entry entry; /* or a piece of the text */
 };
-
-/* NULL is allowed. */
-static inline void status_remote_free(struct status_remote *remote)
-{
-	if (remote)
-		charge_end(&remote->charge);
-	free(remote);
-}
 
 /* An entry has a rank below this; the higher, the more it matters. */
 #define STATUS_RANKS 128u
@@ -138,7 +118,7 @@ struct status_list {
  * entries form one array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[],
 	status_hosts_lists[], status_rules_lists[], status_rules_of_lists[], status_denied_lists[],
-	status_remote_domains_lists[], status_remote_endpoints_lists[], status_remote_hosts_lists[];
+	status_seen_domains_lists[], status_seen_endpoints_lists[], status_seen_hosts_lists[];
 
 /* Adds what isn't a list. */
 void status_head(const struct status_sources *sources, const struct viewer *viewer, struct json *head);

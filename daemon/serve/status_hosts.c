@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The lists of other hosts, and of what they tell of their domains and endpoints; and what another domain
- * tells of its daemon. */
+/* The lists of other hosts; and those of what other hosts, and the programs of other domains, may see. */
 
 #include "daemon/serve/status.h"
 
 #include "base/self.h"
+#include "daemon/registry/registry.h"
+#include "daemon/switch/channel.h"
+#include "daemon/serve/router.h"
 #include "daemon/serve/status_json.h"
 
 static bool next_own_host(struct status_walk *walk)
@@ -57,80 +59,114 @@ const struct status_list status_hosts_lists[] = {
 	{.name = NULL},
 };
 
-/* --- on another host -------------------------------------------------------------------------- */
+/* --- what a stranger sees --------------------------------------------------------------------- */
 
-static bool next_remote(struct status_walk *walk)
+#define POLICY_UNITS 100u /* to ask policy once, with few rules */
+
+static struct access_sender stranger_of(struct status_walk *walk)
 {
-	return frame_told_next(&walk->left, &walk->entry);
+	walk->units += POLICY_UNITS;
+	return access_sender_of(walk->viewer.stranger);
 }
 
-static void add_name(struct json *json, const char *key, struct frame_text name)
+/* This domain, which needs not be a peer, and behind it its peers. */
+static bool next_seen_domain(struct status_walk *walk)
 {
-	if (name.size)
-		json_text_part(json, key, name.data, name.size);
-	else
-		json_null(json, key);
-}
-
-/* Says in each entry of a list that it isn't all that there is. */
-static void add_whole(const struct status_walk *walk, struct json *json)
-{
-	if (walk->remote->told.flags & TOLD_CUT)
-		json_flag(json, "whole", false);
-}
-
-static void describe_remote_domain(struct status_walk *walk, struct json *json)
-{
-	add_text(json, "host", walk->remote->host);
-	json_number(json, "domid", walk->entry.number);
-	add_name(json, "name", walk->entry.name);
-	add_whole(walk, json);
-}
-
-static void describe_remote_endpoint(struct status_walk *walk, struct json *json)
-{
-	add_text(json, "host", walk->remote->host);
-	json_number(json, "domid", walk->remote->told.domid);
-	add_text(json, "domain", walk->remote->domain);
-	add_name(json, "name", walk->entry.name);
-	add_text(json, "kind", kind_name(walk->entry.number));
-	add_whole(walk, json);
-}
-
-static void describe_remote_host(struct status_walk *walk, struct json *json)
-{
-	static const char *const gateway[] = {
-		[TOLD_GATEWAY_MISSING] = "missing",
-		[TOLD_GATEWAY_WAITING] = "waiting",
-		[TOLD_GATEWAY_CONNECTED] = "connected",
-	};
-	uint32_t state = walk->entry.number;
-	bool is_own = state >= TOLD_GATEWAY_MISSING && state <= TOLD_GATEWAY_CONNECTED;
-
-	add_name(json, "host", walk->entry.name);
-	json_flag(json, "own", is_own);
-	if (is_own)
-		add_text(json, "gateway", gateway[state]);
-	else
-		json_flag(json, "up", state == TOLD_HOST_UP || state == TOLD_HOST_AWAY);
-	if (state == TOLD_HOST_AWAY) {
-		json_begin(json, "link", '{');
-		add_text(json, "state", "away");
-		json_end(json, '}');
+	if (next_own_host(walk)) {
+		walk->peer = (struct peer_info){.domid = walk->sources->self->domid, .up = true};
+		return true;
 	}
+	if (!peers_next(walk->sources->peers, walk->domid, &walk->peer))
+		return false;
+	walk->domid = walk->peer.domid;
+	return true;
 }
 
-const struct status_list status_remote_domains_lists[] = {
-	{.name = "far", .next = next_remote, .describe = describe_remote_domain},
+static bool domain_is_seen(struct status_walk *walk)
+{
+	uint32_t domid = walk->peer.domid;
+
+	if (domid == walk->sources->self->domid)
+		return walk->domid < 0; /* once */
+	return walk->peer.up && access_sees(walk->sources->access, stranger_of(walk), domid);
+}
+
+static void describe_seen_domain(struct status_walk *walk, struct json *json)
+{
+	add_text(json, "host", hosts_own_name(walk->sources->hosts));
+	json_number(json, "domid", walk->peer.domid);
+	add_text(json, "name", registry_name(walk->sources->registry, walk->peer.domid));
+}
+
+static bool endpoint_is_seen(struct status_walk *walk)
+{
+	return access_still_allowed(walk->sources->access, stranger_of(walk), walk->name) == 0;
+}
+
+static void describe_seen_endpoint(struct status_walk *walk, struct json *json)
+{
+	uint32_t domid = walk->sources->self->domid;
+
+	add_text(json, "host", hosts_own_name(walk->sources->hosts));
+	json_number(json, "domid", domid);
+	add_text(json, "domain", registry_name(walk->sources->registry, domid));
+	add_text(json, "name", walk->name);
+	add_text(json, "kind", kind_name(walk->endpoint->kinds));
+}
+
+static bool host_is_seen(struct status_walk *walk)
+{
+	walk->units += POLICY_UNITS;
+	return access_still_out(walk->sources->access, &walk->viewer.stranger->identity, walk->host.name) ==
+	       0;
+}
+
+static void describe_seen_own_host(struct status_walk *walk, struct json *json)
+{
+	struct gateway_info gateway;
+
+	hosts_gateway(walk->sources->hosts, &gateway);
+	add_text(json, "host", gateway.name);
+	json_flag(json, "own", true);
+	add_text(json, "gateway", gateway_state(&gateway));
+}
+
+static void describe_seen_host(struct status_walk *walk, struct json *json)
+{
+	struct link_info link = {.state = LINK_IDLE};
+
+	links_info(walk->sources->links, peer_host(walk->host.number), &link);
+	add_text(json, "host", walk->host.name);
+	json_flag(json, "own", false);
+	json_flag(json, "up", walk->host.up);
+	if (!walk->host.up || link.state != LINK_AWAY)
+		return;
+	json_begin(json, "link", '{');
+	add_text(json, "state", "away");
+	json_end(json, '}');
+}
+
+const struct status_list status_seen_domains_lists[] = {
+	{.name = "seen",
+	 .next = next_seen_domain,
+	 .is_visible = domain_is_seen,
+	 .describe = describe_seen_domain},
 	{.name = NULL},
 };
 
-const struct status_list status_remote_endpoints_lists[] = {
-	{.name = "far", .next = next_remote, .describe = describe_remote_endpoint},
+const struct status_list status_seen_endpoints_lists[] = {
+	{.name = "seen",
+	 .next = status_next_endpoint,
+	 .is_visible = endpoint_is_seen,
+	 .describe = describe_seen_endpoint},
 	{.name = NULL},
 };
 
-const struct status_list status_remote_hosts_lists[] = {
-	{.name = "far", .next = next_remote, .describe = describe_remote_host},
+const struct status_list status_seen_hosts_lists[] = {
+	{.name = "own", .next = next_own_host, .describe = describe_seen_own_host},
+	{.name = "others",
+	 .next = next_other_host,
+	 .is_visible = host_is_seen,
+	 .describe = describe_seen_host},
 	{.name = NULL},
 };

@@ -63,9 +63,14 @@ static inline void add_peer(struct json *json, const struct status_sources *sour
 }
 
 /* Adds what the gateway to other hosts is doing. */
+static inline const char *gateway_state(const struct gateway_info *gateway)
+{
+	return !gateway->there ? "missing" : gateway->up ? "connected" : "waiting";
+}
+
 static inline void add_gateway(struct json *json, const struct gateway_info *gateway)
 {
-	add_text(json, "gateway", !gateway->there ? "missing" : gateway->up ? "connected" : "waiting");
+	add_text(json, "gateway", gateway_state(gateway));
 	add_text(json, "server", gateway->server);
 	add_text(json, "last_error", gateway->why);
 	json_number(json, "since", gateway->since);
@@ -84,6 +89,8 @@ static inline void add_host(struct json *json, const struct host_info *info)
 /* Adds what was published on a topic that a program has bound, and what became of it; null for an endpoint
  * that is none. */
 void status_add_topic(struct status_walk *walk, struct json *json, const struct endpoint *endpoint);
+/* Gets the next endpoint here (status.c). */
+bool status_next_endpoint(struct status_walk *walk);
 /* The list of what the programs here subscribe to (status_topics.c). */
 bool status_next_subscription(struct status_walk *walk);
 bool status_subscription_is_visible(struct status_walk *walk);

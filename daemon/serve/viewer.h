@@ -11,12 +11,15 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+struct channel;
 struct session;
 
 struct viewer {
 	uid_t uid;
 	bool sees_all;
 	bool is_host; /* an administrator in domain 0, and `uid` is a user there */
+	/* by which somebody asks whom rules alone let see something; NULL: none of these */
+	const struct channel *stranger;
 };
 
 /* Returns the viewer: the user that connected the session's socket, as the kernel says. `administrators`:

@@ -32,8 +32,10 @@ void watcher_cut_off(struct watcher *watcher, int error, const char *why)
 	struct session *session = question_session(watch->question);
 
 	watcher->is_cut_off = true;
-	if (session) /* else it has gone */
+	if (session)
 		session_cut_off(session, error, why);
+	else /* it has gone, or is another domain's, whose channel ends in its turn */
+		task_due(&watcher->task);
 }
 
 /* Tells of an event, unless the program is cut off. */
@@ -170,13 +172,19 @@ static bool means_record(const struct watch *watch, const struct record *record,
 				       record->text, record->size, cost);
 }
 
-static bool may_learn_of(const struct watches *watches, const struct watch *watch,
-			 const struct record *record)
+/* Whether another domain's program watches. */
+static bool is_strangers(const struct watches *watches, const struct watch *watch)
 {
-	const struct session *session = question_session(watch->question);
+	return !*watches->host && !question_session(watch->question);
+}
 
-	return !record->domain->is_own || !watches->sees ||
-	       (session && watches->sees(watches->userdata, session, record->text));
+static bool may_learn_of(const struct watches *watches, const struct watch *watch,
+			 const struct record *record, uint64_t *cost)
+{
+	if (!watches->sees || (!is_strangers(watches, watch) && !(record->domain->is_own && record->size)))
+		return true;
+	*cost += COST_POLICY;
+	return watches->sees(watches->userdata, watch->question, record->domain->domid, record->text);
 }
 
 static bool watch_means(struct watch *watch, const struct record *record, uint64_t *cost)
@@ -199,7 +207,7 @@ static void tell_kind(struct watcher *watcher, const struct watch *watch, const 
 		.kind = kind, .domid = domain->domid, .text = {domain->name, strlen(domain->name)}};
 
 	*cost += COST_TELL;
-	if (record->size && !may_learn_of(watcher->watches, watch, record))
+	if (!may_learn_of(watcher->watches, watch, record, cost))
 		return;
 	if (record->size) {
 		event.kind = kind == EVENT_DOMAIN_UP ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN;
@@ -388,6 +396,10 @@ static void watches_on_turn(struct task *task)
 	struct watches *watches = watcher->watches;
 	uint64_t cost = COST_VISIT;
 
+	if (watcher->is_cut_off && watcher->list && is_strangers(watches, watcher->list)) {
+		question_hang_up(watcher->list->question, ENOBUFS); /* which frees the watcher */
+		return;
+	}
 	if (watcher->is_cut_off || is_behind(watcher))
 		return;
 	if (watcher_hear(watcher, &cost))
@@ -475,22 +487,32 @@ void watches_settle(struct watches *watches, struct event_base *base)
 		timer_set(watches->settle, SETTLE_MS);
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *userdata)
+static void let_go_on(struct watches *watches, enum place_state from)
 {
-	struct watches *watches = userdata;
 	struct watcher *watcher;
 	struct host_watch *watch;
 
 	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
 		DL_FOREACH(watcher->of_hosts, watch)
-			host_watch_retry(watch);
+			host_watch_go_on(watch, from);
 }
 
-int watches_set_asks(struct watches *watches, struct event_base *base, struct asks *asks)
+static void on_retry(evutil_socket_t fd, short what, void *userdata)
 {
-	watches->asks = asks;
+	let_go_on(userdata, PLACE_WAITS);
+}
+
+static void on_gathered(evutil_socket_t fd, short what, void *userdata)
+{
+	let_go_on(userdata, PLACE_LATER);
+}
+
+int watches_set_inquiries(struct watches *watches, struct event_base *base, struct inquiries *inquiries)
+{
+	watches->inquiries = inquiries;
 	watches->retry = evtimer_new(base, on_retry, watches);
-	return watches->retry ? 0 : -ENOMEM;
+	watches->gather = evtimer_new(base, on_gathered, watches);
+	return watches->retry && watches->gather ? 0 : -ENOMEM;
 }
 
 void watches_free(struct watches *watches)
@@ -502,6 +524,7 @@ void watches_free(struct watches *watches)
 	registry_leave(watches->registry, &watches->sink);
 	free_event(watches->settle);
 	free_event(watches->retry);
+	free_event(watches->gather);
 	free(watches);
 }
 
@@ -607,14 +630,38 @@ void watches_add(struct watches *watches, struct question *question, const struc
 	}
 }
 
+void watches_hang_up(struct watches *watches)
+{
+	struct watcher *watcher, *next;
+
+	HASH_ITER(hh, watches->watchers, watcher, next)
+		if (watcher->list && is_strangers(watches, watcher->list))
+			question_hang_up(watcher->list->question, EAGAIN); /* which frees it */
+}
+
 bool watches_others(const struct watches *watches)
 {
 	return watches->others > 0;
 }
 
+void watches_heard(struct watches *watches, const void *asker)
+{
+	struct watcher *watcher = find_watcher(watches, asker);
+	struct host_watch *of_host;
+
+	if (!watcher)
+		return;
+	task_due(&watcher->task);
+	DL_FOREACH(watcher->of_hosts, of_host) {
+		task_due(&of_host->inner->task);
+		task_due(&of_host->task);
+	}
+}
+
 void watches_forget_question(struct watches *watches, const struct question *question)
 {
-	struct watcher *watcher = find_watcher(watches, question_asker(question));
+	const void *asker = question_asker(question);
+	struct watcher *watcher = find_watcher(watches, asker);
 	struct host_watch *of_host;
 	struct watch *watch;
 
@@ -629,18 +676,7 @@ void watches_forget_question(struct watches *watches, const struct question *que
 	else if (of_host)
 		host_watch_free(of_host);
 	watcher_free_if_empty(watcher);
-}
-
-void watches_heard(struct watches *watches, const void *asker)
-{
-	struct watcher *watcher = find_watcher(watches, asker);
-	struct host_watch *of_host;
-
-	if (!watcher)
-		return;
-	task_due(&watcher->task);
-	DL_FOREACH(watcher->of_hosts, of_host)
-		task_due(&of_host->inner->task);
+	watches_heard(watches, asker); /* the others wait no more for what this one wasn't sent */
 }
 
 #ifdef XENMSG_INVARIANTS

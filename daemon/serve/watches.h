@@ -32,17 +32,17 @@
 
 #define WATCHES_GONE_MAX 8192u
 
-struct asks;
 struct event_base;
+struct inquiries;
 struct question;
 struct registry;
-struct session;
 struct turns;
 struct watches;
 
-/* Returns whether the program may learn of that endpoint of this domain; asked before each report of it.
- * NULL: of all. */
-typedef bool (*watches_sees_fn)(void *userdata, const struct session *session, const char *endpoint);
+/* Returns whether who asks may learn of that endpoint of a domain ("": of the domain); asked before each
+ * report of it. NULL: of all. */
+typedef bool (*watches_sees_fn)(void *userdata, const struct question *question, uint32_t domid,
+				const char *endpoint);
 /* Returns whether all peers that run are known now; if not, REGISTRY_ALL is told. */
 typedef bool (*watches_knows_all_fn)(void *userdata);
 
@@ -53,7 +53,7 @@ void watches_free(struct watches *watches);
 
 /* Sets what other hosts are asked by. Before a watch of one is added or read. It may go when the sessions
  * have. -ENOMEM. */
-int watches_set_asks(struct watches *watches, struct event_base *base, struct asks *asks);
+int watches_set_inquiries(struct watches *watches, struct event_base *base, struct inquiries *inquiries);
 
 /* Answers a question that asks for a watch of the pattern's domain and endpoint, of its host if a program
  * `from` wants that: now or, when a host has to be asked, later. */
@@ -65,6 +65,9 @@ void watches_forget_question(struct watches *watches, const struct question *que
 void watches_heard(struct watches *watches, const void *asker);
 /* This daemon has taken over, and finds soon who is there. */
 void watches_settle(struct watches *watches, struct event_base *base);
+/* Ends the watches of other domains' programs, by EAGAIN: other rules or names let them see other things,
+ * and who asks anew is told what is there. */
+void watches_hang_up(struct watches *watches);
 /* Returns whether some watch may mean another domain than this one. */
 bool watches_others(const struct watches *watches);
 

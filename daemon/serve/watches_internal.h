@@ -72,8 +72,8 @@ struct watches {
 	watches_sees_fn sees;
 	watches_knows_all_fn knows_all;
 	void *userdata;
-	struct asks *asks; /* by which other hosts are asked */
-	struct event *retry;
+	struct inquiries *inquiries; /* by which other hosts are asked */
+	struct event *retry, *gather;
 };
 
 /* Returns the asker's, which is made if it has none. NULL: out of memory. */
@@ -88,6 +88,7 @@ void watcher_cut_off(struct watcher *watcher, int error, const char *why);
 /* In units (turns.h). A match takes from 10 ns to 19 us, by the lengths of both texts. */
 #define COST_VISIT			    4u
 #define COST_TELL			    30u
+#define COST_POLICY			    100u
 #define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
 /* units of work of one program's watches, then another's turn comes */
 #define PIECE 4096u

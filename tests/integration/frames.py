@@ -7,7 +7,7 @@ test_protocol.py compares the numbers with those of wire/frame.h.
 
 import struct
 
-HELLO, WELCOME, GOODBYE, PING, PONG, ACK, DIRECTORY, PROVE, RESUME, OFFER, MOVE, DECLINE, ASK, TOLD, UNASK = range(1, 16)
+HELLO, WELCOME, GOODBYE, PING, PONG, ACK, DIRECTORY, PROVE, RESUME, OFFER, MOVE, DECLINE = range(1, 13)
 POLICY = 48
 LISTENERS = 49
 SENDER = 129
@@ -61,10 +61,6 @@ def reset_payload(error, consumed=0):
 
 def bind_payload(endpoint, kinds=MESSAGES):
     return u32(kinds) + bytes_of(endpoint)
-
-
-def ask_payload(number, kind, text, known=0, identity=(0, 0, 0, 1)):
-    return u32(number, 0) + u64(known) + u32(kind, *identity) + bytes_of(text)
 
 
 def link_hello_payload(instance, flags=0, minor=0, version=b"python"):

@@ -18,9 +18,9 @@ import sys
 import time
 import uuid
 
-from frames import (ACK, ANSWER, ASK, CALL, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, ERROR, FIN, GOODBYE, HEADER, HELLO, IDLE, INITIAL_LIMIT, MESSAGE,
+from frames import (ACK, ANSWER, CALL, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, ERROR, FIN, GOODBYE, HEADER, HELLO, IDLE, INITIAL_LIMIT, MESSAGE,
                     MOVE, NOTICE, OFFER, OPEN, OPENED, PART, PAYLOAD_MAX, PING, PLAIN, POLICY, PONG, PROPERTIES, PROVE, REQUEST, RESET, RESUME,
-                    RESUMES, SOURCE, SUBSCRIBES, TOLD, UNASK, WITHDRAW, Frame, ask_payload, frame,
+                    RESUMES, SOURCE, SUBSCRIBES, WITHDRAW, Frame, frame,
                     link_hello_payload, message, open_payload, properties, reset_payload, size_at, u32, u64)
 from polling import readable
 
@@ -148,7 +148,7 @@ class Peer:
         self.theirs = f"/local/domain/{domid}/data/xenmsg/to/{self.me}"
         self.out_sequence = self.in_sequence = self.processed = self.acknowledged = 0
         self.hello, self.pongs, self.pings, self.goodbye, self.peer_ack = None, [], 0, None, 0
-        self.channels, self.messages, self.told = {}, [], []
+        self.channels, self.messages = {}, []
         self.asked, self.lie, self.publishes, self.subscribed = 0, [], [], None
         self.sizes, self.other = [], None  # of the rings that it has moved to; while it moves, the other vchan
         self.next = 0 if self.me < domid else 1  # [2]
@@ -423,14 +423,10 @@ class Peer:
             self.take_decline(payload)
         elif kind in (DIRECTORY, POLICY):
             assert self.peer == 0  # [5.6, 5.12]
-        elif kind in (UNASK, SOURCE, WITHDRAW):
+        elif kind in (SOURCE, WITHDRAW):
             pass  # nothing is kept
         elif kind == IDLE:
             self.send(IDLE, 0, u32(1))
-        elif kind == ASK:
-            self.answer_ask(*struct.unpack_from("<I", payload))
-        elif kind == TOLD:
-            self.told.append(struct.unpack_from("<II", payload))
         elif kind == OPEN:
             assert number % 2 == (self.me < self.peer) and number not in self.channels
             channel = self.channels[number] = Channel(0)
@@ -443,10 +439,6 @@ class Peer:
             self.take_of(self.channels[number], kind, number, payload)
         else:
             assert kind not in (OPENED, DATA) and OPENED < kind <= CANCELLED or kind >= 128, kind
-
-    def answer_ask(self, number):
-        """With an error."""
-        self.send(TOLD, 0, u32(number, self.lie) + bytes(21))
 
     def answer_question(self, number, channel, asked, what):
         """By an error, or parts that were made up: (part, whether there are more, bytes); of none at all by one whole reply. Who wasn't
@@ -511,7 +503,7 @@ class Peer:
             if len(channel.buffer) < whole:
                 break
             state, asked = struct.unpack_from("<II", channel.buffer, whole - 8)
-            if kind & ~PROPERTIES == REQUEST and channel.endpoint == "xenmsg":
+            if kind & ~PROPERTIES == REQUEST and channel.endpoint.split("\0")[0].rpartition(":")[2] == "xenmsg":
                 self.answer_question(number, channel, asked, channel.buffer[8:8 + size])
             if kind in (ANSWER, ERROR) and channel.answer is None:
                 channel.answer = kind, error
@@ -599,16 +591,6 @@ class Peer:
         self.claimed = int(domid)
         return domid
 
-    def do_ask(self, kind, name, count):  # [5.11]
-        """Asks so many times. The errors of the answers."""
-        self.told = []
-        for question in range(int(count)):
-            self.send(ASK, 0, ask_payload(question, int(kind), name + "\0work\0hosta"))
-        self.until(lambda: len(self.told) == int(count))
-        assert sorted(question for question, _ in self.told) == list(range(int(count)))
-        self.send(UNASK, 0, u32(7))  # which is answered already
-        return ",".join(map(str, sorted({error for _, error in self.told})))
-
     def do_lie(self, path):
         """What it answers when it is asked from now on: an error, the text of a file, or of *.parts these parts."""
         if path.startswith("error:"):
@@ -636,14 +618,15 @@ class Peer:
         self.until(lambda: self.asked >= int(count))
         return count
 
-    def do_flood(self, kind, name, count):
-        """Asks so many times, and reads nothing, as long as there is room."""
-        for question in range(int(count)):
-            payload = ask_payload(question, int(kind), name, identity=(0, 0, 0, 0))
-            if not self.vchan.send(frame(ASK, payload, sequence=self.out_sequence)):
-                time.sleep(0.01)
-                continue
-            self.out_sequence += 1
+    def do_flood(self, count, address, *text):
+        """Asks so many times, each by a channel of its own, and reads nothing, as long as there is room."""
+        for _ in range(int(count)):
+            number, self.next = self.next, self.next + 2
+            self.channels[number] = Channel(65536)
+            for kind, payload in ((OPEN, open_payload(address, CALL)), (DATA, message(" ".join(text).encode(), kind=REQUEST, number=1))):
+                if not self.vchan.send(frame(kind, payload, number, sequence=self.out_sequence)):
+                    break
+                self.out_sequence += 1
         return str(self.out_sequence)
 
     def do_policy(self, text, times):  # [5.12]

@@ -266,13 +266,14 @@ def test_a_ping_is_answered_from_another_host(hosts, near, domain):
     assert first["to"] == f"hostb/{domain}" and first["rtt_us"] > 0
 
 
-def test_another_host_is_answered_a_ping_and_nothing_else(hosts):
+def test_another_host_is_answered_a_ping_what_it_may_see_and_nothing_else(hosts):
     """Also its domain 0, and one with the number of a guest here."""
     here, there = hosts(guests=1)
     for node in here.values():
         for domain in (0, 1):
             address = f"hostb/{domain}:xenmsg"
-            for what in ("status", "trace *", "peers", "rules", "reload", "renew"):
+            assert node.xenmsg("call", address, "endpoints self").stdout == b"[]"
+            for what in ("status", "trace *", "rules", "reload", "renew", "endpoints", "endpoints 1", "hosts", *(("peers",) if domain else ())):
                 done = node.xenmsg("call", address, what)
                 assert done.returncode != EXIT_OK and b"error 13" in done.stderr, (address, what, done)
             assert node.xenmsg("call", address, "ping").stdout == b"{}"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a gateway and a guest can't do to a daemon that knows of other hosts. The hosts are those of test_hosts.py; what another
-host's daemon can't do is in test_asks.c."""
+host's daemon can't do is in test_inquiries.c and test_host_watches.c."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from fake_gateway import Side
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, GIVES_UP, PATIENCE, eventually
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, GIVES_UP, PATIENCE, eventually
 
 HOSTS_MAX = 16384
 
@@ -122,8 +122,8 @@ def test_a_guest_that_asks_on_and_reads_nothing_holds_nobody(hosts):
     nodes[1].stop()
     peer = hosts.nodes[0].host.peer(1, "grant", 0)
     try:
-        for kind, name in ((3, ""), (1, "hostb"), (2, "hosta/0"), (2, "x" * 300)):
-            assert peer.ask(f"flood {kind} {name or '/'} 3000").startswith("ok")
+        for asks in ("xenmsg hosts", "hostb/0:xenmsg peers", "hosta/0:xenmsg endpoints self", "hostb/0:xenmsg watch *", "x" * 60 + " ping"):
+            assert peer.ask(f"flood 1500 {asks}").startswith("ok")
             assert nodes[2].json("hosts")[0]["host"] == "hosta"
             assert nodes[0].json("hosts")[0]["host"] == "hosta"
     finally:
@@ -131,3 +131,26 @@ def test_a_guest_that_asks_on_and_reads_nothing_holds_nobody(hosts):
     eventually(lambda: not (nodes[0].link(1) or {"state": "idle"})["state"] == "up", "it has gone")
     eventually(lambda: not any((account["kind"], account["id"]) == ("peer", 1) and account["queued_bytes"]["used"]
                                for account in nodes[0].status()["accounts"]), "nothing is kept for it")
+
+
+ANSWERS = ("", "{", "{}", "[", "7", '[1, "x", null, []]', "[" * 2000,
+           '[{"host": 5, "domid": "x", "domain": [], "name": "\\u001b[31mred", "kind": {}, "address": 1}]',
+           '[{"host": "hosta", "domid": -1, "domain": "a\\u0000b", "name": null, "kind": null, "whole": 3}]')
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
+def test_what_a_domain_of_another_host_answers_is_a_strangers_word(hosts, tmp_path, answer):
+    here, there = hosts(guests=1)
+    there[1].stop()
+    path = tmp_path / "answer"
+    path.write_text(answer)
+    peer = hosts.nodes[1].host.peer(1, "grant", 0)
+    try:
+        assert peer.ask("lie", path).startswith("ok")
+        peer.tell("asked", 3)
+        for arguments in ((), ("--json",), ("-o", "name,host")):
+            done = here[0].xenmsg("endpoints", "hostb/1", *arguments)
+            assert done.returncode in (EXIT_OK, EXIT_ERROR) and b"\x1b" not in done.stdout + done.stderr, done
+        assert here[0].xenmsg("ping", "--count", "1", "hostb/0").returncode == EXIT_OK
+    finally:
+        peer.kill()

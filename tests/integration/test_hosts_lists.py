@@ -12,6 +12,7 @@ import pytest
 from library import Connection
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, eventually
 from joined_hosts import IN, OUT, Stream
+from renewing import renew
 
 
 @pytest.mark.unless(renewed="time")
@@ -192,17 +193,28 @@ def test_a_host_that_goes_is_told_and_so_is_that_it_comes_back(hosts, asker):
     assert {next_line(), next_line()} == {"up host hostb", "up endpoint hostb/0:print"}
 
 
-@pytest.mark.unless(renewed="time")
-def test_an_idle_link_between_hosts_is_no_event(hosts):
-    here, there = hosts(config="[daemon]\nlog-level = debug\n" + FAST + "idle-close = 1s\n")
+def test_a_link_between_hosts_that_is_lost_and_resumed_is_no_event(hosts):
+    here, there = hosts()
     there.receiver("print")
     next_line = watching(here, "hostb/0")
     assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/0", "up endpoint hostb/0:print"]
     for count in (1, 2, 3):
-        eventually(lambda count=count: here.log.read_text().count("the link was idle") + there.log.read_text().count("the link was idle") >= count,
-                   "the link was closed")
-    there.receiver("scan")
-    assert next_line() == "up endpoint hostb/0:scan"
+        hosts.gateway.close()
+        hosts.join()
+        there.receiver(f"scan{count}")
+        assert next_line() == f"up endpoint hostb/0:scan{count}"
+
+
+@pytest.mark.parametrize("asker", (0, 1))
+def test_what_is_watched_is_told_once_whichever_daemon_hands_over(hosts, asker):
+    here, there = hosts(guests=1)
+    there[1].receiver("print")
+    next_line = watching(here[asker], "hostb/1")
+    assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/1", "up endpoint hostb/1:print"]
+    for count, node in enumerate((here[0], here[1], there[0], there[1])):
+        renew(node)
+        there[1].receiver(f"scan{count}")
+        assert next_line() == f"up endpoint hostb/1:scan{count}"
 
 
 def test_what_cannot_be_watched_gets_an_error(hosts):
@@ -256,6 +268,7 @@ def test_a_guest_may_name_its_own_host(hosts):
     guest.send("hosta/2:nothing", "x", exit_code=EXIT_NO_ENDPOINT)
 
 
+@pytest.mark.unless(small="limits")
 def test_a_long_list_is_whole(hosts):
     here, there = hosts()
     with Connection(there.socket) as program:

@@ -54,16 +54,6 @@ def link_of(node):
     return links[0] if links else None
 
 
-@pytest.mark.parametrize("met", ["map"], indirect=True)
-def test_questions_about_hosts_are_believed_from_domain_0_alone(met):
-    node, _, peer = met
-    assert peer.ask("ask 2 1 1") == f"ok {errno.EACCES}"  # as if it was domain 0, for hosta/work
-    assert peer.ask("ask 1 hostb 1000") == f"ok {errno.EACCES}"
-    assert peer.ask("ask 9 hostb/1 1") == f"ok {errno.EINVAL}"
-    assert link_of(node)["state"] == "up"
-    assert peer.ask("close") == "ok closed"
-
-
 def test_both_greet_and_hear_each_others_heartbeat(met):
     node, other, peer = met
     link = link_of(node)

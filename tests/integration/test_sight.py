@@ -85,8 +85,9 @@ def test_no_other_guest_and_no_lie_about_it_is_answered(zero, one, peer_in):
     for target in (1, 0):
         peer = peer_in(2, "grant", target, RELAYS)
         peer.ask("claim", 0)
-        for what in ("status", "status all", "trace *", "peers", "endpoints", "rules", "denied", "policy 1 inbox", "hosts", "reload", "renew"):
+        for what in ("status", "status all", "trace *", "peers", "endpoints", "rules", "denied", "policy 1 inbox", "watch *", "endpoints self", "reload", "renew"):
             assert peer.ask("question", what, 3) == f"ok {errno.EACCES}", what
+        assert peer.ask("question", "hosts", 3) == f"ok {errno.EACCES if target else errno.EHOSTUNREACH}"
         assert peer.ask("question", "ping", 3) == "ok 0"
         assert peer.ask("close") == "ok closed"
     assert of(zero, 1)["domid"] == 1 and one.alive()

@@ -5,7 +5,6 @@ daemon_tests = \
 	tests/unit/test_access \
 	tests/unit/test_activation \
 	tests/unit/test_activation_step \
-	tests/unit/test_asks \
 	tests/unit/test_call \
 	tests/unit/test_carried_memory \
 	tests/unit/test_cancel \
@@ -30,6 +29,7 @@ daemon_tests = \
 	tests/unit/test_hosts \
 	tests/unit/test_hosts_image \
 	tests/unit/test_image \
+	tests/unit/test_inquiries \
 	tests/unit/test_keeper \
 	tests/unit/test_ledger \
 	tests/unit/test_log \
@@ -143,7 +143,6 @@ tests_unit_test_router_addresses_SOURCES = tests/unit/test_router_addresses.c $(
 tests_unit_test_router_names_SOURCES = tests/unit/test_router_names.c $(router_rig)
 tests_unit_test_router_shared_SOURCES = tests/unit/test_router_shared.c $(router_rig)
 
-tests_unit_test_asks_SOURCES = tests/unit/test_asks.c tests/unit/asks_rig.c tests/unit/asks_rig.h
 tests_unit_test_relay_SOURCES = tests/unit/test_relay.c tests/unit/relay_rig.c tests/unit/relay_rig.h
 
 stream_rig = tests/unit/stream_rig.c tests/unit/stream_rig.h

@@ -2,7 +2,6 @@
 #include "tests/unit/router_rig.h"
 
 #include "daemon/serve/questions.h"
-#include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
 #include "daemon/local/session.h"

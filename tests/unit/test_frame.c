@@ -105,17 +105,6 @@ FRAME(reset, reset, f.error == e->error && f.flags == e->flags && f.consumed == 
       .error = 104, .flags = RESET_REFUSED, .consumed = 0x0807060504030201, .unsure = 9)
 FRAME(cancelled, cancelled, f.offset == e->offset && f.result == e->result,
       .offset = 0x0807060504030201, .result = 125)
-FRAME(ask, ask, f.number == e->number && f.known == e->known && f.about.kind == e->about.kind && f.about.identity.pid == 4 &&
-	      (frame_open_split(&f.about), text_is(f.about.name, "b/5")) && text_is(f.about.domain_name, "work") &&
-	      text_is(f.about.host, "a"),
-      .number = 7, .known = 0x0807060504030201,
-      .about = {.kind = ASK_ENDPOINTS, .identity = {1, 2, 3, 4}, .name = {"b/5", 3}, .domain_name = {"work", 4}, .host = {"a", 1}})
-#define TOLD_ENTRIES "\1\0\0\0\2in\2\0\0\0\3out"
-FRAME(told, told, f.number == e->number && f.version == e->version && f.flags == TOLD_MORE && f.domid == 5 && text_is(f.name, "work") &&
-	      f.count == 2 && f.end - f.at == 15 && !memcmp(f.at, TOLD_ENTRIES, 15),
-      .number = 7, .version = 0x0807060504030201, .flags = TOLD_MORE, .domid = 5, .name = {"work", 4}, .count = 2,
-      .at = (const uint8_t *)TOLD_ENTRIES, .end = (const uint8_t *)TOLD_ENTRIES + 15)
-FRAME(told_error, told, f.number == e->number && f.error == e->error && f.count == 0, .number = 7, .error = 112)
 FRAME(opened_topic, opened, f.limit == e->limit && f.is_topic && !f.has_identity, .limit = 5, .max_message = 9,
       .is_topic = true)
 FRAME(subscribe, subscribe, f.flags == e->flags && text_is(f.address, "0:news"), .flags = SUBSCRIBE_AGAIN, .address = {"0:news", 6})
@@ -195,9 +184,6 @@ static const struct sample samples[] = {
 	SAMPLE(credit_stop, "\1\0\0\0", COUNT_8 U64("\11\0\0\0") "\1\0\0\0"),
 	SAMPLE(reset, "", "\150\0\0\0\1\0\0\0" COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
-	SAMPLE(ask, "b/5\0work\0a", "\7\0\0\0\0\0\0\0" COUNT_8 "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "b/5\0work\0a"),
-	SAMPLE(told, "", "\7\0\0\0\0\0\0\0" COUNT_8 "\1\0\0\0\5\0\0\0\2\0\0\0\4work" TOLD_ENTRIES),
-	SAMPLE(told_error, "", "\7\0\0\0\160\0\0\0" U64("\0\0\0\0") "\0\0\0\0\0\0\0\0\0\0\0\0\0"),
 	SAMPLE(sender, "web", "\5\0\0\0web"),
 	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),
 	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
@@ -490,29 +476,6 @@ TEST(impossible_entries_of_a_directory_are_refused)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		if (go_through_directory(bad[i].bytes, bad[i].size) != -EPROTO)
 			fail_msg("bad entry %zu was taken", i);
-}
-
-TEST(impossible_entries_of_an_answer_are_refused)
-{
-#define TOLD_OF(domid, count, entries) "\7\0\0\0\0\0\0\0" U64("\5\0\0\0") "\0\0\0\0" domid count "\0" entries
-	static const struct {
-		const char *bytes;
-		size_t size;
-	} bad[] = {
-		BAD(TOLD_OF("\0\0\1\0", "\1\0\0\0", "\1\0\0\0\1a")), /* no domid */
-		BAD(TOLD_OF("\1\0\0\0", "\7\0\0\0", "\1\0\0\0\1a")), /* fewer than it says */
-		BAD(TOLD_OF("\1\0\0\0", "\1\0\0\0",
-			    "\1\0\0\0\3a/b")), /* a name that can't stand in an address */
-	};
-	struct frame_told told;
-
-	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-		uint8_t *payload = exact_copy(bad[i].bytes, bad[i].size);
-
-		if (frame_told_decode(payload, (uint32_t)bad[i].size, &told) != -EPROTO)
-			fail_msg("bad answer %zu was taken", i);
-		free(payload);
-	}
 }
 
 TEST(a_header_is_the_bytes_of_the_document)

@@ -228,6 +228,20 @@ SCENE_TEST(program_that_is_behind_is_told_when_it_has_read, scene_start)
 	expect(scene, &scene->a, "1+7(work) ");
 }
 
+/* What one of its watches wasn't sent ends with that, and nobody tells that it was sent. */
+SCENE_TEST(program_that_ends_the_watch_that_is_behind_is_told_by_the_others, scene_start)
+{
+	add_watch(scene, &scene->a, 1, "*");
+	add_watch(scene, &scene->a, 2, "*");
+	settle(scene);
+	scene->a.is_behind = true;
+	registry_set_up(scene->registry, 7, true);
+	expect(scene, &scene->a, "");
+	scene->a.is_behind = false;
+	assert_true(unwatch(scene, &scene->a, 1));
+	expect(scene, &scene->a, "2+7(work) ");
+}
+
 SCENE_TEST(program_that_lacks_memory_is_cut_off_and_others_are_told, scene_start)
 {
 	add_watch(scene, &scene->a, 1, "*");
@@ -304,6 +318,44 @@ SCENE_TEST(program_is_not_told_of_what_it_may_not_learn_of, scene_start)
 	endpoints(scene, 7, "secret");
 	add_watch(scene, &scene->b, 2, "7:*");
 	expect(scene, &scene->b, "2+7:secret(work) ");
+}
+
+/* Who asks from another domain is told only what rules let it see, of domains, too. */
+SCENE_TEST(a_stranger_is_told_only_what_it_may_see, scene_start)
+{
+	scene->keeps_secrets = scene->b.is_strangers = scene->b.hears_lists = true;
+	scene->hidden = 8;
+	registry_set_up(scene->registry, OWN, true);
+	endpoints(scene, OWN, "inbox secret");
+	come_up(scene, "print");
+	registry_set_up(scene->registry, 8, true);
+	add_watch(scene, &scene->b, 1, "*");
+	expect(scene, &scene->b, "1+5(home) 1+5:inbox(home) 1+7(work) 1. ");
+	registry_set_up(scene->registry, 8, false);
+	registry_set_endpoint(scene->registry, OWN, "secret", false);
+	registry_set_endpoint(scene->registry, 7, "print", false);
+	registry_set_up(scene->registry, 7, false);
+	expect(scene, &scene->b, "1-7(work) ");
+}
+
+/* Its channel ends when rules or names are others, or when it can't be told all. */
+SCENE_TEST(a_stranger_is_hung_up_on_and_programs_here_are_not, scene_start)
+{
+	scene->b.is_strangers = true;
+	add_watch(scene, &scene->a, 1, "*");
+	add_watch(scene, &scene->b, 1, "*");
+	add_watch(scene, &scene->b, 2, "7");
+	watches_hang_up(scene->watches);
+	assert_int_equal(scene->b.hung_up, EAGAIN);
+	assert_null(scene->b.questions);
+	add_watch(scene, &scene->b, 1, "*");
+	scene->b.full = true;
+	registry_set_up(scene->registry, 7, true);
+	expect(scene, &scene->a, "1+7(work) ");
+	assert_int_equal(scene->b.hung_up, ENOBUFS);
+	assert_null(scene->b.questions);
+	assert_int_equal(scene->a.hung_up, 0);
+	assert_int_equal(scene->b.cut_off, 0); /* which is a session's */
 }
 
 SCENE_TEST(watch_hears_once_that_all_which_was_there_is_told, scene_start)

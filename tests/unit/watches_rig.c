@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/link/asks.h"
 #include "daemon/local/session.h"
 #include "daemon/serve/questions.h"
 #include "daemon/serve/watches_internal.h"
@@ -16,7 +15,7 @@
 
 struct session *question_session(const struct question *question)
 {
-	return question->session;
+	return question->session->is_strangers ? NULL : question->session;
 }
 
 struct account *question_account(const struct question *question)
@@ -63,10 +62,16 @@ struct question *question_stand(struct question *question)
 	return question;
 }
 
-void question_again(struct question *question)
+/* All that it asks ends with the channel. */
+void question_hang_up(const struct question *question, int error)
 {
-	question->session->again++;
-	question_drop(question);
+	struct session *session = question->session;
+
+	session->hung_up = error;
+	while (session->questions) {
+		watches_forget_question(session->watches, session->questions);
+		question_drop(session->questions);
+	}
 }
 
 bool question_has_stood(const struct question *question)
@@ -134,29 +139,15 @@ int question_tell(struct question *question, const void *payload, size_t length)
 	return 0;
 }
 
-/* Without a test's own, nobody watches another host. */
-__attribute__((weak)) int asks_ask(struct asks *asks, const struct ask_question *question,
-				   struct account *account, asks_told_fn told, void *asker, uint32_t request)
-{
-	return -ENOSYS;
-}
-
-__attribute__((weak)) void asks_cancel(struct asks *asks, void *asker, uint32_t request)
-{
-}
-
-const char *asks_why_not(enum ask_kind kind, int error)
-{
-	return "it can't";
-}
-
 /* --- the scene -------------------------------------------------------------------------------- */
 
-static bool sees(void *userdata, const struct session *session, const char *endpoint)
+static bool sees(void *userdata, const struct question *question, uint32_t domid, const char *endpoint)
 {
 	struct scene *scene = userdata;
 
-	return !scene->keeps_secrets || session == &scene->a || strncmp(endpoint, "secret", 6) != 0;
+	if (question->session->is_strangers && domid != OWN)
+		return domid != scene->hidden && !*endpoint;
+	return !scene->keeps_secrets || question->session == &scene->a || strncmp(endpoint, "secret", 6) != 0;
 }
 
 static bool knows_all(void *userdata)
@@ -191,7 +182,8 @@ void make_watches(struct scene *scene)
 {
 	scene->watches = watches_new(&scene->turns, scene->registry, sees, knows_all, scene);
 	assert_non_null(scene->watches);
-	assert_int_equal(watches_set_asks(scene->watches, scene->base, NULL), 0);
+	assert_int_equal(watches_set_inquiries(scene->watches, scene->base, NULL), 0);
+	scene->a.watches = scene->b.watches = scene->watches;
 }
 
 void scene_start(struct scene *scene)

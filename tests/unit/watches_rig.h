@@ -39,13 +39,15 @@ struct session {
 	size_t heard_before; /* this question */
 	int reply;	     /* the last one's error; -1: none */
 	uint32_t replied_to;
-	bool hears_lists; /* and where they end: "1. ", "1~. ": there is more */
-	unsigned lists;	  /* that have ended */
-	bool is_of_host;  /* its watches are of a host whose name is one letter: "1+b" */
-	bool full;	  /* takes no more */
-	bool is_behind;	  /* hasn't read what it was told */
-	bool has_stood;	  /* what it asks was told to by the daemon before this */
-	unsigned again;	  /* questions that are to be begun again */
+	bool hears_lists;  /* and where they end: "1. ", "1~. ": there is more */
+	unsigned lists;	   /* that have ended */
+	bool is_of_host;   /* its watches are of a host whose name is one letter: "1+b" */
+	bool full;	   /* takes no more */
+	bool is_behind;	   /* hasn't read what it was told */
+	bool has_stood;	   /* what it asks was told to by the daemon before this */
+	bool is_strangers; /* it is of another domain */
+	int hung_up;	   /* its channel was ended with this error */
+	struct watches *watches;
 	bool counts; /* keeps the number of events, and the names that are up, and not all that it heard */
 	unsigned long events;
 	long up;
@@ -58,6 +60,7 @@ struct scene {
 	struct event_base *base;
 	struct self self;
 	bool keeps_secrets; /* from all but `a` */
+	uint32_t hidden;    /* a domain that strangers don't see */
 	bool asks_all;	    /* not all peers are known yet */
 	struct turns turns;
 	struct registry *registry;
