@@ -222,9 +222,13 @@ static void inquiries_on_late(evutil_socket_t fd, short what, void *userdata)
 	bool is_wanted = false;
 
 	DL_FOREACH_SAFE(inquiries->list, inquiry, next) {
-		if (inquiry->is_answered || !inquiry->end || channel_queued(inquiry->end))
-			continue; /* it is over, or up to its owner */
-		inquiry->looks = has_no_link(inquiry->end->channel) ? 0 : inquiry->looks + 1;
+		if (inquiry->is_answered || !inquiry->end)
+			continue;
+		/* What lies there is up to its owner, who may find no whole part in it. */
+		if (has_no_link(inquiry->end->channel))
+			inquiry->looks = 0;
+		else
+			inquiry->looks += !channel_queued(inquiry->end);
 		is_wanted = is_wanted || inquiry->looks <= LOOKS;
 		if (inquiry->looks <= LOOKS)
 			continue;

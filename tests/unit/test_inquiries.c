@@ -480,6 +480,18 @@ SCENE_TEST(a_daemon_that_does_not_answer_is_given_up, start_in_a_hurry)
 	becomes_late(scene);
 }
 
+/* Also one that had begun to, and whose beginning lay there for long. */
+SCENE_TEST(a_daemon_that_stops_in_its_answer_is_given_up, start_in_a_hurry)
+{
+	uint8_t half[8] = {4, 0, 0, 0, MESSAGE_REPLY};
+
+	ask(scene);
+	push(scene, half, sizeof(half));
+	pass_time(scene, 20);
+	assert_int_equal(take(scene), 0);
+	becomes_late(scene);
+}
+
 SCENE_TEST(nobody_is_late_whose_link_is_away, start_in_a_hurry)
 {
 	hop_retire(scene->there, ENOENT);
