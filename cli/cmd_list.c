@@ -151,7 +151,7 @@ static void add_address(struct json_object *endpoint)
 static struct json_object *program_of(struct json_object *endpoint)
 {
 	struct json_object *programs = at(endpoint, "programs");
-	size_t count = programs ? json_object_array_length(programs) : 1;
+	size_t count = programs ? length_of(programs) : 1;
 	char text[96];
 
 	if (count == 1)

@@ -135,7 +135,8 @@ def test_a_guest_that_asks_on_and_reads_nothing_holds_nobody(hosts):
 
 ANSWERS = ("", "{", "{}", "[", "7", '[1, "x", null, []]', "[" * 2000,
            '[{"host": 5, "domid": "x", "domain": [], "name": "\\u001b[31mred", "kind": {}, "address": 1}]',
-           '[{"host": "hosta", "domid": -1, "domain": "a\\u0000b", "name": null, "kind": null, "whole": 3}]')
+           '[{"host": "hosta", "domid": -1, "domain": "a\\u0000b", "name": null, "kind": null, "whole": 3}]',
+           '[{"domid": 1, "name": "x", "pid": 1, "uid": [], "comm": {}, "programs": 7}]')
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
