@@ -326,6 +326,8 @@ static bool is_cut(const struct watches *watches, struct watch *watch, uint64_t 
 {
 	const struct named_domain *domain;
 
+	if (is_strangers(watches, watch)) /* which is told of no endpoints but ours */
+		return false;
 	DL_FOREACH(watches->changes->cut, domain) {
 		*cost += COST_VISIT;
 		if (means_domain(watch, domain, cost))

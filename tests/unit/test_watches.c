@@ -329,6 +329,8 @@ SCENE_TEST(a_stranger_is_told_only_what_it_may_see, scene_start)
 	endpoints(scene, OWN, "inbox secret");
 	come_up(scene, "print");
 	registry_set_up(scene->registry, 8, true);
+	registry_set_cut(scene->registry, 7, true); /* which only says how much isn't for it */
+	registry_set_cut(scene->registry, 8, true);
 	add_watch(scene, &scene->b, 1, "*");
 	expect(scene, &scene->b, "1+5(home) 1+5:inbox(home) 1+7(work) 1. ");
 	registry_set_up(scene->registry, 8, false);
