@@ -583,8 +583,8 @@ static bool answer(struct question *question)
 		if (take_passed(question))
 			return true;
 		if (!question->text || !evbuffer_get_length(question->text)) {
-			question->state = HELD; /* until more comes */
-			return false;
+			question->state = HELD; /* until more comes, and others may go on */
+			return true;
 		}
 	}
 	if (!question->report || (question->text && evbuffer_get_length(question->text) >= PIECE))
