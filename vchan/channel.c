@@ -48,8 +48,8 @@ struct vchan_end {
 	bool is_ended;	 /* our direction is */
 	bool end_seen;	 /* the program knows that its client has gone */
 	bool is_kept;	 /* by vchan_close(), which waits for it */
-	/* the daemon is asked for a server's endpoint, or about a client's domain; the endpoint is there */
-	bool asks, listens;
+	unsigned asks;	 /* answers that are awaited: for a server's endpoint, and about the other domain */
+	bool listens;	 /* its endpoint is there */
 	bool waits;	 /* of a client: for its server */
 	int error;	 /* why it is OVER, an errno; of a server why it has no endpoint, or 0 */
 	int64_t due;	 /* when to try again, or -1 */
@@ -230,7 +230,7 @@ static void on_looked(void *userdata, const struct xenmsg_result *result)
 	bool is_gone = result->json && strstr(result->json, "\"is_there\":false");
 
 	free(result->json);
-	vchan->asks = false;
+	vchan->asks--;
 	if (is_gone)
 		gone_domid = vchan->domid;
 	if (vchan->phase == CONNECTING && vchan->waits && !is_gone)
@@ -244,10 +244,12 @@ static bool look_for_domain(struct vchan_end *vchan)
 {
 	struct xenmsg *conn = engine_connection();
 	char question[32];
+	bool asks;
 
 	snprintf(question, sizeof(question), "domain %d", vchan->domid);
-	vchan->asks = conn && xenmsg_begin_query(conn, question, NULL, on_looked, vchan, NULL) == 0;
-	return vchan->asks;
+	asks = conn && xenmsg_begin_query(conn, question, NULL, on_looked, vchan, NULL) == 0;
+	vchan->asks += asks;
+	return asks;
 }
 
 static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
@@ -350,7 +352,7 @@ static void on_listening(void *userdata, const struct xenmsg_result *result)
 {
 	struct vchan_end *vchan = userdata;
 
-	vchan->asks = false;
+	vchan->asks--;
 	vchan->listens = result->error == 0;
 	vchan->error = -result->error;
 	if (vchan->phase == CLOSING) {
@@ -368,7 +370,7 @@ static void listen_now(struct vchan_end *vchan)
 							   on_incoming, on_listening, vchan, NULL)
 			      : -errno;
 
-	vchan->asks = r == 0;
+	vchan->asks += r == 0;
 	vchan->error = -r;
 	if (r == -EEXIST && (vchan->until < 0 || engine_now() < vchan->until))
 		try_again(vchan);
@@ -456,7 +458,8 @@ void channels_fork(void)
 		int fd;
 
 		vchan->stream = vchan->later = NULL;
-		vchan->listens = vchan->asks = vchan->has_held = false;
+		vchan->listens = vchan->has_held = false;
+		vchan->asks = 0;
 		vchan->due = -1;
 		if (vchan->phase == OPEN || vchan->phase == CONNECTING)
 			vchan->phase = OVER;
