@@ -48,8 +48,8 @@ uint64_t handover_size(struct daemon *daemon);
  * be dear. Links may begin to greet meanwhile. */
 void handover_get_pages(struct daemon *daemon);
 /* Ends what can't be handed over, makes the image, and leaves XenStore and Xen: 0, and only the execve(2) may
- * follow. A negative errno: there can be no image, and all that hasn't ended goes on here; -ETIMEDOUT: XenStore
- * doesn't answer, so that the next daemon would stand still. */
+ * follow. A negative errno: there can be no image, and all that hasn't ended goes on here; -ETIMEDOUT:
+ * XenStore doesn't answer, so that the next daemon would stand still. */
 int handover_make(struct daemon *daemon, struct inherited *inherited);
 /* The same for a daemon that is started by the service manager, which keeps the image and the descriptors
  * until then. 0: the daemon has to exit at once; a negative errno: there is no image, or it isn't kept, and

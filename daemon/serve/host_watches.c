@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/self.h"
 #include "base/timer.h"
 #include "daemon/serve/inquiries.h"
 #include "daemon/serve/questions.h"
@@ -73,6 +74,13 @@ static int add_places(struct host_watch *watch)
 	return host && (watch->is_pattern || add_place(watch, watch->domain)) ? 0 : -ENOMEM;
 }
 
+/* Has it asked anew when its user may have so many bytes more. */
+static void note_lack(struct watched_place *place, uint64_t bytes)
+{
+	place->lacks = bytes;
+	timer_start(place->watch->watcher->watches->retry, RETRY_EACH_MS);
+}
+
 /* Pays for so many endpoints that are kept, and for room for names in a list. -ENOBUFS. */
 static int pay_for(struct watched_place *place, uint64_t entries, uint64_t room)
 {
@@ -80,10 +88,14 @@ static int pay_for(struct watched_place *place, uint64_t entries, uint64_t room)
 	uint64_t held = charge->held[QUOTA_BYTES];
 	uint64_t bytes = (entries + 1) * sizeof(struct record) + room * sizeof(*place->names);
 
-	if (bytes > held)
-		return charge_add(charge, QUOTA_BYTES, bytes - held);
-	charge_release(charge, QUOTA_BYTES, held - bytes);
-	return 0;
+	if (bytes <= held) {
+		charge_release(charge, QUOTA_BYTES, held - bytes);
+		return 0;
+	}
+	if (charge_add(charge, QUOTA_BYTES, bytes - held) == 0)
+		return 0;
+	note_lack(place, bytes - held);
+	return -ENOBUFS;
 }
 
 static void drop_list(struct watched_place *place)
@@ -159,6 +171,7 @@ static int host_watches_ask(struct watched_place *place)
 	place->asked_ms = clock_ms();
 	place->is_listing = true;
 	place->list_size = 0;
+	place->lacks = 0;
 	inquiry_listen(place->inquiry, on_come, place);
 	inquiry_ask(place->inquiry, address, text);
 	return 0;
@@ -235,8 +248,19 @@ static bool is_number(const char *domain)
 	return strspn(domain, "0123456789") == strlen(domain);
 }
 
-/* Notes which domain it is. -EHOSTDOWN: it isn't the one that is meant; -EAGAIN: it is another one now, or has
- * another name, and is to tell all anew; -ENOMEM. */
+/* Whether that isn't the domain that was asked for. A UUID isn't told. */
+static bool is_misplaced(const struct watched_place *place, uint32_t domid, struct frame_text name)
+{
+	uint8_t uuid[16];
+
+	if (is_number(place->domain))
+		return strtoul(place->domain, NULL, 10) != domid;
+	return name.size && !frame_text_is(name, place->domain) &&
+	       !uuid_parse(place->domain, strlen(place->domain), uuid);
+}
+
+/* Notes which domain it is. -EHOSTDOWN: it isn't the one that is meant; -EAGAIN: it is another one now, or
+ * has another name, and must tell all anew; -ENOMEM. */
 static int note_domain(struct watched_place *place, uint32_t domid, struct frame_text name)
 {
 	struct registry *registry = place->watch->registry;
@@ -245,8 +269,7 @@ static int note_domain(struct watched_place *place, uint32_t domid, struct frame
 
 	if (!domid_is_valid(domid) || (name.size && !domain_name_is_valid(name.data, name.size)))
 		return -EPROTO;
-	if (is_number(place->domain) ? strtoul(place->domain, NULL, 10) != domid
-				     : name.size && !frame_text_is(name, place->domain)) {
+	if (is_misplaced(place, domid, name)) {
 		host_watches_let_go(place);
 		return -EHOSTDOWN;
 	}
@@ -416,8 +439,12 @@ static void add_domain(struct host_watch *watch, uint32_t domid, struct frame_te
 	place = watch->is_pattern ? find_domain(watch, domid) : watch->places->next;
 	if (place)
 		place->is_wanted = true;
-	else if (watch->count > HOST_WATCH_DOMAINS || !add_place(watch, number))
+	else if (watch->count > HOST_WATCH_DOMAINS)
 		watch->lacks_some = true;
+	else if (!add_place(watch, number)) {
+		watch->lacks_some = true;
+		note_lack(watch->places, 1);
+	}
 	if (place && place->state == PLACE_WAITS)
 		set_state(place, PLACE_RETRIES);
 }
@@ -551,13 +578,27 @@ static bool read_news(struct watched_place *place, uint64_t *cost)
 	return true;
 }
 
+/* Asks anew where its user may have by now what some of it was cut for want of. Nothing else would tell. */
+static void look_for_room(struct watched_place *place)
+{
+	if (!charge_fits(&place->charge, QUOTA_BYTES, place->lacks)) {
+		note_lack(place, place->lacks);
+		return;
+	}
+	host_watches_drop_inquiry(place);
+	set_state(place, PLACE_RETRIES);
+}
+
 void host_watch_go_on(struct host_watch *watch, enum place_state from)
 {
 	struct watched_place *place;
 
-	DL_FOREACH(watch->places, place)
+	DL_FOREACH(watch->places, place) {
 		if (place->state == from)
 			set_state(place, from == PLACE_WAITS ? PLACE_RETRIES : PLACE_NEWS);
+		else if (from == PLACE_WAITS && place->state == PLACE_ASKED && place->lacks)
+			look_for_room(place);
+	}
 }
 
 /* Asks, or takes what has come. False: the watch has ended. */

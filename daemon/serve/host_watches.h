@@ -3,20 +3,21 @@
 #define XENMSG_DAEMON_HOST_WATCHES_H
 
 /*
- * Watches of another host, a part of watches.h. Each has a registry of its own, of what that host's daemons tell
- * us, and a watch of all that is in there: that one tells the program, as it does of this host. The registry is
- * filled by watches of ours at those daemons (inquiries.h): at domain 0's, of the domains that are meant, by
- * which the host is there; and at the daemon of each of them, of its endpoints. A domain without * ? [ needn't
- * be one that the host lists.
+ * Watches of another host, a part of watches.h. Each has a registry of its own, of what that host's
+ * daemons tell us, and a watch of all that is in there: that one tells the program, as it does of this
+ * host. The registry is filled by watches of ours at those daemons (inquiries.h): at domain 0's, of the
+ * domains that are meant, by which the host is there; and at the daemon of each of them, of its endpoints.
+ * A domain without * ? [ needn't be one that the host lists.
  *
  *   RETRIES ──its turn──▶ ASKED ──something has come──▶ NEWS, or within 100 ms of the last time LATER ──▶ NEWS
  *      ▲                    ▲ ├──an error, and again: it has gone──▶ WAITS                                │
  *      └── a second later ──┼─┴─────────────────────────────────────┘                                     │
  *                           └──────────────── its turn, in which all of that is taken ◀───────────────────┘
  *
- * The program's question stands when domain 0 there has begun to tell, or it is said why it can't be asked. What
- * is told costs the program's user as much: the channels, and the records. How often something is looked at isn't
- * up to the other host.
+ * The program's question stands when domain 0 there has begun to tell, or it is said why it can't be
+ * asked. What is told costs the program's user as much: the channels, and the records; what the user can't
+ * pay for is cut, and asked anew when that may be. How often something is looked at isn't up to the other
+ * host.
  */
 
 #include "base/quota.h"
@@ -59,6 +60,7 @@ struct watched_place {
 	uint32_t domid;	      /* in the registry */
 	uint32_t entries;     /* endpoints there */
 	struct charge charge; /* for their records */
+	uint64_t lacks;	      /* bytes that its user couldn't pay when some of them were cut; 0: none were */
 	/* of a domain, while they are listed: their names */
 	char (*names)[ENDPOINT_NAME_MAX + 1];
 	uint32_t count, room;

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_INQUIRIES_H
 
 /*
- * What this daemon asks other ones: each an inquiry, a call to the daemon's endpoint there (protocol.md, 3), on
- * a channel of its own. Channels decide which way it goes, who may ask, and what becomes of it; the user for
- * whom it is asked pays for the channel.
+ * What this daemon asks other ones: each an inquiry, a call to the daemon's endpoint there (protocol.md,
+ * 3), on a channel of its own. Channels decide which way it goes, who may ask, and what becomes of it; the
+ * user for whom it is asked pays for the channel.
  *
  *   made ──led──▶ ASKED ──a part──▶ TOLD ──the last part──▶ OVER
  *                   └──an error, a RESET, no answer in time───▲ (TOLD: an error or a RESET)

@@ -148,7 +148,7 @@ def test_endpoints_of_another_host_are_watched(hosts, asker):
     here, there = hosts(guests=1)
     first = there[1].receiver("print")
     there[1].receiver("other")
-    next_line = watching(here[asker], "hostb/1:pr*")
+    next_line = watching(here[asker], f"hostb/{there[1].status()['uuid'] if asker else 1}:pr*")
     assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/1:print"]
     first.stop()
     assert next_line() == "down endpoint hostb/1:print"

@@ -665,6 +665,30 @@ TEST_WITH(a_user_pays_for_what_is_kept_of_a_host, set_up_with_users, tear_down)
 	assert_true(account_usage(scene.a.hop.account, QUOTA_BYTES).refused > 0);
 }
 
+TEST_WITH(what_was_cut_is_told_when_its_user_can_pay, set_up, tear_down)
+{
+	struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
+	struct charge other;
+
+	limits.pool[QUOTA_BYTES] = limits.max[QUOTA_UID][QUOTA_BYTES] = 1 << 20;
+	scene.quota = quota_new(&limits);
+	scene.a.hop.account = quota_account(scene.quota, QUOTA_UID, 1000);
+	scene.a.hears_lists = true;
+	charge_init(&other, scene.a.hop.account);
+	while (charge_add(&other, QUOTA_BYTES, 64) == 0)
+		;
+	look(1, "work");
+	tell("", "[ +7=work ]");
+	tell("work", "[ +7=work +inbox ]");
+	hears("1+b 1+7(work) 1~. ");
+	pass_time(scene.watches->retry);
+	hears("");
+	charge_end(&other);
+	pass_time(scene.watches->retry);
+	tell("work", "[ +7=work +inbox ]");
+	hears("1+7:inbox(work) 1. ");
+}
+
 /* --- hosts that lie --------------------------------------------------------------------------- */
 
 static size_t kept(void)
