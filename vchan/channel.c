@@ -244,12 +244,12 @@ static bool look_for_domain(struct vchan_end *vchan)
 {
 	struct xenmsg *conn = engine_connection();
 	char question[32];
-	bool asks;
 
 	snprintf(question, sizeof(question), "domain %d", vchan->domid);
-	asks = conn && xenmsg_begin_query(conn, question, NULL, on_looked, vchan, NULL) == 0;
-	vchan->asks += asks;
-	return asks;
+	if (!conn || xenmsg_begin_query(conn, question, NULL, on_looked, vchan, NULL) < 0)
+		return false;
+	vchan->asks++;
+	return true;
 }
 
 static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
