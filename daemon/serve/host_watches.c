@@ -74,7 +74,7 @@ static int add_places(struct host_watch *watch)
 	return host && (watch->is_pattern || add_place(watch, watch->domain)) ? 0 : -ENOMEM;
 }
 
-/* Has it asked anew when its user may have so many bytes more. */
+/* Has it asked anew when its user can pay for so many bytes of it. */
 static void note_lack(struct watched_place *place, uint64_t bytes)
 {
 	place->lacks = bytes;
@@ -94,7 +94,7 @@ static int pay_for(struct watched_place *place, uint64_t entries, uint64_t room)
 	}
 	if (charge_add(charge, QUOTA_BYTES, bytes - held) == 0)
 		return 0;
-	note_lack(place, bytes - held);
+	note_lack(place, bytes);
 	return -ENOBUFS;
 }
 
@@ -581,7 +581,10 @@ static bool read_news(struct watched_place *place, uint64_t *cost)
 /* Asks anew where its user may have by now what some of it was cut for want of. Nothing else would tell. */
 static void look_for_room(struct watched_place *place)
 {
-	if (!charge_fits(&place->charge, QUOTA_BYTES, place->lacks)) {
+	uint64_t held = place->charge.held[QUOTA_BYTES];
+	uint64_t more = place->lacks > held ? place->lacks - held : 0;
+
+	if (place->state != PLACE_ASKED || !charge_fits(&place->charge, QUOTA_BYTES, more)) {
 		note_lack(place, place->lacks);
 		return;
 	}
@@ -596,7 +599,7 @@ void host_watch_go_on(struct host_watch *watch, enum place_state from)
 	DL_FOREACH(watch->places, place) {
 		if (place->state == from)
 			set_state(place, from == PLACE_WAITS ? PLACE_RETRIES : PLACE_NEWS);
-		else if (from == PLACE_WAITS && place->state == PLACE_ASKED && place->lacks)
+		else if (from == PLACE_WAITS && place->lacks)
 			look_for_room(place);
 	}
 }

@@ -60,7 +60,7 @@ struct watched_place {
 	uint32_t domid;	      /* in the registry */
 	uint32_t entries;     /* endpoints there */
 	struct charge charge; /* for their records */
-	uint64_t lacks;	      /* bytes that its user couldn't pay when some of them were cut; 0: none were */
+	uint64_t lacks;	      /* bytes for which its user couldn't pay, so that some were cut; 0: none were */
 	/* of a domain, while they are listed: their names */
 	char (*names)[ENDPOINT_NAME_MAX + 1];
 	uint32_t count, room;

@@ -689,6 +689,41 @@ TEST_WITH(what_was_cut_is_told_when_its_user_can_pay, set_up, tear_down)
 	hears("1+7:inbox(work) 1. ");
 }
 
+/* The names of a list, which are kept while it is told, count as what is to be paid again. */
+TEST_WITH(what_was_cut_is_not_asked_anew_before_its_user_can_pay_more, set_up, tear_down)
+{
+	struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
+	struct charge other;
+	unsigned asked;
+
+	limits.pool[QUOTA_BYTES] = limits.max[QUOTA_UID][QUOTA_BYTES] = 1 << 20;
+	scene.quota = quota_new(&limits);
+	scene.a.hop.account = quota_account(scene.quota, QUOTA_UID, 1000);
+	scene.a.hears_lists = true;
+	charge_init(&other, scene.a.hop.account);
+	while (charge_add(&other, QUOTA_BYTES, 64) == 0)
+		;
+	charge_release(&other, QUOTA_BYTES, 4096);
+	look(1, "work");
+	tell("", "[ +7=work ]");
+	feed(find("work"), "[ +7=work");
+	feed(find("work"), list_of("+n", "", 1, 100));
+	feed(find("work"), "]");
+	settle_all();
+	asked = asking.asked;
+	for (unsigned i = 0; i < 3; i++)
+		pass_time(scene.watches->retry);
+	assert_int_equal(asking.asked, asked);
+	charge_end(&other);
+	feed(find("work"),
+	     "+later"); /* it waits for more when the place is looked at, which is looked at again */
+	pass_time(scene.watches->retry);
+	settle_all();
+	if (asking.asked == asked) /* else it was taken before */
+		pass_time(scene.watches->retry);
+	assert_int_equal(asking.asked, asked + 1);
+}
+
 /* --- hosts that lie --------------------------------------------------------------------------- */
 
 static size_t kept(void)
