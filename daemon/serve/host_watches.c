@@ -214,7 +214,7 @@ static bool note_failure(struct watched_place *place, int error)
 	host_watches_drop_inquiry(place);
 	pauses = has_to_pause(place);
 	place->failures += error != -EAGAIN;
-	if (place->is_up && place->failures <= FAILURES_MAX && !pauses) {
+	if ((place->is_up || error == -EAGAIN) && place->failures <= FAILURES_MAX && !pauses) {
 		set_state(place, PLACE_RETRIES);
 		return true;
 	}

@@ -589,6 +589,23 @@ TEST_WITH(a_domain_is_asked_when_its_host_has_answered, set_up, tear_down)
 	assert_null(find("nobody"));
 }
 
+/* Rules there have changed before it was told anything. */
+TEST_WITH(what_is_to_be_asked_anew_at_first_is_not_taken_for_listed, set_up, tear_down)
+{
+	scene.a.hears_lists = true;
+	look(1, "*");
+	fail_it("", EAGAIN);
+	if (!asking.count)
+		pass_time(scene.watches->retry);
+	tell("", "[ +7=work");
+	hears("1+b ");
+	tell("", "]");
+	fail_it("7", EAGAIN);
+	hears("");
+	tell("7", "[ +7=work +inbox ]");
+	hears("1+7(work) 1+7:inbox(work) 1. ");
+}
+
 TEST_WITH(what_is_no_pattern_is_refused, set_up, tear_down)
 {
 	static const char *const bad[] = {"", ":", "work:", "a/b", "work:a:b", "wo rk", "self"};
