@@ -126,7 +126,9 @@ static void host_watches_let_go(struct watched_place *place)
 	place->entries = 0;
 	registry_set_up(registry, place->domid, false);
 	registry_forget_name(registry, place->domid);
-	charge_release(&place->charge, QUOTA_BYTES, place->charge.held[QUOTA_BYTES]);
+	/* but for the names of a list that is being told */
+	charge_release(&place->charge, QUOTA_BYTES,
+		       place->charge.held[QUOTA_BYTES] - place->room * sizeof(*place->names));
 }
 
 static void free_place(struct watched_place *place)

@@ -741,6 +741,25 @@ TEST_WITH(what_was_cut_is_not_asked_anew_before_its_user_can_pay_more, set_up, t
 	assert_int_equal(asking.asked, asked + 1);
 }
 
+TEST_WITH(a_list_of_a_domain_that_goes_meanwhile_is_paid_for, set_up, tear_down)
+{
+	struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
+	uint64_t names = 100 * (ENDPOINT_NAME_MAX + 1);
+
+	limits.pool[QUOTA_BYTES] = limits.max[QUOTA_UID][QUOTA_BYTES] = 1 << 20;
+	scene.quota = quota_new(&limits);
+	scene.a.hop.account = quota_account(scene.quota, QUOTA_UID, 1000);
+	look(1, "work");
+	tell("", "[ +7=work ]");
+	tell("work", "[ +7=work");
+	tell("work", list_of("+n", "", 1, 100));
+	assert_true(account_usage(scene.a.hop.account, QUOTA_BYTES).used > names);
+	tell("work", "-7=");
+	assert_true(account_usage(scene.a.hop.account, QUOTA_BYTES).used > names);
+	tell("work", "+7=work ]");
+	assert_true(account_usage(scene.a.hop.account, QUOTA_BYTES).used > 100 * sizeof(struct record));
+}
+
 /* --- hosts that lie --------------------------------------------------------------------------- */
 
 static size_t kept(void)
