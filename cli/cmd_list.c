@@ -255,7 +255,7 @@ static bool is_meant(const struct listing *listing, struct json_object *entry)
 	       (!*listing->endpoint || fits(listing->endpoint, text_or(entry, "name", NULL)));
 }
 
-/* Whether a domain that is meant, or the other host that is asked, has more than it tells. */
+/* Whether a domain that is meant has more than it tells. */
 static bool is_cut(const struct listing *listing, struct json_object *all)
 {
 	fields_foreach(all, entry) {
@@ -317,7 +317,7 @@ static int print_all(struct cli *cli, const struct listing *listing, struct json
 
 static int complain_of_cut(const struct cli *cli, const struct listing *listing)
 {
-	cli_complain("%s%s%s: the list isn't whole: there is more than a domain or host can tell at once",
+	cli_complain("%s%s%s: the list isn't whole: there is more than a domain can tell at once",
 		     cli->command, *listing->subject ? " " : "", listing->subject);
 	return EXIT_LIMIT;
 }
