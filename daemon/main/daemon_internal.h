@@ -130,7 +130,7 @@ bool restore_on_own_leaf_gone(void *userdata);
 /* Makes all anew that Xen knew of us by another number. Returns 0 or a negative errno. */
 int restore_renumber(struct daemon *daemon, uint32_t domid);
 /* Before a stop: asks XenStore once more whether the domain was restored, so that it is certain that the
- * event channels may be closed; else a keeper gets them. Returns whether it has answered. */
+ * event channels may be closed; else a keeper gets them. Returns whether it has answered, or needn't. */
 bool restore_before_stop(struct daemon *daemon);
 /* It goes on instead: a restore that was seen meanwhile takes effect. */
 void restore_instead_of_stop(struct daemon *daemon);

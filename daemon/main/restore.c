@@ -208,7 +208,8 @@ bool restore_before_stop(struct daemon *daemon)
 	uint64_t end = clock_ms() + STOP_ANSWER_MS;
 
 	daemon->stopping = true;
-	if (daemon->self.domid == 0 || daemon->failed || !vchan_host_has_ports(daemon->host))
+	if (daemon->self.domid == 0 || daemon->failed ||
+	    (!daemon->is_handing_over && !vchan_host_has_ports(daemon->host)))
 		return true;
 	check_domid(daemon);
 	while ((daemon->checking_domid || daemon->check_domid_again) && clock_ms() < end) {

@@ -104,6 +104,13 @@ def stays(host, node, install, during=lambda: None):
     assert took_over(node) == renewed
 
 
+def test_who_has_no_links_stays_too_where_xenstore_does_not_answer(nodes, host, tmp_path):
+    one = nodes(1, start=False)[1]
+    install = Installer(one, tmp_path)
+    one.start()
+    stays(host, one, install)
+
+
 @pytest.mark.parametrize("service", [True, False], ids=["service's", "own"])
 def test_a_keeper_gives_back_what_no_restore_has_ended(nodes, host, keeper, tmp_path, service):
     """After a checkpoint; what a restore has ended stays with it."""
