@@ -248,8 +248,7 @@ static bool look_for_domain(struct vchan_end *vchan)
 	snprintf(question, sizeof(question), "domain %d", vchan->domid);
 	if (!conn || xenmsg_begin_query(conn, question, NULL, on_looked, vchan, NULL) < 0)
 		return false;
-	vchan->asks++;
-	return true;
+	return ++vchan->asks;
 }
 
 static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)

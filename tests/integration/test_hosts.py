@@ -266,7 +266,7 @@ def test_a_ping_is_answered_from_another_host(hosts, near, domain):
     assert first["to"] == f"hostb/{domain}" and first["rtt_us"] > 0
 
 
-def test_another_host_is_answered_a_ping_what_it_may_see_and_nothing_else(hosts):
+def test_another_host_is_answered_a_ping_and_what_it_may_see(hosts):
     """Also its domain 0, and one with the number of a guest here."""
     here, there = hosts(guests=1)
     for node in here.values():

@@ -140,7 +140,7 @@ ANSWERS = ("", "{", "{}", "[", "7", '[1, "x", null, []]', "[" * 2000,
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
-def test_what_a_domain_of_another_host_answers_is_a_strangers_word(hosts, tmp_path, answer):
+def test_what_another_hosts_domain_answers_is_a_strangers_word(hosts, tmp_path, answer):
     here, there = hosts(guests=1)
     there[1].stop()
     path = tmp_path / "answer"

@@ -193,7 +193,7 @@ def test_a_host_that_goes_is_told_and_so_is_that_it_comes_back(hosts, asker):
     assert {next_line(), next_line()} == {"up host hostb", "up endpoint hostb/0:print"}
 
 
-def test_a_link_between_hosts_that_is_lost_and_resumed_is_no_event(hosts):
+def test_a_link_between_hosts_that_is_resumed_is_no_event(hosts):
     here, there = hosts()
     there.receiver("print")
     next_line = watching(here, "hostb/0")
@@ -206,7 +206,7 @@ def test_a_link_between_hosts_that_is_lost_and_resumed_is_no_event(hosts):
 
 
 @pytest.mark.parametrize("asker", (0, 1))
-def test_what_is_watched_is_told_once_whichever_daemon_hands_over(hosts, asker):
+def test_what_is_watched_is_told_once_whoever_hands_over(hosts, asker):
     here, there = hosts(guests=1)
     there[1].receiver("print")
     next_line = watching(here[asker], "hostb/1")

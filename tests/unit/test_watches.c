@@ -229,7 +229,7 @@ SCENE_TEST(program_that_is_behind_is_told_when_it_has_read, scene_start)
 }
 
 /* What one of its watches wasn't sent ends with that, and nobody tells that it was sent. */
-SCENE_TEST(program_that_ends_the_watch_that_is_behind_is_told_by_the_others, scene_start)
+SCENE_TEST(program_that_ends_the_watch_that_is_behind_hears_of_others, scene_start)
 {
 	add_watch(scene, &scene->a, 1, "*");
 	add_watch(scene, &scene->a, 2, "*");
