@@ -105,8 +105,8 @@ struct daemon {
 	int domid_error;
 	bool stop_asked;
 	bool store_is_silent;	     /* a hand-over would be a standstill */
-	unsigned own_leaves_missing; /* which the daemon before may have written, */
-	bool has_token;		     /* or has, with this one of the keeper's */
+	unsigned own_leaves_missing; /* which the daemon before may have written */
+	bool has_token;		     /* it has written one, with this token of the keeper's */
 	uint8_t token[16];
 
 	/* for a restore */

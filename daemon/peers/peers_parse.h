@@ -23,8 +23,8 @@
 /* Returns 0, -EINVAL, or -EPROTONOSUPPORT: it is of another major version, which is in *major. */
 int presence_parse(const char *untrusted_value, size_t size, unsigned *major,
 		   char instance[PEERS_INSTANCE_SIZE]);
-/* Finds in a presence of this domain by which token a keeper has what the daemon left that wrote it. False:
- * it isn't there. */
+/* Finds the keeper's token in a presence of this domain: the keeper has what that daemon left. False: it
+ * isn't there. */
 bool presence_token_parse(const char *untrusted_value, size_t size, uint8_t token[16]);
 
 struct rendezvous_hello {

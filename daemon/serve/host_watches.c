@@ -30,7 +30,7 @@
 #define QUICK_MS   100u	  /* one that ends within that wasn't stood by */
 #define QUICK_MOST 8u	  /* then a pause */
 
-#define NO_DOMID (UINT32_MAX - 1) /* of a place of which nothing was told here */
+#define NO_DOMID (UINT32_MAX - 1) /* of a place about which nothing was told here */
 
 static const struct self nobody = {.domid = NO_DOMID};
 
@@ -330,7 +330,7 @@ static size_t count_up(const struct watched_place *place)
 	return changes->records - changes->gone;
 }
 
-/* Enters that one has come, or gone, as far as its user pays. */
+/* Enters that one has come, if its user can pay, or gone. */
 static void enter_endpoint(struct watched_place *place, const char *name, bool is_up)
 {
 	struct registry *registry = place->watch->registry;
@@ -362,7 +362,7 @@ static int note_endpoint(struct watched_place *place, const struct frame_event *
 	return 0;
 }
 
-/* Enters the list, of which this was all. -ENOMEM. */
+/* Enters the list, since this was all. -ENOMEM. */
 static int enter_list(struct watched_place *place, bool is_cut)
 {
 	struct host_watch *watch = place->watch;
@@ -570,7 +570,7 @@ static bool read_news(struct watched_place *place, uint64_t *cost)
 			r = take_part(place, &part, cost);
 			r = r < 0 ? r : 1;
 		}
-		if (place->state != PLACE_NEWS) /* it is to be asked anew */
+		if (place->state != PLACE_NEWS) /* it will be asked anew */
 			return true;
 	}
 	if (r < 0)

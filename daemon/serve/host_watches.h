@@ -6,8 +6,8 @@
  * Watches of another host, a part of watches.h. Each has a registry of its own, of what that host's
  * daemons tell us, and a watch of all that is in there: that one tells the program, as it does of this
  * host. The registry is filled by watches of ours at those daemons (inquiries.h): at domain 0's, of the
- * domains that are meant, by which the host is there; and at the daemon of each of them, of its endpoints.
- * A domain without * ? [ needn't be one that the host lists.
+ * domains that are meant, which also says that the host is there; and at the daemon of each of them, of
+ * its endpoints. A domain without * ? [ needn't be one that the host lists.
  *
  *   RETRIES ──its turn──▶ ASKED ──something has come──▶ NEWS, or within 100 ms of the last time LATER ──▶ NEWS
  *      ▲                    ▲ ├──an error, and again: it has gone──▶ WAITS                                │
@@ -15,7 +15,7 @@
  *                           └──────────────── its turn, in which all of that is taken ◀───────────────────┘
  *
  * The program's question stands when domain 0 there has begun to tell, or it is said why it can't be
- * asked. What is told costs the program's user as much: the channels, and the records; what the user can't
+ * asked. The program's user pays for all of it: the channels, and the records; what the user can't
  * pay for is cut, and asked anew when that may be. How often something is looked at isn't up to the other
  * host.
  */
@@ -36,14 +36,14 @@ struct watches;
 #define HOST_WATCH_ENDPOINTS   4096u /* of a domain */
 
 enum place_state {
-	PLACE_RETRIES, /* is to be asked */
+	PLACE_RETRIES, /* will be asked */
 	PLACE_ASKED,
-	PLACE_LATER, /* something has come that is to wait */
+	PLACE_LATER, /* something has come that must wait */
 	PLACE_NEWS,
 	PLACE_WAITS, /* to be asked again */
 };
 
-/* What is watched there: of the host its domains, or of a domain its endpoints. */
+/* One thing that is watched there: a host's domains, or a domain's endpoints. */
 struct watched_place {
 	struct host_watch *watch;
 	enum place_state state;

@@ -124,7 +124,7 @@ static int gather(struct inquiry *inquiry, size_t size)
 	return inquiry->is_at_its_end ? -ECONNRESET : 0;
 }
 
-/* Takes the next message. Likewise. */
+/* Takes the next message. Returns as gather(). */
 static int take_message(struct inquiry *inquiry, uint8_t *message)
 {
 	uint8_t head[MESSAGE_HEAD_SIZE], kind;
@@ -208,7 +208,7 @@ void inquiries_take_data(struct channel_end *end)
 	inner_taken(end, length);
 }
 
-/* Whether nobody can have been asked yet, as far as this daemon knows. */
+/* Whether nobody was asked yet, as this daemon knows. */
 static bool has_no_link(const struct channel *channel)
 {
 	return channel_is_waiting(channel) || channel_is_away(channel);
@@ -224,7 +224,7 @@ static void inquiries_on_late(evutil_socket_t fd, short what, void *userdata)
 	DL_FOREACH_SAFE(inquiries->list, inquiry, next) {
 		if (inquiry->is_answered || !inquiry->end)
 			continue;
-		/* What lies there is up to its owner, who may find no whole part in it. */
+		/* Its owner takes it, and may find no whole part. */
 		if (has_no_link(inquiry->end->channel))
 			inquiry->looks = 0;
 		else

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_INQUIRIES_H
 
 /*
- * What this daemon asks other ones: each an inquiry, a call to the daemon's endpoint there (protocol.md,
- * 3), on a channel of its own. Channels decide which way it goes, who may ask, and what becomes of it; the
- * user for whom it is asked pays for the channel.
+ * Inquiries: this daemon asks other ones. Each is a call to the daemon's endpoint there (protocol.md, 3), on
+ * a channel of its own. Channels decide which way it goes, who may ask, and what becomes of it; the user for
+ * whom it is asked pays for the channel.
  *
  *   made ──led──▶ ASKED ──a part──▶ TOLD ──the last part──▶ OVER
  *                   └──an error, a RESET, no answer in time───▲ (TOLD: an error or a RESET)
@@ -57,7 +57,7 @@ int inquiry_new(struct inquiries *inquiries, const struct frame_identity *from, 
 /* Sets who is told. */
 void inquiry_listen(struct inquiry *inquiry, inquiry_fn come, void *userdata);
 struct channel *inquiry_channel(const struct inquiry *inquiry);
-/* Asks the text at this address; NULL: where its channel was led. What goes wrong is told as what comes. */
+/* Asks the text at this address; NULL: where its channel was led. A failure is told like an answer. */
 void inquiry_ask(struct inquiry *inquiry, const char *address, const char *text);
 /* Withdraws the question, if it isn't over. NULL is allowed. */
 void inquiry_free(struct inquiry *inquiry);

@@ -493,12 +493,12 @@ static void tell_domain(struct request_context *context, struct question *questi
 
 /* --- who may ask ------------------------------------------------------------------------------ */
 
-/* What strangers may ask, of whom: who they are, rules say of each entry. */
+/* Strangers may ask these. Rules say of each entry whether they see it. */
 static const struct {
 	const char *text;
 	enum report_kind kind;
-	bool in_domain_0; /* of its daemon alone; */
-	bool of_hosts;	  /* and whether other hosts' programs ask, or those of this one */
+	bool in_domain_0; /* its daemon alone tells it */
+	bool of_hosts;	  /* other hosts' programs may ask, and not those of this one */
 } told_strangers[] = {
 	{"peers", REPORT_SEEN_DOMAINS, true, true},
 	{"endpoints self", REPORT_SEEN_ENDPOINTS, false, true},

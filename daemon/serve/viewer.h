@@ -18,7 +18,7 @@ struct viewer {
 	uid_t uid;
 	bool sees_all;
 	bool is_host; /* an administrator in domain 0, and `uid` is a user there */
-	/* by which somebody asks whom rules alone let see something; NULL: none of these */
+	/* the channel of somebody who asks, and sees only what rules show; NULL: none of these */
 	const struct channel *stranger;
 };
 

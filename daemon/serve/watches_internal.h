@@ -72,7 +72,7 @@ struct watches {
 	watches_sees_fn sees;
 	watches_knows_all_fn knows_all;
 	void *userdata;
-	struct inquiries *inquiries; /* by which other hosts are asked */
+	struct inquiries *inquiries; /* to ask other hosts */
 	struct event *retry, *gather;
 };
 
