@@ -36,7 +36,8 @@ struct inquiry {
 	/* Of a message that hasn't come whole: a RESET waits behind what isn't taken. */
 	struct evbuffer *begun;
 	uint32_t next_part;
-	int error; /* with which it is over, negative */
+	uint64_t told; /* bytes of the answer */
+	int error;     /* with which it is over, negative */
 	char why[WHY_SIZE];
 };
 
@@ -48,8 +49,11 @@ struct inquiries {
 	struct event *late;
 	uint32_t look_ms;
 	struct inquiry *list;
-	uint8_t message[MESSAGE_HEAD_SIZE + INQUIRY_PART_MAX + PROPERTIES_MAX + 8 + MESSAGE_TRAILER_SIZE];
+	uint8_t *message; /* that was taken last; NULL: nothing was asked yet */
 };
+
+/* The largest one. */
+#define MESSAGE_MOST (MESSAGE_HEAD_SIZE + INQUIRY_PART_MAX + PROPERTIES_MAX + 8 + MESSAGE_TRAILER_SIZE)
 
 static void inquiry_over(struct inquiry *inquiry, int error)
 {
@@ -101,8 +105,14 @@ static int read_message(struct inquiry *inquiry, const uint8_t *message, struct 
 		return -EPROTO;
 	inquiry->next_part = properties.part + 1;
 	inquiry->is_answered = true;
-	*part = (struct inquiry_part){
-		.text = text, .size = size, .is_first = !properties.part, .is_last = !properties.has_more};
+	if (!properties.part)
+		inquiry->told = 0;
+	*part = (struct inquiry_part){.text = text,
+				      .size = size,
+				      .before = inquiry->told,
+				      .is_first = !properties.part,
+				      .is_last = !properties.has_more};
+	inquiry->told += size;
 	return 1;
 }
 
@@ -241,13 +251,22 @@ static void inquiries_on_late(evutil_socket_t fd, short what, void *userdata)
 
 /* --- asking ------------------------------------------------------------------------------------- */
 
+/* Most daemons ask nothing. */
+static bool has_room_for_message(struct inquiries *inquiries)
+{
+	if (!inquiries->message)
+		inquiries->message = malloc(MESSAGE_MOST);
+	return inquiries->message;
+}
+
 int inquiry_new(struct inquiries *inquiries, const struct frame_identity *from, struct account *account,
 		inquiry_why_fn why, struct inquiry **out)
 {
 	struct inquiry *inquiry = calloc(1, sizeof(*inquiry));
 	struct evbuffer *begun = evbuffer_new();
 	struct channel *channel = NULL;
-	int r = inquiry && begun ? inner_open(inquiries->hop, CHANNEL_CALL, from, &channel) : -ENOMEM;
+	bool has_memory = inquiry && begun && has_room_for_message(inquiries);
+	int r = has_memory ? inner_open(inquiries->hop, CHANNEL_CALL, from, &channel) : -ENOMEM;
 
 	if (r < 0) {
 		if (begun)
@@ -370,5 +389,6 @@ void inquiries_free(struct inquiries *inquiries)
 	while (inquiries->list)
 		inquiry_free(inquiries->list);
 	event_free(inquiries->late);
+	free(inquiries->message);
 	free(inquiries);
 }

@@ -65,7 +65,8 @@ void inquiry_free(struct inquiry *inquiry);
 struct inquiry_part {
 	const uint8_t *text; /* until the next part of any inquiry is taken */
 	size_t size;
-	bool is_first; /* of an answer that begins, perhaps anew */
+	uint64_t before; /* bytes of the answer before this */
+	bool is_first;	 /* of an answer that begins, perhaps anew */
 	bool is_last;
 };
 /* Takes the next part. 1; 0: it hasn't come; or the negative errno with which it is over. */

@@ -48,6 +48,13 @@ enum question_state {
 	STANDS,
 };
 
+/* Where more of its answer comes from. */
+enum question_source {
+	IS_COMPLETE,
+	MAKES_REPORT,
+	PASSES_ON, /* what another daemon answers */
+};
+
 struct question {
 	struct question *prev, *next;
 	struct asker *asker;
@@ -58,12 +65,13 @@ struct question {
 	uint32_t part; /* so many were sent */
 	int error;     /* with which it is answered, a positive errno */
 	enum question_state state : 8;
+	enum question_source source : 8;
 	bool has_block, is_inherited;
 	uint64_t since_ms; /* when it was asked, also of a daemon before this */
-	/* From one of these `text` gets more; both NULL: it is complete. */
-	struct report *report;
-	struct inquiry *inquiry;
-	uint64_t passed_on;    /* bytes that came from that */
+	union {		   /* from which `text` gets more */
+		struct report *report;
+		struct inquiry *inquiry;
+	};
 	struct evbuffer *text; /* that isn't sent yet; of one that stands, whole messages, or NULL */
 	char stood
 		[]; /* its text, if it stands, or has stood when the daemon before this handed over; else "" */
@@ -120,6 +128,16 @@ static void questions_spend(const struct asker *asker, uint64_t units)
 
 /* --- the life of a question ------------------------------------------------------------------------ */
 
+/* No more of its answer comes. */
+static void question_complete(struct question *question)
+{
+	if (question->source == MAKES_REPORT)
+		report_free(question->report);
+	else if (question->source == PASSES_ON)
+		inquiry_free(question->inquiry);
+	question->source = IS_COMPLETE;
+}
+
 /* Lets it need nothing any more. Its request is taken in its turn. */
 static void question_end(struct question *question)
 {
@@ -127,10 +145,7 @@ static void question_end(struct question *question)
 
 	if (question->state == HELD || question->state == STANDS)
 		questions->callbacks.forget(questions->userdata, question);
-	report_free(question->report);
-	question->report = NULL;
-	inquiry_free(question->inquiry);
-	question->inquiry = NULL;
+	question_complete(question);
 	if (question->text)
 		evbuffer_free(question->text);
 	question->text = NULL;
@@ -370,6 +385,7 @@ static void make_due(const struct question *question)
 void question_report(struct question *question, struct report *report)
 {
 	question->state = ANSWERING;
+	question->source = MAKES_REPORT;
 	question->report = report;
 	make_due(question);
 }
@@ -385,6 +401,7 @@ static void on_passed(void *userdata)
 
 void question_pass_on(struct question *question, struct inquiry *inquiry)
 {
+	question->source = PASSES_ON;
 	question->inquiry = inquiry;
 	inquiry_listen(inquiry, on_passed, question);
 }
@@ -453,8 +470,7 @@ static void add_piece(struct question *question)
 	questions_spend(question->asker, units);
 	if (r > 0)
 		return;
-	report_free(question->report);
-	question->report = NULL;
+	question_complete(question);
 	if (r < 0) {
 		question->error = -r;
 		if (question->text)
@@ -468,11 +484,10 @@ static int add_passed(struct question *question, const struct inquiry_part *part
 	if (part->is_first && question->text)
 		evbuffer_drain(question->text, evbuffer_get_length(question->text));
 	if (part->is_first)
-		question->part = 0, question->passed_on = 0;
+		question->part = 0;
 	if (!question->text)
 		question->text = evbuffer_new();
-	question->passed_on += part->size;
-	if (question->passed_on > question->asker->end->channel->max_message)
+	if (part->before + part->size > question->asker->end->channel->max_message)
 		return -EMSGSIZE;
 	return !question->text || evbuffer_add(question->text, part->text, part->size) < 0 ? -ENOMEM : 0;
 }
@@ -490,10 +505,9 @@ static bool take_passed(struct question *question)
 		return false;
 	if (r >= 0 && !part.is_last)
 		return true;
-	question->inquiry = NULL;
 	if (r < 0)
 		question_refuse(question, -r, inquiry_why(inquiry));
-	inquiry_free(inquiry);
+	question_complete(question);
 	return true;
 }
 
@@ -562,7 +576,7 @@ static bool send_piece(struct question *question)
 		size = (size_t)(room - OVERHEAD);
 	if (question->error && question->text) /* of which there are no parts */
 		evbuffer_drain(question->text, evbuffer_get_length(question->text) - size);
-	is_last = !question->report && !question->inquiry &&
+	is_last = question->source == IS_COMPLETE &&
 		  (!question->text || size == evbuffer_get_length(question->text));
 	r = push_message(question, (uint32_t)size, is_last);
 	if (r == -ENOMEM) { /* the stream has a hole, of which the program can't be told */
@@ -579,7 +593,8 @@ static bool send_piece(struct question *question)
 /* Does a piece of an answer. False: the asker has no room, or has gone. */
 static bool answer(struct question *question)
 {
-	if (question->inquiry && (!question->text || evbuffer_get_length(question->text) < PIECE)) {
+	if (question->source == PASSES_ON &&
+	    (!question->text || evbuffer_get_length(question->text) < PIECE)) {
 		if (take_passed(question))
 			return true;
 		if (!question->text || !evbuffer_get_length(question->text)) {
@@ -587,7 +602,8 @@ static bool answer(struct question *question)
 			return true;
 		}
 	}
-	if (!question->report || (question->text && evbuffer_get_length(question->text) >= PIECE))
+	if (question->source != MAKES_REPORT ||
+	    (question->text && evbuffer_get_length(question->text) >= PIECE))
 		return send_piece(question);
 	add_piece(question);
 	return true;
