@@ -20,7 +20,7 @@ struct self {
 	uint8_t instance[16]; /* a UUID; a restarted daemon gets another one */
 	char instance_text[SELF_UUID_TEXT_SIZE];
 	uint32_t former[SELF_FORMER_MAX]; /* numbers before restores, circular */
-	/* By which a keeper has event channels of this domain since its last restore (daemon/xen/keeper.h),
+	/* A keeper knows event channels of this domain by this since its last restore (daemon/xen/keeper.h),
 	 * as a UUID; "": in domain 0. */
 	char kept_by[SELF_UUID_TEXT_SIZE];
 	unsigned former_count;

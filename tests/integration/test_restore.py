@@ -104,7 +104,7 @@ def stays(host, node, install, during=lambda: None):
     assert took_over(node) == renewed
 
 
-def test_who_has_no_links_stays_too_where_xenstore_does_not_answer(nodes, host, tmp_path):
+def test_who_has_no_links_stays_too_where_xenstore_is_silent(nodes, host, tmp_path):
     one = nodes(1, start=False)[1]
     install = Installer(one, tmp_path)
     one.start()
