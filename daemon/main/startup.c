@@ -17,6 +17,7 @@
 #include "base/notify.h"
 #include "daemon/peers/peers.h"
 #include "daemon/peers/peers_parse.h"
+#include "daemon/xen/keeper.h"
 #include "daemon/xen/singleton.h"
 #include "daemon/xen/store.h"
 #include "base/timer.h"
@@ -126,11 +127,11 @@ static int look_for_own_leaves(struct daemon *daemon)
  * XenStore doesn't answer, or isn't there: if this daemon ended, all of it would. */
 static int learn_domid(struct daemon *daemon)
 {
-	bool told = false;
+	bool looks = daemon->handover || keeper_is_there(), told = false;
 	int r;
 
 	for (;;) {
-		r = look_for_own_leaves(daemon);
+		r = looks ? look_for_own_leaves(daemon) : 0;
 		if (r == 0)
 			r = await_store(daemon, on_domid);
 		if (r == 0)

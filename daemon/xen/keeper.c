@@ -242,6 +242,22 @@ int keeper_hold(int fd, const uint8_t token[KEEPER_TOKEN_SIZE])
 
 /* --- what no restore has ended ---------------------------------------------------------------- */
 
+bool keeper_is_there(void)
+{
+	const char *service = getenv(KEEPER_ENVIRONMENT);
+	char path[48];
+	int directory;
+	bool is_there;
+
+	if (service && access(service, F_OK) == 0)
+		return true;
+	directory = own_path(path);
+	is_there = directory >= 0 && access(path, F_OK) == 0;
+	if (directory >= 0)
+		close(directory);
+	return is_there;
+}
+
 int keeper_ask(const uint8_t token[KEEPER_TOKEN_SIZE])
 {
 	const char *service = getenv(KEEPER_ENVIRONMENT);

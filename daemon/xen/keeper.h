@@ -23,6 +23,7 @@
  *                   another one.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -36,6 +37,8 @@
  * This may block for some seconds if the service manager is slow, which happens at most once in each restore,
  * when no link works anyway. */
 int keeper_hold(int fd, const uint8_t token[KEEPER_TOKEN_SIZE]);
+/* Returns whether there seems to be a keeper. */
+bool keeper_is_there(void);
 /* Asks for what is held by this token. Returns a socket, which is readable when the answer is there, or a
  * negative errno: there is no keeper that could be asked. */
 int keeper_ask(const uint8_t token[KEEPER_TOKEN_SIZE]);
