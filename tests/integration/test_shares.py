@@ -473,7 +473,7 @@ def test_a_slow_program_that_also_asks_is_given_less(one):
         program.send_bytes(credit_frame(0, 0))
         time.sleep(0.02)  # it is slow
         report(first, MORE)
-        assert given() <= PACE_FIRST / 2 and more <= PACE_FIRST / 2
+        assert given() <= PACE_FIRST / 2 and more <= PACE_FIRST / 2 + 128  # messages are whole
 
 
 @pytest.mark.parametrize("count", (256, 1), ids=("small", "large"))
