@@ -2,15 +2,13 @@
 #ifndef XENMSG_DAEMON_RELAY_INTERNAL_H
 #define XENMSG_DAEMON_RELAY_INTERNAL_H
 
-/* What channels between domains, and pings (relay.c), and channels to other hosts (relay_hosts.c) share. */
+/* What channels between domains (relay.c), and channels to other hosts (relay_hosts.c) share. */
 
 #include "base/self.h"
 #include "base/turns.h"
 #include "daemon/link/relay.h"
 #include "daemon/switch/hop.h"
 #include "wire/ut.h"
-
-struct relayed_ping;
 
 /* Where channels wait for the HELLO of the daemon that is to take them. */
 struct waiting_room {

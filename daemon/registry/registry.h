@@ -8,7 +8,7 @@
  *
  *   domains, names: what XenStore has ──────────┐        ┌──▶ watches: each change, in its order (changes.h)
  *   peers: other daemons, and their endpoints ──┤        ├──▶ directory, in domain 0: what each guest is told
- *   directory, in a guest: what domain 0 tells ─┼─ known ┼──▶ asks: what other hosts are told
+ *   directory, in a guest: what domain 0 tells ─┼─ known ┤
  *   links: whose session is away ───────────────┤        ├──▶ peers, links: whose name is another one now
  *   router: the endpoints here ─────────────────┘        └──▶ look-ups, listings, policy's names
  *

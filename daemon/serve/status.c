@@ -181,8 +181,6 @@ bool status_next_endpoint(struct status_walk *walk)
 	return true;
 }
 
-#define POLICY_UNITS 100u /* to ask policy once, with few rules */
-
 /* Hides an endpoint from a program that may not reach it, as OPEN does. */
 static bool endpoint_is_visible(struct status_walk *walk)
 {

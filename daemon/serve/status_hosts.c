@@ -61,8 +61,6 @@ const struct status_list status_hosts_lists[] = {
 
 /* --- what a stranger sees --------------------------------------------------------------------- */
 
-#define POLICY_UNITS 100u /* to ask policy once, with few rules */
-
 static struct access_sender stranger_of(struct status_walk *walk)
 {
 	walk->units += POLICY_UNITS;

@@ -89,6 +89,8 @@ static inline void add_host(struct json *json, const struct host_info *info)
 /* Adds what was published on a topic that a program has bound, and what became of it; null for an endpoint
  * that is none. */
 void status_add_topic(struct status_walk *walk, struct json *json, const struct endpoint *endpoint);
+#define POLICY_UNITS 100u /* to ask policy once, with few rules */
+
 /* Gets the next endpoint here (status.c). */
 bool status_next_endpoint(struct status_walk *walk);
 /* The list of what the programs here subscribe to (status_topics.c). */

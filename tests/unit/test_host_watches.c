@@ -682,18 +682,25 @@ TEST_WITH(a_user_pays_for_what_is_kept_of_a_host, set_up_with_users, tear_down)
 	assert_true(account_usage(scene.a.hop.account, QUOTA_BYTES).refused > 0);
 }
 
-TEST_WITH(what_was_cut_is_told_when_its_user_can_pay, set_up, tear_down)
+/* Has the program's user hold as many bytes as it may have. */
+static void use_all_bytes(struct charge *other)
 {
 	struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
-	struct charge other;
 
 	limits.pool[QUOTA_BYTES] = limits.max[QUOTA_UID][QUOTA_BYTES] = 1 << 20;
 	scene.quota = quota_new(&limits);
 	scene.a.hop.account = quota_account(scene.quota, QUOTA_UID, 1000);
 	scene.a.hears_lists = true;
-	charge_init(&other, scene.a.hop.account);
-	while (charge_add(&other, QUOTA_BYTES, 64) == 0)
+	charge_init(other, scene.a.hop.account);
+	while (charge_add(other, QUOTA_BYTES, 64) == 0)
 		;
+}
+
+TEST_WITH(what_was_cut_is_told_when_its_user_can_pay, set_up, tear_down)
+{
+	struct charge other;
+
+	use_all_bytes(&other);
 	look(1, "work");
 	tell("", "[ +7=work ]");
 	tell("work", "[ +7=work +inbox ]");
@@ -709,17 +716,10 @@ TEST_WITH(what_was_cut_is_told_when_its_user_can_pay, set_up, tear_down)
 /* The names of a list, which are kept while it is told, count as what is to be paid again. */
 TEST_WITH(what_was_cut_is_not_asked_anew_before_its_user_can_pay_more, set_up, tear_down)
 {
-	struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
 	struct charge other;
 	unsigned asked;
 
-	limits.pool[QUOTA_BYTES] = limits.max[QUOTA_UID][QUOTA_BYTES] = 1 << 20;
-	scene.quota = quota_new(&limits);
-	scene.a.hop.account = quota_account(scene.quota, QUOTA_UID, 1000);
-	scene.a.hears_lists = true;
-	charge_init(&other, scene.a.hop.account);
-	while (charge_add(&other, QUOTA_BYTES, 64) == 0)
-		;
+	use_all_bytes(&other);
 	charge_release(&other, QUOTA_BYTES, 4096);
 	look(1, "work");
 	tell("", "[ +7=work ]");
