@@ -33,7 +33,7 @@
 #define SETTLING_PASSES		100 /* for what can still be said to programs before they are handed over */
 
 struct member {
-	struct session *session;
+	struct hop *hop;
 	uint64_t number; /* in the order in which they came */
 	UT_hash_handle hh;
 };
@@ -47,7 +47,7 @@ struct local {
 	int fd;
 	bool is_handed_over; /* by the service manager, which owns the file */
 	struct event *accept_event, *retry_timer;
-	struct member *members; /* by session, in the order of their numbers */
+	struct member *members; /* by hop, in the order of their numbers */
 	uint64_t last_number;
 };
 
@@ -60,8 +60,8 @@ static struct member *add_member(struct local *local, int fd, struct image *imag
 	int r;
 
 	r = !member ? -ENOMEM
-		    : session_new(&member->session, local->board, fd, &local->options.session,
-				  local->callbacks, local->userdata);
+		    : session_new(&member->hop, local->board, fd, &local->options.session, local->callbacks,
+				  local->userdata);
 	if (r < 0) {
 		if (image) {
 			image_fail(image, -ENOMEM);
@@ -72,13 +72,13 @@ static struct member *add_member(struct local *local, int fd, struct image *imag
 		free(member);
 		return NULL;
 	}
-	HASH_ADD_PTR(local->members, session, member);
+	HASH_ADD_PTR(local->members, hop, member);
 	if (!HASH_ADDED(member)) {
 		if (image)
 			image_fail(image, -ENOMEM);
 		else
-			session_send_goodbye(member->session, -EBUSY, "the daemon has no memory left");
-		session_free(member->session);
+			session_send_goodbye(hop_owner(member->hop), -EBUSY, "the daemon has no memory left");
+		session_free(member->hop);
 		free(member);
 		return NULL;
 	}
@@ -97,10 +97,10 @@ static void add_session(struct local *local, int fd, const struct span *span)
 			    "a program is refused: the daemon has no memory left");
 		return;
 	}
-	span_end(span, hop_account(session_hop(member->session)));
-	r = session_admit(member->session, why, sizeof(why));
+	span_end(span, hop_account(member->hop));
+	r = session_admit(member->hop, why, sizeof(why));
 	if (r < 0)
-		session_refuse(member->session, r, why);
+		session_refuse(member->hop, r, why);
 }
 
 /* Stops accepting for a moment. Without descriptors left, accept() would fail again and again until some are
@@ -213,15 +213,15 @@ gid_t local_group(const struct local *local)
 	return stat(local->path, &status) == 0 ? status.st_gid : 0;
 }
 
-void local_remove(struct local *local, struct session *session)
+void local_remove(struct local *local, struct hop *program)
 {
 	struct member *member;
 
-	HASH_FIND_PTR(local->members, &session, member);
+	HASH_FIND_PTR(local->members, &program, member);
 	if (!member)
 		return;
 	HASH_DEL(local->members, member);
-	session_free(member->session);
+	session_free(member->hop);
 	free(member);
 }
 
@@ -229,11 +229,8 @@ void local_free(struct local *local)
 {
 	if (!local)
 		return;
-	while (local->members) {
-		struct session *session = local->members->session;
-
-		local->callbacks->gone(local->userdata, session);
-	}
+	while (local->members)
+		local->callbacks->gone(local->userdata, local->members->hop);
 	free_event(local->accept_event);
 	free_event(local->retry_timer);
 	/* The service manager keeps its socket for the next daemon, so it isn't ours to shut down. */
@@ -258,16 +255,16 @@ unsigned local_memories(const struct local *local)
 	unsigned count = 0;
 
 	for (member = local->members; member; member = member->hh.next)
-		count += session_shares_memory(member->session);
+		count += session_shares_memory(member->hop);
 	return count;
 }
 
-void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata)
+void local_each(struct local *local, void (*each)(void *userdata, struct hop *program), void *userdata)
 {
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next)
-		each(userdata, member->session);
+		each(userdata, member->hop);
 }
 
 /* --- handing over ----------------------------------------------------------------------------- */
@@ -288,11 +285,9 @@ bool local_end_unfit(struct local *local)
 	bool were_some = false;
 
 	HASH_ITER(hh, local->members, member, next) {
-		struct session *session = member->session;
-
-		if (session_fits_image(session))
+		if (session_fits_image(member->hop))
 			continue;
-		session_end_unfit(session);
+		session_end_unfit(member->hop);
 		were_some = true;
 	}
 	return were_some;
@@ -304,7 +299,7 @@ uint32_t local_number_for_image(struct local *local)
 	uint32_t count = 0;
 
 	HASH_ITER(hh, local->members, member, next)
-		hop_set_image_number(session_hop(member->session), count++);
+		hop_set_image_number(member->hop, count++);
 	return count;
 }
 
@@ -313,7 +308,7 @@ void local_settle_for_image(struct local *local)
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next)
-		session_settle_for_image(member->session);
+		session_settle_for_image(member->hop);
 	switch_run(local->board, SETTLING_PASSES);
 }
 
@@ -322,11 +317,11 @@ void local_write_sessions(struct local *local, struct image *image)
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next) {
-		int fd = session_socket(member->session);
+		int fd = session_socket(member->hop);
 
 		image_section(image, IMAGE_SESSION);
 		image_fd(image, &fd);
-		session_image(image, member->session);
+		session_image(image, member->hop);
 	}
 }
 
@@ -347,16 +342,11 @@ void local_read_session(struct local *local, struct image *image, struct image_h
 	member = add_member(local, fd, image);
 	if (!member)
 		return;
-	span_end(&span, hop_account(session_hop(member->session)));
-	session_image(image, member->session);
-	hop_set_image_number(session_hop(member->session), hops->count);
-	hops->hops[hops->count++] = session_hop(member->session);
+	span_end(&span, hop_account(member->hop));
+	session_image(image, member->hop);
+	hop_set_image_number(member->hop, hops->count);
+	hops->hops[hops->count++] = member->hop;
 	hops->sessions = hops->count;
-}
-
-struct session *local_in_image(const struct image_hops *hops, uint32_t number)
-{
-	return number < hops->sessions ? hop_owner(hops->hops[number]) : NULL;
 }
 
 void local_write_channels(struct local *local, struct image *image)
@@ -364,7 +354,7 @@ void local_write_channels(struct local *local, struct image *image)
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next)
-		hop_write_channels(image, session_hop(member->session));
+		hop_write_channels(image, member->hop);
 }
 
 void local_write_ledgers(struct local *local, struct image *image)
@@ -372,11 +362,11 @@ void local_write_ledgers(struct local *local, struct image *image)
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next) {
-		uint32_t number = hop_number_in_image(session_hop(member->session));
+		uint32_t number = hop_number_in_image(member->hop);
 
 		image_section(image, IMAGE_LEDGER);
 		image_u32(image, &number);
-		hop_ledger_image(image, session_hop(member->session));
+		hop_ledger_image(image, member->hop);
 	}
 }
 
@@ -386,19 +376,19 @@ static struct member *member_at(struct local *local, const struct local_place *p
 {
 	struct member *member = NULL;
 
-	if (place->session)
-		HASH_FIND_PTR(local->members, &place->session, member);
+	if (place->hop)
+		HASH_FIND_PTR(local->members, &place->hop, member);
 	return member && member->number == place->number ? member : NULL;
 }
 
-struct session *local_at(struct local *local, const struct local_place *place)
+struct hop *local_at(struct local *local, const struct local_place *place)
 {
 	struct member *member = member_at(local, place);
 
-	return member ? member->session : NULL;
+	return member ? member->hop : NULL;
 }
 
-struct session *local_next(struct local *local, struct local_place *place)
+struct hop *local_next(struct local *local, struct local_place *place)
 {
 	struct member *member = member_at(local, place);
 
@@ -410,6 +400,6 @@ struct session *local_next(struct local *local, struct local_place *place)
 			;
 	if (!member)
 		return NULL;
-	*place = (struct local_place){.session = member->session, .number = member->number};
-	return member->session;
+	*place = (struct local_place){.hop = member->hop, .number = member->number};
+	return member->hop;
 }

@@ -34,11 +34,11 @@ const char *local_path(const struct local *local);
 /* Returns the group of the socket's file. */
 gid_t local_group(const struct local *local);
 /* Frees a session that is over. */
-void local_remove(struct local *local, struct session *session);
+void local_remove(struct local *local, struct hop *program);
 unsigned local_count(const struct local *local);
 /* Returns how many of them share memory. */
 unsigned local_memories(const struct local *local);
-void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata);
+void local_each(struct local *local, void (*each)(void *userdata, struct hop *program), void *userdata);
 
 /* For the image that is handed over to the next daemon (hop_image.h, session.h). */
 /* Gives all sessions numbers, from 0 on. Returns how many there are. */
@@ -55,20 +55,18 @@ void local_read_session(struct local *local, struct image *image, struct image_h
 /* Write the rest of the sections about sessions: their channels, and what lies in their rings. */
 void local_write_channels(struct local *local, struct image *image);
 void local_write_ledgers(struct local *local, struct image *image);
-/* Returns the session with this number in the image; NULL: there is none. */
-struct session *local_in_image(const struct image_hops *hops, uint32_t number);
 /* The listening socket. */
 int local_listener(const struct local *local);
 bool local_is_handed_over(const struct local *local);
 
 /* How far a listing has come. Zeroed: before the first one. */
 struct local_place {
-	const struct session *session; /* it may have gone, so it is only compared */
+	const struct hop *hop; /* it may have gone, so it is only compared */
 	uint64_t number;
 };
-/* Returns the next session, in the order in which they came. NULL: there is no more. */
-struct session *local_next(struct local *local, struct local_place *place);
-/* Returns the session that local_next() returned last, NULL if it has gone. */
-struct session *local_at(struct local *local, const struct local_place *place);
+/* Returns the hop of the next program, in the order in which they came. NULL: there is no more. */
+struct hop *local_next(struct local *local, struct local_place *place);
+/* Returns the program that local_next() returned last, NULL if it has gone. */
+struct hop *local_at(struct local *local, const struct local_place *place);
 
 #endif

@@ -24,7 +24,7 @@
 void session_end(struct session *session)
 {
 	session->state = OVER;
-	session->callbacks->gone(session->userdata, session);
+	session->callbacks->gone(session->userdata, session->hop);
 }
 
 /* -1 and errno. */
@@ -55,7 +55,8 @@ void session_send_goodbye(struct session *session, int error, const char *why)
 		return;
 	span_begin(&span, session->board);
 	if (send_goodbye_on(session->fd, error, why) < 0)
-		log_debug("no goodbye for pid %d: %s", session->credentials.pid, strerror(errno));
+		log_debug("no goodbye for pid %d: %s", hop_program(session->hop)->identity.pid,
+			  strerror(errno));
 	span_end(&span, hop_account(session->hop));
 }
 
@@ -89,7 +90,7 @@ static int session_on_control(void *owner, const struct frame_header *header, co
 			return 0; /* no program is there to be answered, and there may be thousands */
 		switch_spend(session->board, hop_account(session->hop), cost_of_request(header->type));
 		session->unanswered++;
-		return session->callbacks->request(session->userdata, session, header, payload);
+		return session->callbacks->request(session->userdata, session->hop, header, payload);
 	case FRAME_GOODBYE:
 		hop_note_goodbye(session->hop, 0);
 		/* Not at once: what the program has taken is still to be noted. And without waiting for the
@@ -105,9 +106,9 @@ static int session_on_open(void *owner, struct channel *channel, const struct fr
 {
 	struct session *session = owner;
 
-	if (session->is_mux && open->kind != CHANNEL_STREAM)
+	if (hop_program(session->hop)->carries_streams && open->kind != CHANNEL_STREAM)
 		return -EPROTO;
-	return session->callbacks->open(session->userdata, session, channel, open);
+	return session->callbacks->open(session->userdata, session->hop, channel, open);
 }
 
 static void ring_program(struct session *session)
@@ -141,13 +142,13 @@ static bool on_before_input(void *owner)
 {
 	struct session *session = owner;
 
-	return session->callbacks->go_on(session->userdata, session, &session->rest);
+	return session->callbacks->go_on(session->userdata, session->hop, &session->rest);
 }
 
 static void leave_some(struct session *session)
 {
 	if (session->callbacks->leave &&
-	    session->callbacks->leave(session->userdata, session, &session->left_at))
+	    session->callbacks->leave(session->userdata, session->hop, &session->left_at))
 		task_due(&session->leaving_turn);
 	else
 		session_end(session);
@@ -161,14 +162,15 @@ static void on_leaving_turn(struct task *task)
 static void session_on_failed(void *owner, int error, const char *why)
 {
 	struct session *session = owner;
+	const struct frame_identity *who = &hop_program(session->hop)->identity;
 
 	if (session->state >= LEAVING)
 		return;
 	if (error != -ECONNRESET) {
 		account_note_cut_off(hop_account(session->hop));
-		log_limited(LOG_CUT_OFF, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
-			    "%s (pid %d, uid %u) is cut off: %s", session_comm(session),
-			    session->credentials.pid, session->credentials.uid, why);
+		log_limited(LOG_CUT_OFF, LOG_BY_UID(who->uid), LOG_LEVEL_WARNING,
+			    "%s (pid %d, uid %u) is cut off: %s", session_comm(session), who->pid, who->uid,
+			    why);
 		if (session->pumped.bytes)
 			session_pump(session); /* send the answers so far */
 		session_send_goodbye(session, error, why);
@@ -201,12 +203,15 @@ int session_send_with(struct session *session, uint8_t type, uint8_t *frame, uin
 	return sent < 0 ? (int)sent : sent == (ssize_t)size ? 0 : -EIO;
 }
 
-void session_refuse(struct session *session, int error, const char *why)
+void session_refuse(struct hop *program, int error, const char *why)
 {
+	const struct frame_identity *who = &hop_program(program)->identity;
+	struct session *session = hop_owner(program);
+
 	if (error != -ECONNRESET && error != -EPIPE) /* a program that has gone isn't a refused one */
-		log_limited(LOG_ACCEPTING, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
-			    "%s (pid %d, uid %u) is refused: %s", session_comm(session),
-			    session->credentials.pid, session->credentials.uid, why);
+		log_limited(LOG_ACCEPTING, LOG_BY_UID(who->uid), LOG_LEVEL_WARNING,
+			    "%s (pid %d, uid %u) is refused: %s", session_comm(session), who->pid, who->uid,
+			    why);
 	session_send_goodbye(session, error, why);
 	session_end(session);
 }
@@ -267,7 +272,7 @@ static void on_greeting_timeout(int fd, short what, void *userdata)
 	struct session *session = userdata;
 
 	if (session_is_greeting(session)) {
-		session_refuse(session, -ETIMEDOUT, "no HELLO came in time");
+		session_refuse(session->hop, -ETIMEDOUT, "no HELLO came in time");
 		return;
 	}
 	if (session->offers_memory)
@@ -278,50 +283,6 @@ static void on_greeting_timeout(int fd, short what, void *userdata)
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
-
-int session_new(struct session **out, struct switchboard *board, int fd,
-		const struct session_options *options, const struct session_callbacks *callbacks,
-		void *userdata)
-{
-	struct session *session = calloc(1, sizeof(*session));
-	socklen_t size = sizeof(session->credentials);
-
-	if (!session)
-		return -ENOMEM;
-	session->fd = fd;
-	session->wake_daemon = session->wake_program = session->memory_fd = session->old_memory_fd =
-		session->former_memory = -1;
-	session->board = board;
-	session->options = *options;
-	session->callbacks = callbacks;
-	session->userdata = userdata;
-	session->hop = hop_new(board, HOP_SOCKET, &hop_callbacks, session, 1, options->channels_max);
-	if (!session->hop)
-		goto fail;
-	if (program_socket_init(fd) < 0 ||
-	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
-		goto fail;
-	if (board->quota)
-		hop_set_account(session->hop,
-				quota_account(board->quota, QUOTA_UID, session->credentials.uid));
-	task_init(&session->greeting_turn, &board->turns, account_line(hop_account(session->hop)),
-		  session_on_greeting_turn);
-	task_init(&session->leaving_turn, &board->turns, account_line(hop_account(session->hop)),
-		  on_leaving_turn);
-	charge_init(&session->charge, hop_account(session->hop));
-	session->socket_event = event_new(board->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
-	session->greeting_timer = evtimer_new(board->base, on_greeting_timeout, session);
-	if (!session->socket_event || !session->greeting_timer ||
-	    event_add(session->socket_event, NULL) < 0 ||
-	    timer_set(session->greeting_timer, options->greeting_ms) < 0)
-		goto fail;
-	*out = session;
-	return 0;
-fail:
-	session->fd = -1;
-	session_free(session);
-	return -ENOMEM;
-}
 
 /* The kernel's part of its end: most of it is nothing that anybody waits for. */
 static void close_all(struct session *session)
@@ -339,12 +300,10 @@ static void close_all(struct session *session)
 		program_socket_close(session->board, session->fd, &session->charge);
 }
 
-void session_free(struct session *session)
+static void free_session(struct session *session)
 {
 	struct span span;
 
-	if (!session)
-		return;
 	span_begin(&span, session->board);
 	free_event(session->socket_event);
 	free_event(session->greeting_timer);
@@ -361,8 +320,59 @@ void session_free(struct session *session)
 	free(session);
 }
 
-int session_admit(struct session *session, char *why, size_t size)
+int session_new(struct hop **out, struct switchboard *board, int fd, const struct session_options *options,
+		const struct session_callbacks *callbacks, void *userdata)
 {
+	struct session *session = calloc(1, sizeof(*session));
+	struct ucred credentials;
+	socklen_t size = sizeof(credentials);
+
+	if (!session)
+		return -ENOMEM;
+	session->fd = fd;
+	session->wake_daemon = session->wake_program = session->memory_fd = session->old_memory_fd =
+		session->former_memory = -1;
+	session->board = board;
+	session->options = *options;
+	session->callbacks = callbacks;
+	session->userdata = userdata;
+	session->hop = hop_new(board, HOP_SOCKET, &hop_callbacks, session, 1, options->channels_max);
+	if (!session->hop)
+		goto fail;
+	if (program_socket_init(fd) < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+		goto fail;
+	hop_own_program(session->hop)->identity = (struct frame_identity){
+		.uid = credentials.uid, .gid = credentials.gid, .pid = (uint32_t)credentials.pid};
+	if (board->quota)
+		hop_set_account(session->hop, quota_account(board->quota, QUOTA_UID, credentials.uid));
+	task_init(&session->greeting_turn, &board->turns, account_line(hop_account(session->hop)),
+		  session_on_greeting_turn);
+	task_init(&session->leaving_turn, &board->turns, account_line(hop_account(session->hop)),
+		  on_leaving_turn);
+	charge_init(&session->charge, hop_account(session->hop));
+	session->socket_event = event_new(board->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
+	session->greeting_timer = evtimer_new(board->base, on_greeting_timeout, session);
+	if (!session->socket_event || !session->greeting_timer ||
+	    event_add(session->socket_event, NULL) < 0 ||
+	    timer_set(session->greeting_timer, options->greeting_ms) < 0)
+		goto fail;
+	*out = session->hop;
+	return 0;
+fail:
+	session->fd = -1;
+	free_session(session);
+	return -ENOMEM;
+}
+
+void session_free(struct hop *program)
+{
+	if (program)
+		free_session(hop_owner(program));
+}
+
+int session_admit(struct hop *program, char *why, size_t size)
+{
+	struct session *session = hop_owner(program);
 	int r = charge_add(&session->charge, QUOTA_DESCRIPTORS, 1);
 
 	if (r < 0)
@@ -393,81 +403,71 @@ void session_refuse_lacking(struct session *session, int error)
 
 	snprintf(why, sizeof(why), "the daemon can't set up the session: %s%s", strerror(-error),
 		 error == -EFBIG ? "; its LimitFSIZE= is smaller than a program's memory" : "");
-	session_refuse(session, lack ? -EBUSY : error, lack ? lack : why);
+	session_refuse(session->hop, lack ? -EBUSY : error, lack ? lack : why);
 }
 
-void session_cut_off(struct session *session, int error, const char *why)
+void session_cut_off(struct hop *program, int error, const char *why)
 {
-	hop_fail(session->hop, error, "%s", error == -ENOMEM ? session_lack(error) : why);
+	hop_fail(program, error, "%s", error == -ENOMEM ? session_lack(error) : why);
 }
 
-int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+int session_reply(struct hop *program, uint32_t request, int error, const void *body, size_t size)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	size_t most = sizeof(payload) - FRAME_REPLY_HEAD;
 	struct frame_reply reply = {.error = (uint32_t)error, .body = {body, size < most ? size : most}};
+	struct session *session = hop_owner(program);
 	int r;
 
 	session->unanswered--;
-	r = hop_send(session->hop, FRAME_REPLY, 0, request, payload, frame_reply_encode(&reply, payload));
+	r = hop_send(program, FRAME_REPLY, 0, request, payload, frame_reply_encode(&reply, payload));
 	if (r < 0)
-		session_cut_off(session, r, "the program doesn't read its answers");
+		session_cut_off(program, r, "the program doesn't read its answers");
 	return r;
 }
 
-void session_go_on_later(struct session *session, uint32_t request, struct frame_text text)
+void session_go_on_later(struct hop *program, uint32_t request, struct frame_text text)
 {
+	struct session *session = hop_owner(program);
+
 	session->rest = (struct session_rest){.request = request};
 	memcpy(session->rest.text, text.data, text.size);
 	if (on_before_input(session))
-		hop_hold_input(session->hop);
+		hop_hold_input(program);
 }
 
-struct hop *session_hop(struct session *session)
+bool session_takes_socket(const struct hop *program)
 {
-	return session->hop;
+	return ((const struct session *)hop_owner(program))->takes_socket;
 }
 
-bool session_is_mux(const struct session *session)
+int session_socket(const struct hop *program)
 {
-	return session->is_mux;
-}
-
-bool session_takes_socket(const struct session *session)
-{
-	return session->takes_socket;
-}
-
-const struct ucred *session_credentials(const struct session *session)
-{
-	return &session->credentials;
-}
-
-int session_socket(const struct session *session)
-{
-	return session->fd;
+	return ((const struct session *)hop_owner(program))->fd;
 }
 
 const char *session_comm(struct session *session)
 {
-	if (!session->comm[0])
-		program_name(session->credentials.pid, session->comm);
-	return session->comm;
+	struct hop_program *program = hop_own_program(session->hop);
+
+	if (!program->comm[0])
+		program_name((pid_t)program->identity.pid, program->comm);
+	return program->comm;
 }
 
-bool session_shares_memory(const struct session *session)
+bool session_shares_memory(const struct hop *program)
 {
-	return session->memory != NULL;
+	return ((const struct session *)hop_owner(program))->memory != NULL;
 }
 
-bool session_has_unread(const struct session *session)
+bool session_has_unread(const struct hop *program)
 {
-	return hop_has_unsent(session->hop);
+	return hop_has_unsent(program);
 }
 
-unsigned session_unanswered(const struct session *session)
+unsigned session_unanswered(const struct hop *program)
 {
-	return session->unanswered;
+	return ((const struct session *)hop_owner(program))->unanswered;
 }
 
 /* --- names of programs ----------------------------------------------------------------------- */

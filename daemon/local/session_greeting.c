@@ -59,7 +59,7 @@ static bool pay_for(struct session *session, enum quota_resource resource, uint6
 	if (charge_add(&session->charge, resource, amount) == 0)
 		return true;
 	account_explain(session->charge.account, resource, amount, why, sizeof(why));
-	session_refuse(session, -ENOBUFS, why);
+	session_refuse(session->hop, -ENOBUFS, why);
 	return false;
 }
 
@@ -71,10 +71,11 @@ static bool pay_for_memory(struct session *session, bool *shared)
 
 	if (*shared && !may_share_memory(session, needed)) {
 		log_limited(
-			LOG_LIMIT, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
+			LOG_LIMIT, LOG_BY_UID(hop_program(session->hop)->identity.uid), LOG_LEVEL_WARNING,
 			"%s (pid %d, uid %u) shares no memory with the daemon and is slower: others of its user have most of what he "
 			"may have",
-			session_comm(session), session->credentials.pid, session->credentials.uid);
+			session_comm(session), hop_program(session->hop)->identity.pid,
+			hop_program(session->hop)->identity.uid);
 		*shared = false;
 	}
 	if (!*shared)
@@ -89,7 +90,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	bool shared = hello->flags & HELLO_SHARED_MEMORY && session->options.can_share_memory;
 	int r;
 
-	session->is_mux = hello->flags & HELLO_MUX;
+	hop_own_program(session->hop)->carries_streams = hello->flags & HELLO_MUX;
 	session_comm(session); /* while the program is there */
 	if (!pay_for(session, QUOTA_CLIENTS, 1) || !pay_for_memory(session, &shared))
 		return;
@@ -97,7 +98,8 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		welcome.flags = HELLO_SHARED_MEMORY;
 		r = session_share_memory(session, &welcome);
 	} else {
-		session->reports = hello->flags & HELLO_REPORTS && !session->is_mux;
+		session->reports =
+			hello->flags & HELLO_REPORTS && !hop_program(session->hop)->carries_streams;
 		if (session->reports)
 			hop_set_kind(session->hop, HOP_REPORTING);
 		r = session_pump_socket(session);
@@ -109,10 +111,8 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		return;
 	}
 	session->state = RUNNING;
-	hop_set_program(session->hop, &(struct frame_identity){.domid = session->options.self->domid,
-							       .uid = session->credentials.uid,
-							       .gid = session->credentials.gid,
-							       .pid = (uint32_t)session->credentials.pid});
+	hop_own_program(session->hop)->is_known = true;
+	hop_own_program(session->hop)->identity.domid = session->options.self->domid;
 	evtimer_del(session->greeting_timer);
 	/* This asks to be notified of the first frame. */
 	hop_event(session->hop);
@@ -188,7 +188,7 @@ static void hand_over_stream(struct session *session, const struct frame_header 
 	event_del(session->socket_event);
 	session->fd = -1;
 	charge_end(&session->charge); /* the stream pays for the socket from here on */
-	session->callbacks->stream(session->userdata, session, fd, header,
+	session->callbacks->stream(session->userdata, session->hop, fd, header,
 				   session->greeting + FRAME_HEADER_SIZE);
 	session_end(session);
 }
@@ -220,7 +220,7 @@ static bool greet_once(struct session *session)
 		why = text;
 	}
 	if (r < 0) {
-		session_refuse(session, r, why);
+		session_refuse(session->hop, r, why);
 		return false;
 	}
 	if (hello.flags & HELLO_STREAM)

@@ -41,8 +41,10 @@
 
 #define MEMORY_MAX (1u << 28)
 
-void session_settle_for_image(struct session *session)
+void session_settle_for_image(struct hop *program)
 {
+	struct session *session = hop_owner(program);
+
 	/* A program that has moved, or begun, goes on where it is, though it may not have rung yet. */
 	if (session->state == RUNNING && session->memory && !session->uses_memory &&
 	    shared_memory_is_sealed(session->memory_fd))
@@ -70,28 +72,36 @@ static bool keeps_too_much(const struct session *session)
 	       memory_is_kept(session->board, session->former_memory);
 }
 
-bool session_fits_image(struct session *session)
+bool session_fits_image(struct hop *program)
 {
+	struct session *session = hop_owner(program);
+
 	if (session->state == GREETING || session->state == STREAM)
 		return true;
 	return session->state == RUNNING && session->fd >= 0 && !session->is_deaf &&
 	       !keeps_too_much(session) &&
-	       session->unanswered == session->callbacks->carries(session->userdata, session) &&
+	       session->unanswered == session->callbacks->carries(session->userdata, session->hop) &&
 	       hop_fits_image(session->hop) && !hop_is_finishing(session->hop);
 }
 
-void session_ask_again(struct session *session)
+void session_ask_again(struct hop *program)
 {
+	struct session *session = hop_owner(program);
+
 	session->unanswered++;
 }
 
-bool session_can_be_carried(const struct session *session)
+bool session_can_be_carried(const struct hop *program)
 {
+	const struct session *session = hop_owner(program);
+
 	return session->fd < 0 || fd_parcel_takes(session->fd);
 }
 
-void session_end_unfit(struct session *session)
+void session_end_unfit(struct hop *program)
 {
+	struct session *session = hop_owner(program);
+
 	if (keeps_too_much(session))
 		session_send_goodbye(
 			session, -ENOBUFS,
@@ -101,7 +111,7 @@ void session_end_unfit(struct session *session)
 		session_send_goodbye(session, -ECONNRESET,
 				     "the daemon hands over, and can't hand over this connection");
 	while (session->callbacks->leave &&
-	       session->callbacks->leave(session->userdata, session, &session->left_at))
+	       session->callbacks->leave(session->userdata, program, &session->left_at))
 		; /* nobody has turns now */
 	session_end(session);
 }
@@ -228,7 +238,7 @@ static void shared_image(struct image *image, struct session *session)
 	if (image->error)
 		return;
 	session_find_rings(session);
-	hop_set_kind(session->hop, session->is_mux ? HOP_MUX : HOP_SHARED);
+	hop_set_kind(session->hop, hop_program(session->hop)->carries_streams ? HOP_MUX : HOP_SHARED);
 	if (session_await_memory(session) < 0)
 		image_fail(image, -ENOMEM);
 }
@@ -274,10 +284,11 @@ static void charge_again(struct session *session)
 
 static void running_image(struct image *image, struct session *session)
 {
+	struct hop_program *program = hop_own_program(session->hop);
 	bool shares = session->memory != NULL;
 
-	image_text(image, session->comm, sizeof(session->comm));
-	image_bool(image, &session->is_mux);
+	image_text(image, program->comm, sizeof(program->comm));
+	image_bool(image, &program->carries_streams);
 	image_bool(image, &shares);
 	if (shares)
 		shared_image(image, session);
@@ -287,8 +298,9 @@ static void running_image(struct image *image, struct session *session)
 		hop_image(image, session->hop);
 }
 
-void session_image(struct image *image, struct session *session)
+void session_image(struct image *image, struct hop *program)
 {
+	struct session *session = hop_owner(program);
 	uint32_t state = session->state;
 
 	image_upto(image, &state, RUNNING);
@@ -332,11 +344,12 @@ void session_offer_memory(struct session *session)
 	/* A program that has gone has left something in the memory that it had, which its socket's end
 	 * leads to. */
 	else if (r < 0 && r != -EPIPE && r != -ECONNRESET)
-		session_cut_off(session, r, CANT_GO_ON);
+		session_cut_off(session->hop, r, CANT_GO_ON);
 }
 
-void session_go_on(struct session *session)
+void session_go_on(struct hop *program)
 {
+	struct session *session = hop_owner(program);
 	int r;
 
 	if (session->state != RUNNING)
@@ -344,7 +357,7 @@ void session_go_on(struct session *session)
 	event_del(session->greeting_timer);
 	r = session->memory ? 0 : pump_again(session);
 	if (r < 0) {
-		session_cut_off(session, r, CANT_GO_ON);
+		session_cut_off(session->hop, r, CANT_GO_ON);
 		return;
 	}
 	if (session->offers_memory)

@@ -52,11 +52,9 @@ struct session {
 	const struct session_callbacks *callbacks;
 	void *userdata;
 	enum session_state state;
-	bool is_mux, reports; /* its HELLO says so */
+	bool reports; /* its HELLO says so */
 	int fd;
-	struct ucred credentials;
-	struct charge charge;	      /* of its user, for the program and its descriptors */
-	char comm[PROGRAM_NAME_SIZE]; /* "": not read yet; the handshake of a stream needs none */
+	struct charge charge; /* of its user, for the program and its descriptors */
 	struct event *socket_event, *greeting_timer;
 	struct task greeting_turn; /* takes what came before it runs */
 	uint8_t greeting[GREETING_FRAME_MAX];
@@ -131,6 +129,8 @@ void session_offer_memory(struct session *session);
 /* Sends WELCOME or MEMORY with so many descriptors. 0 or a negative errno. */
 int session_send_with(struct session *session, uint8_t type, uint8_t *frame, uint32_t length, const int *fds,
 		      unsigned count);
+/* The name of its program; for the handshake of a stream none is needed. */
+const char *session_comm(struct session *session);
 /* The session is over: calls `gone`. */
 void session_end(struct session *session);
 /* Refuses it for what the daemon lacks, if this error says so. */

@@ -139,8 +139,9 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome)
 {
 	const uint32_t large = session->options.ring_size;
 	/* What comes for streams comes in order with all else. */
-	const uint32_t sizes[LOCAL_RINGS] = {large, session->is_mux ? large : IN_RING_SIZE,
-					     session->is_mux ? IN_RING_SIZE : large};
+	const uint32_t sizes[LOCAL_RINGS] = {
+		large, hop_program(session->hop)->carries_streams ? large : IN_RING_SIZE,
+		hop_program(session->hop)->carries_streams ? IN_RING_SIZE : large};
 	uint32_t at = head_size();
 	struct ring_reader first;
 	int r;
@@ -163,7 +164,7 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome)
 		return r;
 	memcpy(session->places, welcome->rings, sizeof(session->places));
 	session_find_rings(session);
-	hop_set_kind(session->hop, session->is_mux ? HOP_MUX : HOP_SHARED);
+	hop_set_kind(session->hop, hop_program(session->hop)->carries_streams ? HOP_MUX : HOP_SHARED);
 	/* A program that doesn't ring when it has mapped it does so for its first frame. */
 	r = ring_reader_init(&first, &session->rings.in, false);
 	if (r == 0)

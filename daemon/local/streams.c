@@ -73,11 +73,11 @@ struct streams *streams_new(struct switchboard *board,
 
 /* --- what waits for a program ----------------------------------------------------------------- */
 
-static struct stream_listener *find_listener(const struct streams *streams, const struct session *session)
+static struct stream_listener *find_listener(const struct streams *streams, const struct hop *program)
 {
 	struct stream_listener *listener;
 
-	HASH_FIND_PTR(streams->listeners, &session, listener);
+	HASH_FIND_PTR(streams->listeners, &program, listener);
 	return listener;
 }
 
@@ -101,17 +101,17 @@ static void free_if_empty(struct streams *streams, struct stream_listener *liste
 	}
 }
 
-static struct stream_listener *listener_of(struct streams *streams, struct session *session)
+static struct stream_listener *listener_of(struct streams *streams, struct hop *program)
 {
-	struct stream_listener *listener = find_listener(streams, session);
+	struct stream_listener *listener = find_listener(streams, program);
 
 	if (listener)
 		return listener;
 	listener = calloc(1, sizeof(*listener));
 	if (!listener)
 		return NULL;
-	listener->session = session;
-	HASH_ADD_PTR(streams->listeners, session, listener);
+	listener->hop = program;
+	HASH_ADD_PTR(streams->listeners, hop, listener);
 	if (!HASH_ADDED(listener)) {
 		free(listener);
 		return NULL;
@@ -138,10 +138,10 @@ static struct share *share_of(struct stream_listener *listener, const struct acc
 }
 
 /* Returns whether another stream that this account pays for may wait for the program. */
-static bool streams_has_room(const struct streams *streams, const struct session *session,
+static bool streams_has_room(const struct streams *streams, const struct hop *program,
 			     const struct account *account)
 {
-	const struct stream_listener *listener = find_listener(streams, session);
+	const struct stream_listener *listener = find_listener(streams, program);
 	const struct share *share = listener ? find_share(listener, account) : NULL;
 	unsigned waiting = listener ? listener->count : 0,
 		 accounts = listener ? HASH_COUNT(listener->shares) : 0;
@@ -150,10 +150,10 @@ static bool streams_has_room(const struct streams *streams, const struct session
 	       quota_share(WAITING_MAX - waiting, accounts + (share == NULL), share ? share->waiting : 0) > 0;
 }
 
-int streams_wait_for(struct stream_entry *entry, struct session *session)
+int streams_wait_for(struct stream_entry *entry, struct hop *program)
 {
 	struct streams *streams = entry->streams;
-	struct stream_listener *listener = listener_of(streams, session);
+	struct stream_listener *listener = listener_of(streams, program);
 	struct share *share = listener ? share_of(listener, stream_account(entry->stream)) : NULL;
 
 	if (share) {
@@ -339,14 +339,14 @@ void streams_fetch(struct streams *streams, int fd, bool takes_socket, const uin
 }
 
 /* Notes whose it is, for status. */
-static void streams_describe(struct stream_entry *entry, struct session *session,
-			     const struct channel *channel, const char *endpoint)
+static void streams_describe(struct stream_entry *entry, struct hop *program, const struct channel *channel,
+			     const char *endpoint)
 {
-	const struct ucred *credentials = session_credentials(session);
+	const struct frame_identity *who = &hop_program(program)->identity;
 
-	entry->uid = credentials->uid;
-	entry->pid = (uint32_t)credentials->pid;
-	snprintf(entry->program, sizeof(entry->program), "%s", session_comm(session));
+	entry->uid = who->uid;
+	entry->pid = (uint32_t)who->pid;
+	snprintf(entry->program, sizeof(entry->program), "%s", hop_program(program)->comm);
 	snprintf(entry->name, sizeof(entry->name), "%s", endpoint);
 	entry->incoming = true;
 	entry->from = channel->identity.domid;
@@ -355,7 +355,7 @@ static void streams_describe(struct stream_entry *entry, struct session *session
 }
 
 /* Tells the program of a stream that waits for it. Returns 0 or a negative errno. */
-static int announce(const struct stream_entry *entry, struct session *session, const struct channel *channel)
+static int announce(const struct stream_entry *entry, struct hop *program, const struct channel *channel)
 {
 	struct frame_incoming incoming = {
 		.token = entry->token,
@@ -367,48 +367,47 @@ static int announce(const struct stream_entry *entry, struct session *session, c
 	};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	return hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload,
-			frame_incoming_encode(&incoming, payload));
+	return hop_send(program, FRAME_INCOMING, 0, 0, payload, frame_incoming_encode(&incoming, payload));
 }
 
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
-		     struct session *session)
+		     struct hop *program)
 {
 	struct stream_entry *entry;
 	int r;
 
-	if (!streams_has_room(streams, session, channel->charge.account))
+	if (!streams_has_room(streams, program, channel->charge.account))
 		return -ENOBUFS;
 	entry = add_entry(streams);
 	if (!entry)
 		return -ENOMEM;
-	streams_describe(entry, session, channel, endpoint);
-	r = stream_wait(&entry->stream, streams->board, channel, endpoint, hop_account(session_hop(session)),
+	streams_describe(entry, program, channel, endpoint);
+	r = stream_wait(&entry->stream, streams->board, channel, endpoint, hop_account(program),
 			&streams_callbacks, entry);
 	if (r == 0)
-		r = streams_wait_for(entry, session);
+		r = streams_wait_for(entry, program);
 	if (r == 0)
-		r = announce(entry, session, channel);
+		r = announce(entry, program, channel);
 	if (r < 0)
 		streams_remove(entry);
 	return r;
 }
 
 /* Returns whether the stream, which has ended if not, waits for the other program now. */
-static bool pass_on(struct stream_entry *entry, struct session *session)
+static bool pass_on(struct stream_entry *entry, struct hop *program)
 {
 	uint32_t number = 0;
 	const struct channel_end *end = hop_next_channel(stream_hop(entry->stream), &number);
 	char endpoint[sizeof(entry->name)];
 
-	if (!end || !streams_has_room(entry->streams, session, stream_account(entry->stream)))
+	if (!end || !streams_has_room(entry->streams, program, stream_account(entry->stream)))
 		return false;
 	snprintf(endpoint, sizeof(endpoint), "%s", entry->name);
 	wait_no_more(entry);
-	if (streams_wait_for(entry, session) < 0)
+	if (streams_wait_for(entry, program) < 0)
 		return false;
-	streams_describe(entry, session, end->channel, endpoint);
-	return announce(entry, session, end->channel) == 0;
+	streams_describe(entry, program, end->channel, endpoint);
+	return announce(entry, program, end->channel) == 0;
 }
 
 static bool is_at(const struct stream_entry *entry, const struct frame_text *name)
@@ -416,24 +415,24 @@ static bool is_at(const struct stream_entry *entry, const struct frame_text *nam
 	return !name || (strlen(entry->name) == name->size && !memcmp(entry->name, name->data, name->size));
 }
 
-bool streams_pass_on(struct streams *streams, struct session *session, const struct frame_text *name,
-		     struct session *(*to)(void *userdata, const struct session *from, const char *name),
+bool streams_pass_on(struct streams *streams, struct hop *program, const struct frame_text *name,
+		     struct hop *(*to)(void *userdata, const struct hop *from, const char *name),
 		     void *userdata)
 {
-	struct stream_listener *listener = find_listener(streams, session);
+	struct stream_listener *listener = find_listener(streams, program);
 	struct stream_entry *entry, *next;
 	unsigned count = 0;
 
 	/* Removing the last one frees the listener. */
 	for (entry = listener ? listener->waiting : NULL; entry; entry = next) {
-		struct session *other = NULL;
+		struct hop *other = NULL;
 
 		next = entry->waiting_next;
 		if (is_at(entry, name) && stream_is_waiting(entry->stream))
-			other = to(userdata, session, entry->name);
+			other = to(userdata, program, entry->name);
 		if (!other)
 			continue;
-		hop_spend(session_hop(session), COST_OPEN);
+		hop_spend(program, COST_OPEN);
 		if (!pass_on(entry, other))
 			streams_remove(entry);
 		if (++count >= PASSED_AT_ONCE)
@@ -442,9 +441,9 @@ bool streams_pass_on(struct streams *streams, struct session *session, const str
 	return false;
 }
 
-void streams_forget_session(struct streams *streams, struct session *session)
+void streams_forget_session(struct streams *streams, struct hop *program)
 {
-	struct stream_listener *listener = find_listener(streams, session);
+	struct stream_listener *listener = find_listener(streams, program);
 	struct stream_entry *entry, *next;
 
 	/* Removing the last one frees the listener. */
@@ -454,10 +453,10 @@ void streams_forget_session(struct streams *streams, struct session *session)
 	}
 }
 
-bool streams_each_waiting(struct streams *streams, const struct session *session,
+bool streams_each_waiting(struct streams *streams, const struct hop *program,
 			  bool (*each)(void *userdata, struct stream *stream), void *userdata)
 {
-	struct stream_listener *listener = find_listener(streams, session);
+	struct stream_listener *listener = find_listener(streams, program);
 	struct stream_entry *entry;
 
 	if (listener)

@@ -18,7 +18,7 @@ struct hop;
 struct image;
 struct image_hops;
 struct switchboard;
-struct session;
+struct hop;
 struct streams;
 struct stream;
 
@@ -42,13 +42,13 @@ void streams_fetch(struct streams *streams, int fd, bool takes_socket, const uin
 
 /* Makes a stream wait for the program. Returns 0, -ENOMEM, or -ENOBUFS: too many wait already. */
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
-		     struct session *session);
+		     struct hop *program);
 /* Has those that wait for the program (NULL name: at whichever endpoint) wait for the one that `to` names
  * instead (NULL: that stays so). Returns whether there may be more, which is for another turn. */
-bool streams_pass_on(struct streams *streams, struct session *session, const struct frame_text *name,
-		     struct session *(*to)(void *userdata, const struct session *from, const char *name),
+bool streams_pass_on(struct streams *streams, struct hop *program, const struct frame_text *name,
+		     struct hop *(*to)(void *userdata, const struct hop *from, const char *name),
 		     void *userdata);
-void streams_forget_session(struct streams *streams, struct session *session);
+void streams_forget_session(struct streams *streams, struct hop *program);
 
 /* streams_image.c, handing over. Ends those that can't be in the image; `is_carried`: which gets to another
  * process. Returns whether there were some, by which others may have changed. */
@@ -64,7 +64,7 @@ void streams_go_on(struct streams *streams);
 
 /* Calls `each` for every stream that the program should fetch, until it returns true. It must not end any.
  * Returns whether it has. */
-bool streams_each_waiting(struct streams *streams, const struct session *session,
+bool streams_each_waiting(struct streams *streams, const struct hop *program,
 			  bool (*each)(void *userdata, struct stream *stream), void *userdata);
 /* Calls `each` for all streams, likewise. */
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),

@@ -64,7 +64,7 @@ void streams_write_image(const struct streams *streams, struct image *image)
 		uint32_t listener = NOBODY;
 
 		if (entry->listener)
-			listener = hop_number_in_image(session_hop(entry->listener->session));
+			listener = hop_number_in_image(entry->listener->hop);
 		image_section(image, IMAGE_STREAM);
 		entry_image(image, entry, &listener);
 		stream_image(image, entry->stream);
@@ -133,7 +133,7 @@ void streams_read_image(struct streams *streams, struct image *image, struct ima
 		free(entry);
 		return;
 	}
-	if (listener != NOBODY && streams_wait_for(entry, hop_owner(hops->hops[listener])) < 0)
+	if (listener != NOBODY && streams_wait_for(entry, hops->hops[listener]) < 0)
 		image_fail(image, -ENOMEM);
 	if (!image->error && image_hops_add(hops, stream_hop(entry->stream)) < 0)
 		image_fail(image, -ENOMEM);

@@ -22,7 +22,7 @@ struct share {
 
 /* A program that has streams to fetch. */
 struct stream_listener {
-	struct session *session;
+	struct hop *hop;
 	struct stream_entry *waiting;
 	unsigned count;
 	struct share *shares;
@@ -61,7 +61,7 @@ struct streams {
 /* Looks from now on which of them are idle. */
 void streams_start_tidying(struct streams *streams);
 /* Makes the stream wait for the program. Returns 0 or -ENOMEM. */
-int streams_wait_for(struct stream_entry *entry, struct session *session);
+int streams_wait_for(struct stream_entry *entry, struct hop *program);
 /* Removes an entry, also one whose stream was never made. */
 void streams_remove(struct stream_entry *entry);
 extern const struct stream_callbacks streams_callbacks;

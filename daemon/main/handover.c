@@ -76,9 +76,9 @@ static void add_queued(void *userdata, struct hop *hop)
 	*(uint64_t *)userdata += hop_queued(hop);
 }
 
-static void add_queued_for(void *userdata, struct session *session)
+static void add_queued_for(void *userdata, struct hop *program)
 {
-	add_queued(userdata, session_hop(session));
+	add_queued(userdata, program);
 }
 
 static void add_queued_in(void *userdata, struct stream *stream)
@@ -126,13 +126,13 @@ void handover_get_pages(struct daemon *daemon)
 /* --- the old daemon --------------------------------------------------------------------------- */
 
 /* Ends a program that has what an image can't have. */
-static void handover_end_unfit(void *userdata, struct session *session)
+static void handover_end_unfit(void *userdata, struct hop *program)
 {
 	struct daemon *daemon = userdata;
 
-	if (!daemon->is_restarted || session_can_be_carried(session))
+	if (!daemon->is_restarted || session_can_be_carried(program))
 		return;
-	session_end_unfit(session);
+	session_end_unfit(program);
 }
 
 /* Ends what can't be handed over, and leaves the links. Programs are told with what is certain, as at a

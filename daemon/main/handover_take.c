@@ -499,11 +499,11 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 		begin_again(daemon, questions_go_on(daemon->questions, false));
 }
 
-static void handover_take_end_session(void *userdata, struct session *session)
+static void handover_take_end_session(void *userdata, struct hop *program)
 {
 	struct daemon *daemon = userdata;
 
-	requests_session_callbacks.gone(&daemon->request_context, session);
+	requests_session_callbacks.gone(&daemon->request_context, program);
 }
 
 /* Ends who couldn't be taken, and his channels at the other ends. */
@@ -514,7 +514,7 @@ static void end_lost(struct daemon *daemon, struct image_hops *hops)
 		if (hops->states[i] != HOP_LOST)
 			continue;
 		if (i < hops->sessions)
-			handover_take_end_session(daemon, local_in_image(hops, i));
+			handover_take_end_session(daemon, hops->hops[i]);
 		else
 			links_drop(hops->hops[i]);
 	}
@@ -536,7 +536,7 @@ static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, 
 	reload_apply_rules(daemon);
 	for (uint32_t i = 0; i < hops->sessions; i++)
 		if (image_hops_has(hops, i))
-			session_go_on(local_in_image(hops, i));
+			session_go_on(hops->hops[i]);
 	image_hops_end(hops);
 	questions_go_on(daemon->questions, true);
 	topics_go_on(daemon->topics);

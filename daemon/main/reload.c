@@ -124,9 +124,9 @@ static void restart(void *userdata, struct hop *hop)
 	hop_set_domid(hop, visit->domid);
 }
 
-static void visit_session(void *userdata, struct session *session)
+static void visit_session(void *userdata, struct hop *program)
 {
-	restart(userdata, session_hop(session));
+	restart(userdata, program);
 }
 
 static void visit_stream(void *userdata, struct stream *stream)

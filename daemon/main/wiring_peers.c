@@ -54,14 +54,14 @@ static bool wiring_peers_may_learn_of(void *userdata, const struct question *que
 				      const char *endpoint)
 {
 	struct daemon *daemon = userdata;
-	const struct session *session = question_session(question);
+	const struct hop *from = question_program(question);
 	struct access_sender program = {.domid = daemon->self.domid,
-					.uid = session ? session_credentials(session)->uid : 0};
+					.uid = from ? hop_program(from)->identity.uid : 0};
 
-	if (!session)
+	if (!from)
 		return may_stranger_learn_of(daemon, question_channel(question), domid, endpoint);
 	return access_still_allowed(daemon->access, program, endpoint) == 0 ||
-	       viewer_of(session, daemon->config.administrators).sees_all;
+	       viewer_of(from, daemon->config.administrators).sees_all;
 }
 
 static bool knows_all(void *userdata)

@@ -226,11 +226,11 @@ const struct channel *question_channel(const struct question *question)
 	return question->asker->end->channel;
 }
 
-struct session *question_session(const struct question *question)
+struct hop *question_program(const struct question *question)
 {
-	const struct hop *from = question_channel(question)->opener.hop;
+	struct hop *from = question_channel(question)->opener.hop;
 
-	return from && hop_is_session(from) ? hop_owner(from) : NULL;
+	return from && hop_is_session(from) && hop_owner(from) ? from : NULL;
 }
 
 struct account *question_account(const struct question *question)

@@ -44,7 +44,7 @@ struct inquiry;
 struct question;
 struct questions;
 struct report;
-struct session;
+struct hop;
 struct status_sources;
 struct switchboard;
 
@@ -89,7 +89,7 @@ void questions_seek(struct questions *questions, uint32_t domid);
 /* --- of one question, until it is answered -------------------------------------------------------- */
 
 /* Returns the program of this domain that asks; NULL: it is one of another domain, as the channel says. */
-struct session *question_session(const struct question *question);
+struct hop *question_program(const struct question *question);
 const struct channel *question_channel(const struct question *question);
 struct account *question_account(const struct question *question);
 /* Returns whose it is: the same for all questions of one channel. */

@@ -23,15 +23,13 @@
 #include "daemon/topic/topics.h"
 #include "wire/ut.h"
 
-struct frame_identity requests_identity(const struct request_context *context, const struct session *session)
+struct frame_identity requests_identity(const struct request_context *context, const struct hop *program)
 {
-	const struct ucred *credentials = session_credentials(session);
-
 	return (struct frame_identity){
 		.domid = context->self->domid,
-		.uid = credentials->uid,
-		.gid = credentials->gid,
-		.pid = (uint32_t)credentials->pid,
+		.uid = hop_program(program)->identity.uid,
+		.gid = hop_program(program)->identity.gid,
+		.pid = hop_program(program)->identity.pid,
 	};
 }
 
@@ -53,30 +51,30 @@ static const char *why_not_bound(int error)
 	}
 }
 
-static const char *why_not_shared(const struct endpoint *endpoint, struct session *session)
+static const char *why_not_shared(const struct endpoint *endpoint, struct hop *program)
 {
 	const struct binder *binder;
 
 	DL_FOREACH(endpoint->binders, binder)
-		if (binder->session == session)
+		if (binder->hop == program)
 			return "this program has bound it already";
-	if (session_credentials(endpoint->session)->uid != session_credentials(session)->uid)
+	if (hop_program(endpoint->hop)->identity.uid != hop_program(program)->identity.uid)
 		return "a program of another user has bound this endpoint already";
 	if (!(endpoint->kinds & BIND_SHARED))
 		return "a program has bound this endpoint already, and doesn't share it";
 	return "programs share this endpoint for other kinds of what is opened to it";
 }
 
-static void bind_endpoint(struct request_context *context, struct session *session, uint32_t request,
+static void bind_endpoint(struct request_context *context, struct hop *program, uint32_t request,
 			  const struct frame_bind *bind)
 {
-	const struct ucred *credentials = session_credentials(session);
+	const struct frame_identity *who = &hop_program(program)->identity;
 	char name[ENDPOINT_NAME_MAX + 1], why[160];
 	const struct endpoint *endpoint;
 	int r = -EINVAL;
 
-	if (session_is_mux(session) && (bind->kinds & ~BIND_FLAGS) != BIND_STREAMS) {
-		session_reply_error(session, request, EINVAL,
+	if (hop_program(program)->carries_streams && (bind->kinds & ~BIND_FLAGS) != BIND_STREAMS) {
+		session_reply_error(program, request, EINVAL,
 				    "this session carries streams, and nothing else");
 		return;
 	}
@@ -86,22 +84,22 @@ static void bind_endpoint(struct request_context *context, struct session *sessi
 		endpoint = router_find(context->router, name);
 		/* Its file says who may, whatever the rules say. */
 		if (endpoint && endpoint->activation)
-			r = activation_may_bind(endpoint->activation, credentials->uid) ? 0 : -EPERM;
+			r = activation_may_bind(endpoint->activation, who->uid) ? 0 : -EPERM;
 		else
-			r = access_bind(context->access, session_socket(session), credentials->uid,
-					credentials->gid, name, local_group(context->local));
+			r = access_bind(context->access, session_socket(program), who->uid, who->gid, name,
+					local_group(context->local));
 	}
 	if (r == 0)
-		r = router_bind(context->router, session, bind->endpoint, bind->kinds, NULL, false);
+		r = router_bind(context->router, program, bind->endpoint, bind->kinds, NULL, false);
 	if (r == -ENOBUFS)
-		account_explain(hop_account(session_hop(session)), QUOTA_ENDPOINTS, 1, why, sizeof(why));
+		account_explain(hop_account(program), QUOTA_ENDPOINTS, 1, why, sizeof(why));
 	else if (r == -EEXIST && frame_text_is(bind->endpoint, DAEMON_ENDPOINT))
 		snprintf(why, sizeof(why), "xenmsgd answers there itself");
 	else if (r == -EEXIST && (bind->kinds & BIND_SHARED))
-		snprintf(why, sizeof(why), "%s", why_not_shared(router_find(context->router, name), session));
+		snprintf(why, sizeof(why), "%s", why_not_shared(router_find(context->router, name), program));
 	else
 		snprintf(why, sizeof(why), "%s", why_not_bound(-r));
-	session_reply_error(session, request, r == -EPERM ? EACCES : -r, why);
+	session_reply_error(program, request, r == -EPERM ? EACCES : -r, why);
 }
 
 const char *requests_why_unknown(const struct request_context *context)
@@ -121,26 +119,26 @@ bool requests_is_remote(const struct request_context *context, const struct addr
 	return about->host.data && !address_part_is(about->host, hosts_own_name(context->hosts));
 }
 
-static int subscribe(struct request_context *context, struct session *session,
-		     const struct frame_header *header, const uint8_t *payload)
+static int subscribe(struct request_context *context, struct hop *program, const struct frame_header *header,
+		     const uint8_t *payload)
 {
 	struct frame_subscribe subscribe;
 	int r = frame_subscribe_decode(payload, header->length, &subscribe);
 
 	if (r < 0)
 		return r;
-	if (session_is_mux(session))
-		session_reply_error(session, header->channel, EINVAL,
+	if (hop_program(program)->carries_streams)
+		session_reply_error(program, header->channel, EINVAL,
 				    "this session carries streams, and nothing else");
-	else if (session_unanswered(session) > REQUESTS_MAX)
-		session_reply_error(session, header->channel, ENOBUFS,
+	else if (session_unanswered(program) > REQUESTS_MAX)
+		session_reply_error(program, header->channel, ENOBUFS,
 				    "too many requests have no answer yet");
 	else
-		topics_subscribe(context->topics, session, header->channel, &subscribe);
+		topics_subscribe(context->topics, program, header->channel, &subscribe);
 	return 0;
 }
 
-static int on_request(void *userdata, struct session *session, const struct frame_header *header,
+static int on_request(void *userdata, struct hop *program, const struct frame_header *header,
 		      const uint8_t *payload)
 {
 	struct request_context *context = userdata;
@@ -153,35 +151,35 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		r = frame_bind_decode(payload, header->length, &bind);
 		if (r < 0)
 			return r;
-		bind_endpoint(context, session, header->channel, &bind);
+		bind_endpoint(context, program, header->channel, &bind);
 		return 0;
 	case FRAME_UNBIND:
-		r = router_unbind(context->router, session, text, false);
+		r = router_unbind(context->router, program, text, false);
 		if (r < 0)
-			session_reply_error(session, header->channel, -r, "this program has not bound it");
+			session_reply_error(program, header->channel, -r, "this program has not bound it");
 		else
-			session_go_on_later(session, header->channel, text);
+			session_go_on_later(program, header->channel, text);
 		return 0;
 	case FRAME_DRAIN: /* the channels go on until the program ends them */
-		r = router_unbind(context->router, session, text, true);
-		session_reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
+		r = router_unbind(context->router, program, text, true);
+		session_reply_error(program, header->channel, -r, r ? "this program has not bound it" : "");
 		return 0;
 	case FRAME_SUBSCRIBE:
-		return subscribe(context, session, header, payload);
+		return subscribe(context, program, header, payload);
 	default: /* FRAME_UNSUBSCRIBE */
-		r = topics_unsubscribe(context->topics, session, text);
-		session_reply_error(session, header->channel, -r, r ? "no such subscription" : "");
+		r = topics_unsubscribe(context->topics, program, text);
+		session_reply_error(program, header->channel, -r, r ? "no such subscription" : "");
 		return 0;
 	}
 }
 
-static bool go_on_unbinding(void *userdata, struct session *session, struct session_rest *rest)
+static bool go_on_unbinding(void *userdata, struct hop *program, struct session_rest *rest)
 {
 	struct request_context *context = userdata;
 
-	if (router_end_channels(context->router, session, frame_text_of(rest->text), &rest->at))
+	if (router_end_channels(context->router, program, frame_text_of(rest->text), &rest->at))
 		return true;
-	session_reply(session, rest->request, 0, NULL, 0);
+	session_reply(program, rest->request, 0, NULL, 0);
 	return false;
 }
 
@@ -191,58 +189,58 @@ static bool is_for_daemon(struct frame_text address)
 	return address_part_is(address_split(address.data, address.size).endpoint, DAEMON_ENDPOINT);
 }
 
-static int open_from_program(void *userdata, struct session *session, struct channel *channel,
+static int open_from_program(void *userdata, struct hop *program, struct channel *channel,
 			     const struct frame_open *open)
 {
 	struct request_context *context = userdata;
 
-	channel->identity = requests_identity(context, session);
+	channel->identity = requests_identity(context, program);
 	if (is_for_daemon(open->name))
-		channel->administers = viewer_of(session, context->administrators).sees_all;
+		channel->administers = viewer_of(program, context->administrators).sees_all;
 	router_open_address(context->router, channel, open->name);
 	/* For listings, which do without it if there is no memory. What isn't led anywhere may be no
 	 * address. */
-	if (session_is_mux(session) && channel->endpoint)
+	if (hop_program(program)->carries_streams && channel->endpoint)
 		channel->address = strndup(open->name.data, open->name.size);
 	return 0;
 }
 
-static void stream_from_program(void *userdata, struct session *session, int fd,
+static void stream_from_program(void *userdata, struct hop *program, int fd,
 				const struct frame_header *header, const uint8_t *payload)
 {
 	struct request_context *context = userdata;
-	struct frame_identity identity = requests_identity(context, session);
+	struct frame_identity identity = requests_identity(context, program);
 
 	if (header->type == FRAME_ACCEPT)
-		streams_fetch(context->streams, fd, session_takes_socket(session), payload, header->length);
+		streams_fetch(context->streams, fd, session_takes_socket(program), payload, header->length);
 	else
-		streams_connect(context->streams, fd, session_takes_socket(session), &identity, payload,
+		streams_connect(context->streams, fd, session_takes_socket(program), &identity, payload,
 				header->length);
 }
 
-static bool leave(void *userdata, struct session *session, uint32_t *at)
+static bool leave(void *userdata, struct hop *program, uint32_t *at)
 {
 	struct request_context *context = userdata;
 
-	router_unbind_all(context->router, session);
-	return router_leave(context->router, session, at);
+	router_unbind_all(context->router, program);
+	return router_leave(context->router, program, at);
 }
 
-static unsigned carries(void *userdata, struct session *session)
+static unsigned carries(void *userdata, struct hop *program)
 {
 	struct request_context *context = userdata;
 
-	return topics_in_question(context->topics, session);
+	return topics_in_question(context->topics, program);
 }
 
-static void session_gone(void *userdata, struct session *session)
+static void session_gone(void *userdata, struct hop *program)
 {
 	struct request_context *context = userdata;
 
-	router_unbind_all(context->router, session);
-	streams_forget_session(context->streams, session);
-	topics_forget_session(context->topics, session);
-	local_remove(context->local, session);
+	router_unbind_all(context->router, program);
+	streams_forget_session(context->streams, program);
+	topics_forget_session(context->topics, program);
+	local_remove(context->local, program);
 }
 
 const struct session_callbacks requests_session_callbacks = {

@@ -41,17 +41,17 @@ static bool is_stranger(const struct request_context *context, const struct ques
 {
 	struct peer_id source = channel_source(question_channel(question));
 
-	return !question_session(question) && (context->self->domid == 0 || !peer_is_domain(source, 0));
+	return !question_program(question) && (context->self->domid == 0 || !peer_is_domain(source, 0));
 }
 
 /* Returns what who asks sees: a program of this domain, or one of domain 0, which says whether it is an
  * administrator's. */
 static struct viewer viewer_for(const struct request_context *context, const struct question *question)
 {
-	const struct session *session = question_session(question);
+	const struct hop *program = question_program(question);
 
-	if (session)
-		return viewer_of(session, context->administrators);
+	if (program)
+		return viewer_of(program, context->administrators);
 	if (is_stranger(context, question))
 		return (struct viewer){.stranger = question_channel(question)};
 	return (struct viewer){.uid = question_channel(question)->identity.uid,
@@ -68,7 +68,7 @@ static bool may_ask_policy(struct request_context *context, const struct questio
 	const struct endpoint *endpoint = router_find(context->router, to);
 
 	return viewer.sees_all || (domid == context->self->domid && uid == viewer.uid) ||
-	       (endpoint && endpoint->session && session_credentials(endpoint->session)->uid == viewer.uid);
+	       (endpoint && endpoint->hop && hop_program(endpoint->hop)->identity.uid == viewer.uid);
 }
 
 /* Answers, in domain 0, whether it relays what FROM opens to the address TO, or lets it go to another
@@ -277,7 +277,7 @@ static const char *why_no_hosts(int error)
 static void ask_elsewhere(struct request_context *context, struct question *question, const char *address,
 			  const char *text, inquiry_why_fn why)
 {
-	struct frame_identity from = requests_identity(context, question_session(question));
+	struct frame_identity from = requests_identity(context, question_program(question));
 	struct inquiry *inquiry;
 	int r = inquiry_new(questions_inquiries(context->questions), &from, question_account(question), why,
 			    &inquiry);
@@ -399,7 +399,7 @@ static void watch(struct request_context *context, struct question *question, co
 		return;
 	}
 	if (is_remote)
-		from = requests_identity(context, question_session(question));
+		from = requests_identity(context, question_program(question));
 	watches_add(context->watches, question, &parts, is_remote ? &from : NULL);
 	if (watches_others(context->watches))
 		peers_want_all(context->peers);
@@ -573,7 +573,7 @@ static bool may_ask(const struct request_context *context, struct question *ques
 	const char *why = NULL;
 	int error;
 
-	if (!question_session(question))
+	if (!question_program(question))
 		why = why_not_told(context, question, text, &error);
 	if (why)
 		question_refuse(question, error, why);

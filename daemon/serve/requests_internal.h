@@ -9,7 +9,7 @@
 #include "wire/address.h"
 
 /* The program, as it is called by other daemons. */
-struct frame_identity requests_identity(const struct request_context *context, const struct session *session);
+struct frame_identity requests_identity(const struct request_context *context, const struct hop *program);
 /* Whether this is on another host. */
 bool requests_is_remote(const struct request_context *context, const struct address_parts *about);
 /* Says why no domain has the name. */

@@ -113,7 +113,7 @@ int router_new(struct router **out, const struct router_collaborators *collabora
 static void free_binder(struct endpoint *endpoint, struct binder *binder)
 {
 	DL_DELETE(endpoint->binders, binder);
-	endpoint->session = endpoint->binders ? endpoint->binders->session : NULL;
+	endpoint->hop = endpoint->binders ? endpoint->binders->hop : NULL;
 	charge_end(&binder->charge);
 	worker_unref(binder->worker);
 	free(binder);
@@ -178,31 +178,31 @@ static struct endpoint *add_endpoint(struct router *router, const char *name, si
 	return endpoint;
 }
 
-struct binder *router_binder(const struct endpoint *endpoint, const struct session *session)
+struct binder *router_binder(const struct endpoint *endpoint, const struct hop *program)
 {
 	struct binder *binder;
 
-	DL_SEARCH_SCALAR(endpoint->binders, binder, session, session);
+	DL_SEARCH_SCALAR(endpoint->binders, binder, hop, program);
 	return binder;
 }
 
 /* Whether the program may bind the endpoint, which others have bound, beside them. */
-static bool may_share(const struct endpoint *endpoint, struct session *session, uint32_t kinds)
+static bool may_share(const struct endpoint *endpoint, struct hop *program, uint32_t kinds)
 {
-	return (kinds & BIND_SHARED) && endpoint->kinds == kinds && !router_binder(endpoint, session) &&
-	       session_credentials(endpoint->session)->uid == session_credentials(session)->uid;
+	return (kinds & BIND_SHARED) && endpoint->kinds == kinds && !router_binder(endpoint, program) &&
+	       hop_program(endpoint->hop)->identity.uid == hop_program(program)->identity.uid;
 }
 
 /* `is_bound`: by the daemon before this one, so it isn't refused. Returns 0, -ENOBUFS or -ENOMEM. */
-static int new_binder(struct binder **made, struct session *session, uint32_t kinds, bool is_bound)
+static int new_binder(struct binder **made, struct hop *program, uint32_t kinds, bool is_bound)
 {
 	struct binder *binder = calloc(1, sizeof(*binder));
 	int r = 0;
 
 	if (!binder)
 		return -ENOMEM;
-	binder->session = session;
-	charge_init(&binder->charge, hop_account(session_hop(session)));
+	binder->hop = program;
+	charge_init(&binder->charge, hop_account(program));
 	if (is_bound)
 		charge_exceed(&binder->charge, QUOTA_ENDPOINTS, 1);
 	else
@@ -237,7 +237,7 @@ static unsigned keeps(uint32_t kinds)
 	return kinds & BIND_RETAIN ? (keys ? keys : 1) : 0;
 }
 
-int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
+int router_bind(struct router *router, struct hop *program, struct frame_text name, uint32_t kinds,
 		struct topic *topic, bool is_bound)
 {
 	bool is_new = kinds & BIND_TOPIC && !is_bound;
@@ -253,20 +253,20 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 	    ((kinds & BIND_KEYS) && !(kinds & BIND_RETAIN)))
 		return -EINVAL;
 	endpoint = router_get(router, name.data, name.size);
-	if (endpoint && endpoint->session && !may_share(endpoint, session, kinds))
+	if (endpoint && endpoint->hop && !may_share(endpoint, program, kinds))
 		return -EEXIST;
-	r = new_binder(&binder, session, kinds, is_bound);
+	r = new_binder(&binder, program, kinds, is_bound);
 	if (r < 0)
 		return r;
 	if (is_new)
-		r = topic_new(&topic, router->with.topics, session, keeps(kinds));
+		r = topic_new(&topic, router->with.topics, program, keeps(kinds));
 	if (r == 0 && is_new && kinds & BIND_LISTENERS)
 		r = topic_tell_listeners(topic, name);
 	if (r == 0 && !endpoint) {
 		endpoint = add_endpoint(router, name.data, name.size);
 		r = endpoint ? 0 : -ENOMEM;
 		if (r == 0)
-			count_on(router, endpoint, session_credentials(session)->uid);
+			count_on(router, endpoint, hop_program(program)->identity.uid);
 	}
 	if (r < 0) {
 		drop_unused(binder, topic);
@@ -275,7 +275,7 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 	endpoint->topic = topic;
 	DL_APPEND(endpoint->binders, binder);
 	endpoint->kinds = kinds;
-	endpoint->session = endpoint->binders->session;
+	endpoint->hop = endpoint->binders->hop;
 	if (endpoint->activation && endpoint->binders == binder)
 		activation_bound(endpoint->activation);
 	if (topic)
@@ -322,7 +322,7 @@ int router_add_activation(struct router *router, struct activation *activation)
 	if (!endpoint)
 		return -ENOMEM;
 	endpoint->activation = activation;
-	if (endpoint->session)
+	if (endpoint->hop)
 		activation_bound(activation);
 	return 0;
 }
@@ -335,14 +335,14 @@ void router_remove_activation(struct router *router, struct activation *activati
 	if (!endpoint)
 		return; /* there was no memory for it */
 	endpoint->activation = NULL;
-	if (!endpoint->session)
+	if (!endpoint->hop)
 		remove_endpoint(router, endpoint);
 }
 
-int router_unbind(struct router *router, struct session *session, struct frame_text name, bool drains)
+int router_unbind(struct router *router, struct hop *program, struct frame_text name, bool drains)
 {
 	struct endpoint *endpoint = router_get(router, name.data, name.size);
-	struct binder *binder = endpoint ? router_binder(endpoint, session) : NULL;
+	struct binder *binder = endpoint ? router_binder(endpoint, program) : NULL;
 
 	if (!binder)
 		return -ENOENT;
@@ -352,12 +352,12 @@ int router_unbind(struct router *router, struct session *session, struct frame_t
 	return 0;
 }
 
-void router_unbind_all(struct router *router, struct session *session)
+void router_unbind_all(struct router *router, struct hop *program)
 {
 	struct endpoint *endpoint, *next;
 
 	HASH_ITER(hh, router->endpoints, endpoint, next) {
-		struct binder *binder = router_binder(endpoint, session);
+		struct binder *binder = router_binder(endpoint, program);
 
 		if (binder)
 			release_endpoint(router, endpoint, binder);
@@ -405,7 +405,7 @@ static int accept_shared(struct channel *channel, const struct endpoint *endpoin
 	int r = channel->sharing ? 0 : sharing_begin(channel);
 
 	if (r == 0)
-		r = channel_accept(channel, session_hop(binder->session), endpoint->name);
+		r = channel_accept(channel, binder->hop, endpoint->name);
 	if (r == 0)
 		sharing_give(channel, binder->worker);
 	return r;
@@ -415,7 +415,7 @@ static int accept_shared(struct channel *channel, const struct endpoint *endpoin
 static int lead_to_program(struct router *router, struct channel *channel, struct endpoint *endpoint)
 {
 	const struct binder *binder = router_next_binder(endpoint, NULL);
-	struct session *session = binder->session;
+	struct hop *program = binder->hop;
 	int r;
 
 	if (endpoint->topic)
@@ -424,10 +424,10 @@ static int lead_to_program(struct router *router, struct channel *channel, struc
 		return -EPROTOTYPE;
 	if (channel_from_host(channel) && !takes_from_hosts(endpoint, channel->kind))
 		return -EOPNOTSUPP;
-	if (channel->kind == CHANNEL_STREAM && !session_is_mux(session))
-		return streams_incoming(router->with.streams, channel, endpoint->name, session);
+	if (channel->kind == CHANNEL_STREAM && !hop_program(program)->carries_streams)
+		return streams_incoming(router->with.streams, channel, endpoint->name, program);
 	if (!binder->worker || channel->kind == CHANNEL_STREAM)
-		return channel_accept(channel, session_hop(session), endpoint->name);
+		return channel_accept(channel, program, endpoint->name);
 	r = accept_shared(channel, endpoint, binder);
 	router_note_given(router, channel);
 	return r;
@@ -437,14 +437,13 @@ int router_lead(struct router *router, struct channel *channel, const char *name
 {
 	struct endpoint *endpoint = router_get(router, name, strlen(name));
 
-	return endpoint && endpoint->session ? lead_to_program(router, channel, endpoint) : -ENOENT;
+	return endpoint && endpoint->hop ? lead_to_program(router, channel, endpoint) : -ENOENT;
 }
 
 /* Whether the channel comes from the program whose topic this is. */
 static bool is_publisher(const struct endpoint *endpoint, const struct channel *channel)
 {
-	return endpoint->topic && channel->kind == CHANNEL_MESSAGE &&
-	       session_hop(endpoint->session) == channel->opener.hop;
+	return endpoint->topic && channel->kind == CHANNEL_MESSAGE && endpoint->hop == channel->opener.hop;
 }
 
 /* Leads the channel to an endpoint here: to its program, or to where it waits for one. The
@@ -471,7 +470,7 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 		channel_count(channel, endpoint->tally);
 	if (r == 0 && !endpoint)
 		r = -ENOENT;
-	else if (r == 0 && (!endpoint->session ||
+	else if (r == 0 && (!endpoint->hop ||
 			    /* What waits already comes first. */
 			    (endpoint->activation && activation_has_waiting(endpoint->activation))))
 		r = activation_wait(endpoint->activation, channel);

@@ -33,7 +33,7 @@ struct links;
 struct peers;
 struct router;
 struct self;
-struct session;
+struct hop;
 struct worker;
 struct streams;
 struct topic;
@@ -43,7 +43,7 @@ struct relay;
 
 /* A program that has bound an endpoint. */
 struct binder {
-	struct session *session;
+	struct hop *hop;
 	struct worker *worker; /* what it has to do there; NULL: it doesn't share */
 	struct charge charge;  /* of its user */
 	struct binder *prev, *next;
@@ -53,8 +53,7 @@ struct endpoint {
 	char name[ENDPOINT_NAME_MAX + 1];
 	uint32_t kinds;		/* as in BIND */
 	struct binder *binders; /* utlist */
-	struct session
-		*session;    /* of the first of them; NULL: no program has bound it, and one can be started */
+	struct hop *hop;     /* of the first of them; NULL: no program has bound it, and one can be started */
 	struct topic *topic; /* NULL: it is none */
 	struct activation *activation; /* NULL: nothing is started for it */
 	uint32_t uid;		       /* of who has bound it last */
@@ -85,23 +84,22 @@ void router_set_questions(struct router *router, struct questions *questions);
  * have, and `topic` is its topic; else NULL. Returns 0, -EEXIST: a program (perhaps this one) has it and they
  * don't both share it, or not for the same kinds or user, -EINVAL: not a name, or no kinds, -ENOBUFS: the
  * user has too many, -ENOMEM. */
-int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
+int router_bind(struct router *router, struct hop *program, struct frame_text name, uint32_t kinds,
 		struct topic *topic, bool is_bound);
 /* Unbinds a name. Its channels go on: until router_end_channels(), or, of a program that drains them, as long
  * as it likes, but what it hasn't taken of them is refused. Returns 0, or -ENOENT: this program hasn't bound
  * it. */
-int router_unbind(struct router *router, struct session *session, struct frame_text name, bool drains);
+int router_unbind(struct router *router, struct hop *program, struct frame_text name, bool drains);
 /* Ends a piece of the channels to the name that the program has unbound, and that it hasn't reset itself,
  * with ENOENT, and of the streams that it hasn't fetched. Streams that it has fetched stay its own, like
  * connections of a socket that listened. *at, which begins as 0, is the first channel that wasn't looked at.
  * Returns whether there may be more. */
-bool router_end_channels(struct router *router, struct session *session, struct frame_text name,
-			 uint32_t *at);
-void router_unbind_all(struct router *router, struct session *session);
+bool router_end_channels(struct router *router, struct hop *program, struct frame_text name, uint32_t *at);
+void router_unbind_all(struct router *router, struct hop *program);
 /* Does a piece of what is left to do for a program that has gone, while its hop still has its rings: what it
  * has unbound and not taken goes to programs that share the endpoints. *at is as above. Returns whether there
  * may be more. */
-bool router_leave(struct router *router, struct session *session, uint32_t *at);
+bool router_leave(struct router *router, struct hop *program, uint32_t *at);
 /* Leads a channel that its program leaves to another one that shares the endpoint: board.pass_on, with the
  * router. */
 bool router_pass_on(void *userdata, struct channel *channel);

@@ -225,8 +225,7 @@ struct binder *router_next_binder(const struct endpoint *endpoint, const struct 
 	struct binder *binder, *best = NULL;
 
 	DL_FOREACH(endpoint->binders, binder)
-		if (session_hop(binder->session) != but &&
-		    (!best || worker_is_freer(binder->worker, best->worker)))
+		if (binder->hop != but && (!best || worker_is_freer(binder->worker, best->worker)))
 			best = binder;
 	return best;
 }
@@ -243,8 +242,7 @@ static bool router_channels_pass_on(struct router *router, struct channel *chann
 	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
 	const struct binder *binder = endpoint ? router_next_binder(endpoint, channel->acceptor.hop) : NULL;
 
-	if (!binder || !binder->worker ||
-	    channel_go_on(channel, session_hop(binder->session), binder->worker, sure) < 0)
+	if (!binder || !binder->worker || channel_go_on(channel, binder->hop, binder->worker, sure) < 0)
 		return false;
 	router_note_given(router, channel);
 	return true;
@@ -259,22 +257,21 @@ bool router_pass_on(void *userdata, struct channel *channel)
 
 /* Has a stream that a program that goes, or has unbound the endpoint, hasn't fetched be fetched by another
  * one. */
-static struct session *pass_stream_on(void *userdata, const struct session *from, const char *name)
+static struct hop *pass_stream_on(void *userdata, const struct hop *from, const char *name)
 {
 	struct router *router = userdata;
 	struct endpoint *endpoint = router_get(router, name, strlen(name));
 	struct binder *binder = endpoint ? router_next_binder(endpoint, NULL) : NULL;
 
 	/* The one that leaves has unbound it by now. */
-	if (!binder || !binder->worker || binder->session == from)
+	if (!binder || !binder->worker || binder->hop == from)
 		return NULL;
 	binder->worker->turn = ++router->turn;
-	return binder->session;
+	return binder->hop;
 }
 
-bool router_leave(struct router *router, struct session *session, uint32_t *at)
+bool router_leave(struct router *router, struct hop *hop, uint32_t *at)
 {
-	struct hop *hop = session_hop(session);
 	uint64_t start = hop_spent_by_all(hop);
 	bool sure = !hop_is_unsure(hop);
 	struct channel_end *end;
@@ -289,7 +286,7 @@ bool router_leave(struct router *router, struct session *session, uint32_t *at)
 		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
 			return true;
 	}
-	return streams_pass_on(router->with.streams, session, NULL, pass_stream_on, router);
+	return streams_pass_on(router->with.streams, hop, NULL, pass_stream_on, router);
 }
 
 /* --- unbinding -------------------------------------------------------------------------------- */
@@ -339,17 +336,16 @@ static bool router_channels_is_shared(struct router *router, struct frame_text n
 	return endpoint && endpoint->kinds & BIND_SHARED;
 }
 
-bool router_end_channels(struct router *router, struct session *session, struct frame_text name, uint32_t *at)
+bool router_end_channels(struct router *router, struct hop *hop, struct frame_text name, uint32_t *at)
 {
-	struct hop *hop = session_hop(session);
 	struct ending ending = {.name = name, .start = hop_spent_by_all(hop)};
 
 	/* Others share it: of those the program resets each channel itself, also whose OPEN it hasn't seen
 	 * yet, and that goes on. */
 	if (router_channels_is_shared(router, name))
-		return streams_pass_on(router->with.streams, session, &name, pass_stream_on, router);
+		return streams_pass_on(router->with.streams, hop, &name, pass_stream_on, router);
 	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
 	hop_spend(hop, hop_channel_pages(hop));
 	return end_some(&ending, hop, at) ||
-	       streams_each_waiting(router->with.streams, session, end_stream, &ending);
+	       streams_each_waiting(router->with.streams, hop, end_stream, &ending);
 }

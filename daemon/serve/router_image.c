@@ -34,7 +34,7 @@ void router_write_image(const struct router *router, struct image *image)
 
 	HASH_ITER(hh, router->endpoints, endpoint, next) {
 		DL_FOREACH(endpoint->binders, binder) {
-			uint32_t session = hop_number_in_image(session_hop(binder->session)),
+			uint32_t session = hop_number_in_image(binder->hop),
 				 topic = endpoint->topic ? topic_number_in_image(endpoint->topic) : NO_TOPIC;
 
 			image_section(image, IMAGE_ENDPOINT);
@@ -55,12 +55,12 @@ void router_read_image(struct router *router, struct image *image, const struct 
 
 	binding_image(image, read.name, &read, &number);
 	if (!image->error && number != NO_TOPIC)
-		topic = topics_claim(hops, number, hop_owner(hop));
+		topic = topics_claim(hops, number, hop);
 	image_expect(image,
 		     (topic != NULL) == ((read.kinds & BIND_TOPIC) != 0) && (topic || number == NO_TOPIC));
 	if (image->error)
 		return;
-	r = router_bind(router, hop_owner(hop), frame_text_of(read.name), read.kinds, topic, true);
+	r = router_bind(router, hop, frame_text_of(read.name), read.kinds, topic, true);
 	if (r < 0) {
 		image_fail(image, r);
 		return;
@@ -76,7 +76,7 @@ static void put_past(struct router *router, const char *name, struct channel_tal
 	const char *endpoint_name = strchr(name, ' ') ? strchr(name, ' ') + 1 : "";
 	struct endpoint *endpoint = router_get(router, endpoint_name, strlen(endpoint_name));
 
-	if (!endpoint || endpoint->session) {
+	if (!endpoint || endpoint->hop) {
 		past_put(&router->past, name, tally);
 		return;
 	}
@@ -120,7 +120,7 @@ void router_past_image(struct image *image, struct router *router)
 		HASH_ITER(hh, router->past.all, entry, next)
 			write_past(image, entry->name, entry->counters);
 		HASH_ITER(hh, router->endpoints, endpoint, next_endpoint)
-			if (!endpoint->session)
+			if (!endpoint->hop)
 				write_past(image, router_past_name(endpoint, name), endpoint->tally);
 	}
 	image_bool(image, &more);
@@ -131,8 +131,7 @@ void router_past_image(struct image *image, struct router *router)
 static void adopt(struct router *router, struct channel *channel)
 {
 	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
-	const struct binder *binder =
-		endpoint ? router_binder(endpoint, hop_owner(channel->acceptor.hop)) : NULL;
+	const struct binder *binder = endpoint ? router_binder(endpoint, channel->acceptor.hop) : NULL;
 
 	if (!binder)
 		return;

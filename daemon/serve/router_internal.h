@@ -26,7 +26,7 @@ struct endpoint *router_get(struct router *router, const char *name, size_t size
 /* Writes by what name the endpoint's tally is remembered. */
 char *router_past_name(const struct endpoint *endpoint, char name[ROUTER_PAST_SIZE]);
 /* Returns the program among those that have bound the endpoint. NULL: it hasn't. */
-struct binder *router_binder(const struct endpoint *endpoint, const struct session *session);
+struct binder *router_binder(const struct endpoint *endpoint, const struct hop *program);
 
 /* --- router_channels.c */
 /* Returns the next channel that this hop has accepted for an endpoint. NULL: there is none. */

@@ -166,8 +166,8 @@ static void describe_link(struct status_walk *walk, struct json *link)
  * started. */
 static bool is_owner(const struct status_walk *walk, const struct endpoint *endpoint)
 {
-	if (endpoint->session)
-		return is_own(walk, session_credentials(endpoint->session)->uid);
+	if (endpoint->hop)
+		return is_own(walk, hop_program(endpoint->hop)->identity.uid);
 	return walk->viewer.sees_all ||
 	       (!walk->viewer.is_host && activation_may_bind(endpoint->activation, walk->viewer.uid));
 }
@@ -199,9 +199,9 @@ static unsigned rank_of_endpoint(struct status_walk *walk)
 {
 	const struct hop *hop;
 
-	if (!is_owner(walk, walk->endpoint) || !walk->endpoint->session)
+	if (!is_owner(walk, walk->endpoint) || !walk->endpoint->hop)
 		return 0;
-	hop = session_hop(walk->endpoint->session);
+	hop = walk->endpoint->hop;
 	return rank_of(hop_channel_count(hop), traffic_of(hop_tx(hop), hop_rx(hop)));
 }
 
@@ -223,13 +223,13 @@ static void describe_activation(const struct activation *activation, struct json
 }
 
 /* Tells who has bound it; `session`: NULL for viewers who may not know, and where nobody has. */
-static void describe_binder(struct json *json, struct session *session)
+static void describe_binder(struct json *json, struct hop *program)
 {
-	const struct ucred *credentials = session ? session_credentials(session) : NULL;
+	const struct frame_identity *who = program ? &hop_program(program)->identity : NULL;
 
-	json_number_if(json, "uid", credentials, credentials->uid);
-	json_number_if(json, "pid", credentials, credentials->pid);
-	json_text(json, "comm", credentials ? session_comm(session) : NULL);
+	json_number_if(json, "uid", who, who->uid);
+	json_number_if(json, "pid", who, who->pid);
+	json_text(json, "comm", who ? hop_program(program)->comm : NULL);
 }
 
 /* Adds the programs that share it. A user may have no more of them than endpoints. */
@@ -240,8 +240,8 @@ static void add_programs(struct json *json, const struct endpoint *endpoint)
 	json_begin(json, "programs", '[');
 	DL_FOREACH(endpoint->binders, binder) {
 		json_begin(json, NULL, '{');
-		json_number(json, "pid", (uint64_t)session_credentials(binder->session)->pid);
-		add_text(json, "comm", session_comm(binder->session));
+		json_number(json, "pid", hop_program(binder->hop)->identity.pid);
+		add_text(json, "comm", hop_program(binder->hop)->comm);
 		json_number(json, "channels", binder->worker->channels);
 		json_end(json, '}');
 	}
@@ -250,7 +250,7 @@ static void add_programs(struct json *json, const struct endpoint *endpoint)
 
 static bool status_is_shared(const struct endpoint *endpoint)
 {
-	return endpoint->session && endpoint->binders->worker;
+	return endpoint->hop && endpoint->binders->worker;
 }
 
 /* A status has many endpoints, and most take no calls, or are topics. */
@@ -270,9 +270,9 @@ static void describe_endpoint(struct status_walk *walk, struct json *json)
 	add_text(json, "kind", kind_name(endpoint->kinds));
 	if (!is_owner(walk, endpoint))
 		return;
-	describe_binder(json, endpoint->session);
-	if (endpoint->session)
-		json_number(json, "queued", status_queued_for(walk, session_hop(endpoint->session)));
+	describe_binder(json, endpoint->hop);
+	if (endpoint->hop)
+		json_number(json, "queued", status_queued_for(walk, endpoint->hop));
 	else
 		json_null(json, "queued");
 	if (status_is_shared(endpoint))
@@ -296,34 +296,34 @@ static void describe_endpoint(struct status_walk *walk, struct json *json)
 
 static bool next_client(struct status_walk *walk)
 {
-	walk->session = local_next(walk->sources->local, &walk->place);
-	return walk->session != NULL;
+	walk->hop = local_next(walk->sources->local, &walk->place);
+	return walk->hop != NULL;
 }
 
 static bool client_is_visible(struct status_walk *walk)
 {
-	return is_own(walk, session_credentials(walk->session)->uid);
+	return is_own(walk, hop_program(walk->hop)->identity.uid);
 }
 
 static unsigned rank_of_client(struct status_walk *walk)
 {
-	const struct hop *hop = session_hop(walk->session);
+	const struct hop *hop = walk->hop;
 
 	return rank_of(hop_channel_count(hop), traffic_of(hop_tx(hop), hop_rx(hop)));
 }
 
 static void describe_client(struct status_walk *walk, struct json *json)
 {
-	const struct ucred *credentials = session_credentials(walk->session);
-	struct hop *hop = session_hop(walk->session);
+	struct hop *hop = walk->hop;
+	const struct frame_identity *who = &hop_program(hop)->identity;
 
-	json_number(json, "uid", credentials->uid);
-	json_number(json, "pid", (uint64_t)credentials->pid);
-	add_text(json, "comm", session_comm(walk->session));
+	json_number(json, "uid", who->uid);
+	json_number(json, "pid", who->pid);
+	add_text(json, "comm", hop_program(hop)->comm);
 	json_number(json, "channels", hop_channel_count(hop));
 	json_number(json, "bytes_queued", status_queued_for(walk, hop));
-	json_flag(json, "shared_memory", session_shares_memory(walk->session));
-	json_flag(json, "carries_streams", session_is_mux(walk->session));
+	json_flag(json, "shared_memory", session_shares_memory(hop));
+	json_flag(json, "carries_streams", hop_program(hop)->carries_streams);
 	json_begin(json, "usage", '{');
 	json_number(json, "frames_in", hop_rx(hop)->frames);
 	json_number(json, "frames_out", hop_tx(hop)->frames);
@@ -423,7 +423,7 @@ static void describe_name_here(struct status_walk *walk, struct json *json)
 		access_visible_to(walk->sources->access, endpoint->name, json, "visible_to");
 	else
 		json_null(json, "visible_to");
-	describe_binder(json, may_know ? endpoint->session : NULL);
+	describe_binder(json, may_know ? endpoint->hop : NULL);
 	if (may_know && status_is_shared(endpoint))
 		add_programs(json, endpoint);
 	if (endpoint->activation)

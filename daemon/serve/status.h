@@ -90,7 +90,7 @@ struct status_walk {
 	const struct denied_entry *denied;
 	const struct rule *rule;
 	struct access_about about;
-	struct session *session;
+	struct hop *hop;
 	const struct topic *replica;
 	struct topics_place replica_place;
 	struct stream_info stream;

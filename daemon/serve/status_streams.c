@@ -51,27 +51,27 @@ static const char *state_of_carried(const struct channel_end *end)
 /* The next stream that a session carries, or the next session, which is an entry that nobody sees. */
 static bool next_carried(struct status_walk *walk)
 {
-	struct session *session = local_at(walk->sources->local, &walk->place);
-	const struct ucred *credentials;
+	struct hop *program = local_at(walk->sources->local, &walk->place);
+	const struct frame_identity *who;
 	const struct channel *channel;
 	const struct channel_end *end;
 	uint32_t from = walk->channel;
 
-	walk->carried = end = session && session_is_mux(session)
-				      ? hop_next_channel(session_hop(session), &walk->channel)
+	walk->carried = end = program && hop_program(program)->carries_streams
+				      ? hop_next_channel(program, &walk->channel)
 				      : NULL;
 	if (!end) {
 		walk->channel = 0;
 		return local_next(walk->sources->local, &walk->place) != NULL;
 	}
 	walk->units += (walk->channel - from) / CHANNEL_TABLE_PAGE;
-	credentials = session_credentials(session);
+	who = &hop_program(program)->identity;
 	channel = end->channel;
 	walk->stream = (struct stream_info){
 		.number = channel_stream_number(end),
-		.uid = credentials->uid,
-		.pid = (uint32_t)credentials->pid,
-		.program = session_comm(session),
+		.uid = who->uid,
+		.pid = who->pid,
+		.program = hop_program(program)->comm,
 		.incoming = !end->is_opener,
 		.from = channel->identity.domid,
 		.host = channel_from_host(channel) ? channel_from_host(channel) : "",

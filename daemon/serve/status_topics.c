@@ -52,8 +52,8 @@ static void add_program(void *userdata, const struct subscriber_view *view)
 {
 	struct json *json = begin_subscriber(userdata, view);
 
-	json_number(json, "pid", (uint64_t)session_credentials(view->session)->pid);
-	add_text(json, "comm", session_comm(view->session));
+	json_number(json, "pid", hop_program(view->hop)->identity.pid);
+	add_text(json, "comm", hop_program(view->hop)->comm);
 	json_end(json, '}');
 }
 

@@ -7,7 +7,7 @@
 #include "base/users.h"
 #include "daemon/local/session.h"
 
-static bool is_member(const struct session *session, gid_t group)
+static bool is_member(const struct hop *program, gid_t group)
 {
 	bool is_in = false;
 	unsigned count;
@@ -15,9 +15,9 @@ static bool is_member(const struct session *session, gid_t group)
 
 	if (group == USERS_NO_GID)
 		return false;
-	if (session_credentials(session)->gid == group)
+	if (hop_program(program)->identity.gid == group)
 		return true;
-	if (peer_groups(session_socket(session), &groups, &count) < 0)
+	if (peer_groups(session_socket(program), &groups, &count) < 0)
 		return false;
 	for (unsigned i = 0; i < count && !is_in; i++)
 		is_in = groups[i] == group;
@@ -25,12 +25,12 @@ static bool is_member(const struct session *session, gid_t group)
 	return is_in;
 }
 
-struct viewer viewer_of(const struct session *session, gid_t administrators)
+struct viewer viewer_of(const struct hop *program, gid_t administrators)
 {
-	uid_t uid = session_credentials(session)->uid;
+	uid_t uid = hop_program(program)->identity.uid;
 
 	return (struct viewer){
 		.uid = uid,
-		.sees_all = uid == 0 || uid == geteuid() || is_member(session, administrators),
+		.sees_all = uid == 0 || uid == geteuid() || is_member(program, administrators),
 	};
 }

@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 struct channel;
-struct session;
+struct hop;
 
 struct viewer {
 	uid_t uid;
@@ -24,6 +24,6 @@ struct viewer {
 
 /* Returns the viewer: the user that connected the session's socket, as the kernel says. `administrators`:
  * their group, or USERS_NO_GID. */
-struct viewer viewer_of(const struct session *session, gid_t administrators);
+struct viewer viewer_of(const struct hop *program, gid_t administrators);
 
 #endif

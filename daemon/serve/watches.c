@@ -29,11 +29,11 @@
 void watcher_cut_off(struct watcher *watcher, int error, const char *why)
 {
 	const struct watch *watch = watcher->list ? watcher->list : watcher->of_hosts->watch;
-	struct session *session = question_session(watch->question);
+	struct hop *program = question_program(watch->question);
 
 	watcher->is_cut_off = true;
-	if (session)
-		session_cut_off(session, error, why);
+	if (program)
+		session_cut_off(program, error, why);
 	else /* it has gone, or is another domain's, whose channel ends in its turn */
 		task_due(&watcher->task);
 }
@@ -175,7 +175,7 @@ static bool means_record(const struct watch *watch, const struct record *record,
 /* Whether another domain's program watches. */
 static bool is_strangers(const struct watches *watches, const struct watch *watch)
 {
-	return !*watches->host && !question_session(watch->question);
+	return !*watches->host && !question_program(watch->question);
 }
 
 static bool may_learn_of(const struct watches *watches, const struct watch *watch,

@@ -220,8 +220,8 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 		channel_owe(end, OWED_CREDIT);
 	if (!hop->traits->is_daemon) {
 		channel->accepted_by_topic = hop->traits->is_topic;
-		channel->knows_acceptor = hop->knows_identity;
-		channel->acceptor_identity = hop->identity;
+		channel->knows_acceptor = hop->who.is_known;
+		channel->acceptor_identity = hop->who.identity;
 		channel_owe(&channel->opener, OWED_OPENED);
 	}
 	return 0;

@@ -60,19 +60,13 @@ void hop_set_kind(struct hop *hop, enum hop_kind kind)
 	hop->traits = &hop_traits[kind];
 }
 
-void hop_set_program(struct hop *hop, const struct frame_identity *identity)
-{
-	hop->knows_identity = true;
-	hop->identity = *identity;
-}
-
 void hop_set_domid(struct hop *hop, uint32_t domid)
 {
 	uint8_t payload[4];
 
-	if (!hop->knows_identity || hop->identity.domid == domid)
+	if (!hop->who.is_known || hop->who.identity.domid == domid)
 		return;
-	hop->identity.domid = domid;
+	hop->who.identity.domid = domid;
 	/* A program that doesn't read its answers is cut off anyway when it asks something. */
 	hop_send(hop, FRAME_SELF, 0, 0, payload, frame_u32_encode(domid, payload));
 }

@@ -263,6 +263,16 @@ struct hop_waiting {
 	bool lacks;		   /* memory for that: who waits tries again by the timer */
 };
 
+#define PROGRAM_NAME_SIZE 17
+
+/* The program at the other end of a hop, or that publishes a topic. Zeroed behind other hops. */
+struct hop_program {
+	bool is_known; /* its session has begun: who it is, those are told with which it has channels */
+	bool carries_streams; /* it carries streams and nothing else (doc/protocol.md, 6.1) */
+	struct frame_identity identity;
+	char comm[PROGRAM_NAME_SIZE]; /* as its kernel tells (program_name()); "": not asked yet */
+};
+
 #define HOP_LAST_TURNS 16u /* where two accounts have the same place, one may have more turns */
 
 struct hop {
@@ -271,8 +281,7 @@ struct hop {
 	void *owner;
 	const struct hop_traits *traits;
 	struct account *account; /* pays for what is opened here; a reference */
-	bool knows_identity;	 /* of a program: its identity */
-	struct frame_identity identity;
+	struct hop_program who;
 	struct {
 		bool is_set;
 		struct hop *prev, *next;
@@ -342,8 +351,6 @@ struct hop *hop_new(struct switchboard *board, enum hop_kind kind, const struct 
 		    void *owner, uint32_t parity, uint32_t channels_max);
 /* Sets how a program wants to be spoken to, once it has said so. Only before the hop is attached. */
 void hop_set_kind(struct hop *hop, enum hop_kind kind);
-/* Says who the hop's program is, as those are told with which it has channels. */
-void hop_set_program(struct hop *hop, const struct frame_identity *identity);
 /* This domain was restored, and has this number now, which the hop's program is told by SELF. */
 void hop_set_domid(struct hop *hop, uint32_t domid);
 /* Sets the account that pays for what comes in here, and takes over the caller's reference. Only before the
@@ -586,6 +593,15 @@ static inline bool hop_is_session(const struct hop *hop)
 static inline void *hop_owner(const struct hop *hop)
 {
 	return hop->owner;
+}
+static inline const struct hop_program *hop_program(const struct hop *hop)
+{
+	return &hop->who;
+}
+/* For the hop's owner, who writes it. */
+static inline struct hop_program *hop_own_program(struct hop *hop)
+{
+	return &hop->who;
 }
 static inline uint32_t hop_channel_count(const struct hop *hop)
 {

@@ -415,8 +415,8 @@ static void calls_image(struct image *image, struct call_history *calls)
 void hop_image(struct image *image, struct hop *hop)
 {
 	calls_image(image, &hop->calls);
-	image_bool(image, &hop->knows_identity);
-	hop_identity_image(image, &hop->identity);
+	image_bool(image, &hop->who.is_known);
+	hop_identity_image(image, &hop->who.identity);
 	inlet_image(image, &hop->in);
 	for (unsigned i = 0; i < hop->traits->outlets; i++) {
 		if (!image->is_read && !hop->traits->release_means_taken) /* nobody has looked */
@@ -485,8 +485,8 @@ void hop_link_image(struct image *image, struct hop *hop)
 
 void hop_inner_image(struct image *image, struct hop *hop)
 {
-	image_bool(image, &hop->knows_identity);
-	hop_identity_image(image, &hop->identity);
+	image_bool(image, &hop->who.is_known);
+	hop_identity_image(image, &hop->who.identity);
 	next_number_image(image, hop);
 	stats_image(image, &hop->tx);
 	stats_image(image, &hop->rx);

@@ -18,7 +18,7 @@ static struct step_place steps_place_of(const struct hop *hop)
 		place.kind = hop->traits->is_waiting_room ? PLACE_WAITING_ROOM : PLACE_TOPIC;
 	} else if (!hop->traits->is_daemon) {
 		place.kind = PLACE_PROGRAM;
-		place.number = hop->identity.pid;
+		place.number = hop->who.identity.pid;
 	} else if (hop->account) {
 		place.kind = account_kind(hop->account) == QUOTA_HOST ? PLACE_HOST : PLACE_DOMAIN;
 		place.number = account_id(hop->account);

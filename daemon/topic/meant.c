@@ -96,7 +96,7 @@ static bool still_means(const struct subscriber *subscriber)
 	if (meant_number(subscriber->address, &domid))
 		return replica->domid == UINT32_MAX || domid == replica->domid ||
 		       (!registry_is_up(registry, domid) &&
-			!topics_find_subscriber(topics, subscriber->session, replica->address));
+			!topics_find_subscriber(topics, subscriber->hop, replica->address));
 	meant_address(topics, subscriber->address, meant);
 	if (!strcmp(meant, replica->address) || !meant_number(meant, &domid) || domid == replica->domid)
 		return true;
@@ -152,7 +152,7 @@ bool meant_ask_next(struct topics *topics)
 void meant_takes_over(struct subscriber *subscriber)
 {
 	const struct topic *replica = subscriber->participant.topic;
-	struct subscriber *other = topics_first_of(replica->topics, subscriber->session);
+	struct subscriber *other = topics_first_of(replica->topics, subscriber->hop);
 	uint32_t domid;
 
 	if (!meant_number(subscriber->address, &domid) || domid != replica->domid)

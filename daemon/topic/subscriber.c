@@ -321,7 +321,7 @@ static void close_channel(struct subscriber *subscriber)
 static bool subscriber_open_channel(struct subscriber *subscriber, struct topic_origin *origin)
 {
 	struct topic *topic = subscriber->participant.topic;
-	struct hop *to = session_hop(subscriber->session);
+	struct hop *to = subscriber->hop;
 	struct frame_identity identity = {.domid = topic->topics->with.self->domid};
 	struct channel *channel;
 	int r;
@@ -352,7 +352,7 @@ static bool subscriber_open_channel(struct subscriber *subscriber, struct topic_
 
 bool subscriber_has_channel(struct subscriber *subscriber, struct topic_origin *origin)
 {
-	if (!subscriber->session)
+	if (!subscriber->hop)
 		return true;
 	if (subscriber->is_closing)
 		return false;
@@ -388,7 +388,7 @@ static int give_whole(struct subscriber *subscriber)
 	struct hop_memory memory;
 	int r;
 
-	if (subscriber->session || subscriber->done || entry->size < TOPIC_GIVE_LEAST ||
+	if (subscriber->hop || subscriber->done || entry->size < TOPIC_GIVE_LEAST ||
 	    entry->size > inner_room(end) || !participant || participant->kind != PARTICIPANT_FEED ||
 	    !ingest_give((struct feed *)participant, topic_entry_share(entry), &memory))
 		return 0;
@@ -512,8 +512,8 @@ static bool pump_once(struct subscriber *subscriber)
 	}
 	r = subscriber_write_some(subscriber);
 	if (r == -ENOMEM) { /* the stream has a hole, of which the program can't be told */
-		if (subscriber->session)
-			session_cut_off(subscriber->session, r, "the daemon has no memory");
+		if (subscriber->hop)
+			session_cut_off(subscriber->hop, r, "the daemon has no memory");
 		subscriber_end(subscriber, ENOBUFS);
 		return false;
 	}
@@ -538,7 +538,7 @@ void subscriber_pump(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->participant.topic;
 	uint64_t from = hop_spent_by_all(topic->hop);
-	struct account *account = subscriber->session ? hop_account(session_hop(subscriber->session))
+	struct account *account = subscriber->hop ? hop_account(subscriber->hop)
 				  : subscriber->participant.end
 					  ? subscriber->participant.end->channel->charge.account
 					  : NULL;
@@ -572,7 +572,7 @@ void subscriber_free(struct subscriber *subscriber)
 	DL_DELETE(topic->lists[subscriber->list], subscriber);
 	topic->counts[subscriber->list]--;
 	topic->bounds -= subscriber->bound.most > 0;
-	if (subscriber->session)
+	if (subscriber->hop)
 		topics_forget(topic->topics, subscriber);
 	subscriber_discard(subscriber);
 	if (topic->is_replica && !topic->is_over && !topic_has_subscribers(topic))

@@ -82,8 +82,7 @@ static void tell_publisher(struct topic *topic)
 		return;
 	}
 	told.endpoint = frame_text_of(topic->name);
-	hop_send(session_hop(topic->publisher), FRAME_LISTENERS, 0, 0, payload,
-		 frame_listeners_encode(&told, payload));
+	hop_send(topic->publisher, FRAME_LISTENERS, 0, 0, payload, frame_listeners_encode(&told, payload));
 	listeners_told(topic, topic->listeners);
 }
 
@@ -291,7 +290,7 @@ static void topic_take_data(struct topic *topic, struct channel_end *end)
 
 	if (participant && participant->kind == PARTICIPANT_FEED) {
 		topic_take_message(topic, (struct feed *)participant);
-	} else if (participant && !subscriber->session) {
+	} else if (participant && !subscriber->hop) {
 		take_request(subscriber);
 	} else { /* a program has nothing to say here */
 		evbuffer_drain(end->queue, length);
@@ -607,22 +606,16 @@ free:
 
 /* --- an own topic --------------------------------------------------------------------------------- */
 
-int topic_new(struct topic **made, struct topics *topics, struct session *publisher, unsigned keeps)
+int topic_new(struct topic **made, struct topics *topics, struct hop *publisher, unsigned keeps)
 {
-	const struct ucred *credentials = session_credentials(publisher);
-	const struct frame_identity identity = {.domid = topics->with.self->domid,
-						.uid = credentials->uid,
-						.gid = credentials->gid,
-						.pid = (uint32_t)credentials->pid};
-	struct hop *hop = session_hop(publisher);
 	struct topic *topic;
-	int r = topic_make(&topic, topics, hop_account(hop), false);
+	int r = topic_make(&topic, topics, hop_account(publisher), false);
 
 	if (r < 0)
 		return r;
 	topic->publisher = publisher;
 	topic_kept_begin(&topic->kept, keeps);
-	hop_set_program(topic->hop, &identity);
+	*hop_own_program(topic->hop) = *hop_program(publisher);
 	DL_APPEND(topics->own, topic);
 	*made = topic;
 	return 0;
@@ -670,7 +663,7 @@ int topic_accept(struct topic *topic, struct channel *channel, const char *name)
 
 	if (channel->kind == CHANNEL_CALL)
 		return accept_subscriber(topic, channel, name);
-	if (channel->kind != CHANNEL_MESSAGE || channel->opener.hop != session_hop(topic->publisher))
+	if (channel->kind != CHANNEL_MESSAGE || channel->opener.hop != topic->publisher)
 		return -EPROTOTYPE;
 	r = channel_accept(channel, topic->hop, name);
 	if (r == 0 && !topic_add_feed(topic, &channel->acceptor))

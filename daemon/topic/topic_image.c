@@ -131,7 +131,7 @@ static void write_topic(struct image *image, struct topic *topic)
 		.is_replica = topic->is_replica,
 		.pays = account != NULL,
 		.uid = account ? account_id(account) : 0,
-		.publisher = topic->publisher ? hop_number_in_image(session_hop(topic->publisher)) : NOBODY,
+		.publisher = topic->publisher ? hop_number_in_image(topic->publisher) : NOBODY,
 		.name = topic->name,
 		.address = topic->address,
 		.user = topic->user,
@@ -190,8 +190,8 @@ static struct topic *new_topic(struct image *image, struct topics *topics, const
 	topic->address = head->address;
 	topic->user = head->user;
 	*head = (struct topic_head){.publisher = head->publisher};
-	if (head->publisher != NOBODY)
-		topic->publisher = hop_owner(hops->hops[head->publisher]);
+	if (head->publisher != NOBODY && hop_owner(hops->hops[head->publisher])) /* else a stand-in */
+		topic->publisher = hops->hops[head->publisher];
 	if (topic->is_replica && !topic->key)
 		image_fail(image, -ENOMEM);
 	return topic;
@@ -378,7 +378,7 @@ static void subscriber_fields(struct image *image, struct topic *topic, struct s
 
 static uint32_t session_of(const struct subscriber *subscriber)
 {
-	return subscriber->session ? hop_number_in_image(session_hop(subscriber->session)) : NOBODY;
+	return subscriber->hop ? hop_number_in_image(subscriber->hop) : NOBODY;
 }
 
 static void write_subscriber(struct image *image, struct subscriber *subscriber)
@@ -412,14 +412,14 @@ static struct subscriber *topic_image_new_subscriber(struct image *image)
 
 /* Lets the program's subscription be found. */
 static void enter_session(struct image *image, struct topics *topics, struct subscriber *subscriber,
-			  struct session *session)
+			  struct hop *program)
 {
-	int r = topics_remember(topics, subscriber, session);
+	int r = topics_remember(topics, subscriber, program);
 
 	if (r < 0)
 		image_fail(image, r == -EEXIST ? -EINVAL : r);
 	else if (subscriber->number)
-		session_ask_again(session);
+		session_ask_again(program);
 }
 
 static void read_subscriber(struct image *image, struct topic *topic, const struct image_hops *hops,
@@ -437,14 +437,13 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 	subscriber_fields(image, topic, subscriber, session, &listeners, &is_out);
 	image_expect(image, session == NOBODY ? end != NULL : image_hops_has(hops, session));
 	if (!image->error && session != NOBODY)
-		enter_session(image, topic->topics, subscriber, hop_owner(hops->hops[session]));
+		enter_session(image, topic->topics, subscriber, hops->hops[session]);
 	if (image->error) {
 		subscriber_discard(subscriber);
 		return;
 	}
 	subscriber_charge(subscriber,
-			  subscriber->session ? hop_account(session_hop(subscriber->session))
-					      : end->channel->charge.account,
+			  subscriber->hop ? hop_account(subscriber->hop) : end->channel->charge.account,
 			  true);
 	participant_take(&subscriber->participant, end);
 	subscriber_enter(subscriber, topic);
@@ -579,12 +578,12 @@ uint32_t topics_number_for_image(struct topics *topics, uint32_t first)
 	return number - first;
 }
 
-unsigned topics_in_question(struct topics *topics, struct session *session)
+unsigned topics_in_question(struct topics *topics, struct hop *program)
 {
 	const struct subscriber *subscriber;
 	unsigned count = 0;
 
-	for (subscriber = topics_first_of(topics, session); subscriber;
+	for (subscriber = topics_first_of(topics, program); subscriber;
 	     subscriber = subscriber->of_session_next)
 		count += subscriber->number != 0;
 	return count;
@@ -604,7 +603,7 @@ struct topic *topics_in_image(const struct image_hops *hops, uint32_t number)
 		       : NULL;
 }
 
-struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct session *publisher)
+struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct hop *publisher)
 {
 	struct topic *topic = topics_in_image(hops, number);
 
@@ -630,10 +629,10 @@ static int lose_programs(struct image_hops *hops, const struct topic *topic)
 	int r = 0;
 
 	if (topic->publisher)
-		r = image_hops_lose(hops, hop_number_in_image(session_hop(topic->publisher)));
+		r = image_hops_lose(hops, hop_number_in_image(topic->publisher));
 	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
 		DL_FOREACH(topic->lists[i], subscriber)
-			if (r == 0 && subscriber->session)
+			if (r == 0 && subscriber->hop)
 				r = image_hops_lose(hops, session_of(subscriber));
 	return r;
 }

@@ -92,7 +92,7 @@ struct subscriber {
 	bool is_last;	    /* behind `current` the subscription ends */
 	bool is_asking;	    /* of a replica: its request hasn't come */
 	/* of a program: */
-	struct session *session;
+	struct hop *hop;
 	uint32_t number;	     /* of the SUBSCRIBE, until it is answered; 0: it is */
 	bool was_subscribed;	     /* to an earlier daemon */
 	bool is_closing;	     /* FIN was sent, and the next channel waits for the answer */
@@ -147,8 +147,8 @@ struct topic {
 	struct event *rest_timer;
 	bool is_over;
 	/* of an own topic: */
-	struct session *publisher; /* NULL: it is ending */
-	char *name;		   /* if the publisher is told of listeners */
+	struct hop *publisher; /* NULL: it is ending */
+	char *name;	       /* if the publisher is told of listeners */
 	struct event
 		*timer; /* of an own one that ends, or of a replica that waits, or has some in LIST_LATER */
 	struct topic *prev, *next; /* in topics->own, or topics->all_replicas */
@@ -183,7 +183,7 @@ struct topic {
 
 /* The subscriptions of one program. */
 struct subscribing {
-	struct session *session;
+	struct hop *hop;
 	unsigned count;
 	struct subscriber *subscribers;
 	UT_hash_handle hh;
@@ -369,14 +369,14 @@ const char *topics_write_key(char key[TOPICS_KEY_SIZE], uint32_t uid, const char
 /* Finds the replica that a subscriber's address means, or makes it. -ENOBUFS, -ENOMEM. */
 int topics_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica);
 /* Returns the program's subscriber of this address. NULL: there is none. */
-struct subscriber *topics_find_subscriber(const struct topics *topics, const struct session *session,
+struct subscriber *topics_find_subscriber(const struct topics *topics, const struct hop *program,
 					  const char *address);
 /* Returns the program's subscriber behind this one, of the same program or the next; NULL: the first. */
 struct subscriber *topics_behind(const struct topics *topics, const struct subscriber *subscriber);
 /* Enters a subscriber of the program. -EEXIST: it has one of that address; -ENOBUFS, -ENOMEM. */
-int topics_remember(struct topics *topics, struct subscriber *subscriber, struct session *session);
+int topics_remember(struct topics *topics, struct subscriber *subscriber, struct hop *program);
 /* Returns the first of a program's subscribers (of_session_next). NULL: it has none. */
-struct subscriber *topics_first_of(const struct topics *topics, const struct session *session);
+struct subscriber *topics_first_of(const struct topics *topics, const struct hop *program);
 
 /* Write what an origin or an entry is, or read it; NULL: none. What was read has a reference for the
  * caller. */

@@ -16,9 +16,9 @@
 #include "daemon/topic/topic_internal.h"
 #include "wire/ut.h"
 
-static void topics_send_answer(struct session *session, uint32_t request, int error, const char *why)
+static void topics_send_answer(struct hop *program, uint32_t request, int error, const char *why)
 {
-	session_reply(session, request, error, why, strlen(why));
+	session_reply(program, request, error, why, strlen(why));
 }
 
 static const char *topics_why_not(int error)
@@ -45,16 +45,16 @@ void topics_answer(struct subscriber *subscriber, int error)
 
 	subscriber->number = 0;
 	if (request)
-		topics_send_answer(subscriber->session, request, error, topics_why_not(error));
+		topics_send_answer(subscriber->hop, request, error, topics_why_not(error));
 }
 
 /* --- the subscriptions of a program ----------------------------------------------------------- */
 
-static struct subscribing *find_session(const struct topics *topics, const struct session *session)
+static struct subscribing *find_session(const struct topics *topics, const struct hop *program)
 {
 	struct subscribing *found;
 
-	HASH_FIND_PTR(topics->sessions, &session, found);
+	HASH_FIND_PTR(topics->sessions, &program, found);
 	return found;
 }
 
@@ -65,7 +65,7 @@ struct subscriber *topics_behind(const struct topics *topics, const struct subsc
 	if (subscriber && subscriber->of_session_next)
 		return subscriber->of_session_next;
 	if (subscriber)
-		of = find_session(topics, subscriber->session)->hh.next;
+		of = find_session(topics, subscriber->hop)->hh.next;
 	return of ? of->subscribers : NULL;
 }
 
@@ -80,9 +80,9 @@ static struct subscriber *find_subscriber(const struct subscribing *subscribing,
 	return subscriber;
 }
 
-int topics_remember(struct topics *topics, struct subscriber *subscriber, struct session *session)
+int topics_remember(struct topics *topics, struct subscriber *subscriber, struct hop *program)
 {
-	struct subscribing *of = find_session(topics, session);
+	struct subscribing *of = find_session(topics, program);
 
 	if (find_subscriber(of, frame_text_of(subscriber->address)))
 		return -EEXIST;
@@ -92,14 +92,14 @@ int topics_remember(struct topics *topics, struct subscriber *subscriber, struct
 		of = calloc(1, sizeof(*of));
 		if (!of)
 			return -ENOMEM;
-		of->session = session;
-		HASH_ADD_PTR(topics->sessions, session, of);
+		of->hop = program;
+		HASH_ADD_PTR(topics->sessions, hop, of);
 		if (!HASH_ADDED(of)) {
 			free(of);
 			return -ENOMEM;
 		}
 	}
-	subscriber->session = session;
+	subscriber->hop = program;
 	of->count++;
 	DL_APPEND2(of->subscribers, subscriber, of_session_prev, of_session_next);
 	return 0;
@@ -107,7 +107,7 @@ int topics_remember(struct topics *topics, struct subscriber *subscriber, struct
 
 void topics_forget(struct topics *topics, struct subscriber *subscriber)
 {
-	struct subscribing *of = find_session(topics, subscriber->session);
+	struct subscribing *of = find_session(topics, subscriber->hop);
 
 	if (topics->asks_next == subscriber)
 		topics->asks_next = topics_behind(topics, subscriber);
@@ -135,10 +135,10 @@ static struct subscriber *topics_new_subscriber(uint32_t request, const struct f
 	return subscriber;
 }
 
-struct subscriber *topics_find_subscriber(const struct topics *topics, const struct session *session,
+struct subscriber *topics_find_subscriber(const struct topics *topics, const struct hop *program,
 					  const char *address)
 {
-	return find_subscriber(find_session(topics, session), frame_text_of(address));
+	return find_subscriber(find_session(topics, program), frame_text_of(address));
 }
 
 const char *topics_write_key(char key[TOPICS_KEY_SIZE], uint32_t uid, const char *address)
@@ -149,37 +149,31 @@ const char *topics_write_key(char key[TOPICS_KEY_SIZE], uint32_t uid, const char
 
 int topics_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica)
 {
-	const struct ucred *credentials = session_credentials(subscriber->session);
-	const struct frame_identity user = {
-		.domid = topics->with.self->domid,
-		.uid = credentials->uid,
-		.gid = credentials->gid,
-		.pid = (uint32_t)credentials->pid,
-	};
+	const struct frame_identity user = hop_program(subscriber->hop)->identity;
 	char key[TOPICS_KEY_SIZE], address[ADDRESS_MAX + 1];
 
 	meant_address(topics, subscriber->address, address);
-	topics_write_key(key, credentials->uid, address);
+	topics_write_key(key, user.uid, address);
 	HASH_FIND_STR(topics->replicas, key, *replica);
 	if (*replica)
 		return 0;
-	return replica_new(replica, topics, hop_account(session_hop(subscriber->session)), &user, address);
+	return replica_new(replica, topics, hop_account(subscriber->hop), &user, address);
 }
 
-static void topics_leave(struct topics *topics, struct session *session, uint32_t request,
+static void topics_leave(struct topics *topics, struct hop *program, uint32_t request,
 			 struct frame_text address)
 {
-	struct subscriber *subscriber = find_subscriber(find_session(topics, session), address);
+	struct subscriber *subscriber = find_subscriber(find_session(topics, program), address);
 	int r = !subscriber ? ENOENT : replica_is_away(subscriber->participant.topic) ? EAGAIN : 0;
 
 	if (r == 0) {
 		subscriber_leave(subscriber, true);
 		subscriber->leaves_for_good = true;
 	}
-	topics_send_answer(session, request, r, "");
+	topics_send_answer(program, request, r, "");
 }
 
-void topics_subscribe(struct topics *topics, struct session *session, uint32_t request,
+void topics_subscribe(struct topics *topics, struct hop *program, uint32_t request,
 		      const struct frame_subscribe *subscribe)
 {
 	struct frame_text text = subscribe->address;
@@ -189,20 +183,19 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 	int r = address_parse(text.data, text.size, &address, NULL);
 
 	if (subscribe->flags & SUBSCRIBE_LEAVE) {
-		topics_leave(topics, session, request, text);
+		topics_leave(topics, program, request, text);
 		return;
 	}
 	if (r == 0) {
 		subscriber = topics_new_subscriber(request, subscribe);
-		r = subscriber ? subscriber_charge(subscriber, hop_account(session_hop(session)), false)
-			       : -ENOMEM;
+		r = subscriber ? subscriber_charge(subscriber, hop_account(program), false) : -ENOMEM;
 		if (r == 0)
-			r = topics_remember(topics, subscriber, session);
+			r = topics_remember(topics, subscriber, program);
 		if (r < 0 && subscriber)
 			subscriber_discard(subscriber);
 	}
 	if (r < 0) {
-		topics_send_answer(session, request, -r, topics_why_not(-r));
+		topics_send_answer(program, request, -r, topics_why_not(-r));
 		return;
 	}
 	r = topics_find_replica(topics, subscriber, &replica);
@@ -215,9 +208,9 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 	subscriber_discard(subscriber);
 }
 
-int topics_unsubscribe(struct topics *topics, struct session *session, struct frame_text address)
+int topics_unsubscribe(struct topics *topics, struct hop *program, struct frame_text address)
 {
-	struct subscriber *subscriber = find_subscriber(find_session(topics, session), address);
+	struct subscriber *subscriber = find_subscriber(find_session(topics, program), address);
 
 	if (!subscriber)
 		return -ENOENT;
@@ -226,19 +219,19 @@ int topics_unsubscribe(struct topics *topics, struct session *session, struct fr
 	return 0;
 }
 
-void topics_forget_session(struct topics *topics, struct session *session)
+void topics_forget_session(struct topics *topics, struct hop *program)
 {
 	struct subscribing *of;
 
-	while ((of = find_session(topics, session))) {
+	while ((of = find_session(topics, program))) {
 		of->subscribers->number = 0;
 		subscriber_end(of->subscribers, ECONNRESET);
 	}
 }
 
-struct subscriber *topics_first_of(const struct topics *topics, const struct session *session)
+struct subscriber *topics_first_of(const struct topics *topics, const struct hop *program)
 {
-	const struct subscribing *of = find_session(topics, session);
+	const struct subscribing *of = find_session(topics, program);
 
 	return of ? of->subscribers : NULL;
 }
@@ -395,7 +388,7 @@ void topic_view_subscribers(const struct topic *topic, unsigned most,
 		for (const struct subscriber *subscriber = topic->lists[order[i]]; subscriber && most > 0;
 		     subscriber = subscriber->next, most--) {
 			const struct subscriber_view view = {
-				.session = subscriber->session,
+				.hop = subscriber->hop,
 				.channel = subscriber->participant.end ? subscriber->participant.end->channel
 								       : NULL,
 				.tally = subscriber->tally,

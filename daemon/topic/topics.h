@@ -40,7 +40,7 @@ struct image_shelf;
 struct registry;
 struct switchboard;
 struct self;
-struct session;
+struct hop;
 struct topic;
 struct topics;
 
@@ -62,7 +62,7 @@ void topics_free(struct topics *topics);
 
 /* Makes the topic that a program has bound, which keeps the last message of so many keys for those that
  * subscribe later; 1: the last one; 0: none. -ENOBUFS, -ENOMEM. */
-int topic_new(struct topic **topic, struct topics *topics, struct session *publisher, unsigned keeps);
+int topic_new(struct topic **topic, struct topics *topics, struct hop *publisher, unsigned keeps);
 /* From now on its program is told how many listen. -ENOMEM. */
 int topic_tell_listeners(struct topic *topic, struct frame_text name);
 uint64_t topic_listeners(const struct topic *topic);
@@ -73,11 +73,11 @@ void topic_end(struct topic *topic);
 int topic_accept(struct topic *topic, struct channel *channel, const char *name);
 
 /* Takes the request SUBSCRIBE, and answers it now or later. */
-void topics_subscribe(struct topics *topics, struct session *session, uint32_t request,
+void topics_subscribe(struct topics *topics, struct hop *program, uint32_t request,
 		      const struct frame_subscribe *subscribe);
 /* Ends a subscription. -ENOENT: there is none of that address. */
-int topics_unsubscribe(struct topics *topics, struct session *session, struct frame_text address);
-void topics_forget_session(struct topics *topics, struct session *session);
+int topics_unsubscribe(struct topics *topics, struct hop *program, struct frame_text address);
+void topics_forget_session(struct topics *topics, struct hop *program);
 /* A topic of this name has been bound in this domain: replicas that wait for one look again. */
 void topics_look(struct topics *topics, const char *name);
 /* This domain was restored, and had the number `was` before. */
@@ -91,7 +91,7 @@ void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct 
  * of them. Returns how many there are. */
 uint32_t topics_number_for_image(struct topics *topics, uint32_t first);
 /* Returns how many subscriptions of the program wait for an answer. */
-unsigned topics_in_question(struct topics *topics, struct session *session);
+unsigned topics_in_question(struct topics *topics, struct hop *program);
 /* Write a section for each topic, for each channel of one, and behind all channels for each feed and
  * subscriber. */
 void topics_write_image(struct topics *topics, struct image *image);
@@ -112,7 +112,7 @@ uint32_t topic_number_in_image(const struct topic *topic);
 /* Returns the topic of this number. NULL: there is none. */
 struct topic *topics_in_image(const struct image_hops *hops, uint32_t number);
 /* Returns it for the endpoint of its publisher, who gets it once. NULL: it isn't his. */
-struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct session *publisher);
+struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct hop *publisher);
 #ifdef XENMSG_INVARIANTS
 /* Lists have what they count, and nobody is ahead of a log. */
 void topics_check(const struct topics *topics);
@@ -151,7 +151,7 @@ void topics_past_image(struct image *image, struct topics *topics);
 struct topic_view topic_view(const struct topic *topic);
 
 struct subscriber_view {
-	struct session *session;       /* of a program here */
+	struct hop *hop;	       /* of a program here */
 	const struct channel *channel; /* of a replica; NULL: it has none now */
 	struct topic_tally tally;
 	uint64_t queued; /* messages in the log that it hasn't got yet */

@@ -4,7 +4,7 @@
  * Connections of programs from their first byte on: sessions, and those that become streams (HELLO, then OPEN
  * or ACCEPT, then plain bytes). A record of the input is { u8 what and who, u8 length, payload }; most kinds
  * of records say something that the protocol allows, one says any bytes. One more program has a session and
- * is told of the streams that come in. When all have hung up nothing may be left: no session, no stream, no
+ * is told of the streams that come in. When all have hung up nothing may be left: no program, no stream, no
  * channel, no descriptor.
  */
 
@@ -29,48 +29,48 @@ struct world {
 	struct switchboard board;
 	struct streams *streams;
 	struct hop unconnected; /* as the link with a domain that doesn't answer */
-	struct session *listener;
+	struct hop *listener;
 	unsigned sessions;
 	int fds[PROGRAMS + 1]; /* the programs' ends */
 	uint8_t heard[4 * FRAME_PAYLOAD_MAX];
 	uint64_t token; /* of the last INCOMING */
 };
 
-static int on_request(void *userdata, struct session *session, const struct frame_header *header,
+static int on_request(void *userdata, struct hop *program, const struct frame_header *header,
 		      const uint8_t *payload)
 {
-	return session_reply(session, header->channel, 0, "", 0) < 0 ? -ENOBUFS : 0;
+	return session_reply(program, header->channel, 0, "", 0) < 0 ? -ENOBUFS : 0;
 }
 
-static int on_open(void *userdata, struct session *session, struct channel *channel,
+static int on_open(void *userdata, struct hop *program, struct channel *channel,
 		   const struct frame_open *open)
 {
 	channel_refuse(channel, ENOENT);
 	return 0;
 }
 
-static void on_stream(void *userdata, struct session *session, int fd, const struct frame_header *header,
+static void on_stream(void *userdata, struct hop *program, int fd, const struct frame_header *header,
 		      const uint8_t *payload)
 {
 	struct world *world = userdata;
 	struct frame_identity identity = {.domid = 5};
 
 	if (header->type == FRAME_OPEN)
-		streams_connect(world->streams, fd, session_takes_socket(session), &identity, payload,
+		streams_connect(world->streams, fd, session_takes_socket(program), &identity, payload,
 				header->length);
 	else
-		streams_fetch(world->streams, fd, session_takes_socket(session), payload, header->length);
+		streams_fetch(world->streams, fd, session_takes_socket(program), payload, header->length);
 }
 
-static void on_gone(void *userdata, struct session *session)
+static void on_gone(void *userdata, struct hop *program)
 {
 	struct world *world = userdata;
 
-	streams_forget_session(world->streams, session);
-	if (session == world->listener)
+	streams_forget_session(world->streams, program);
+	if (program == world->listener)
 		world->listener = NULL;
 	world->sessions--;
-	session_free(session);
+	session_free(program);
 }
 
 static const struct session_callbacks session_callbacks = {
@@ -102,7 +102,7 @@ static void no_failure(void *owner, int error, const char *why)
 
 static const struct hop_callbacks hop_callbacks = {.control = no_control, .failed = no_failure};
 
-static struct session *connect_program(struct world *world, unsigned who)
+static struct hop *connect_program(struct world *world, unsigned who)
 {
 	static const struct self self = {.domid = 5};
 	struct session_options options = {.self = &self,
@@ -110,14 +110,14 @@ static struct session *connect_program(struct world *world, unsigned who)
 					  .channels_max = 16,
 					  .greeting_ms = 3600000,
 					  .can_share_memory = true};
-	struct session *session;
+	struct hop *program;
 	int pair[2];
 
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
-	check(session_new(&session, &world->board, pair[1], &options, &session_callbacks, world) == 0);
+	check(session_new(&program, &world->board, pair[1], &options, &session_callbacks, world) == 0);
 	world->fds[who] = pair[0];
 	world->sessions++;
-	return session;
+	return program;
 }
 
 static void turn(struct world *world)

@@ -17,16 +17,6 @@ static struct scene *the_scene; /* of the running test: parties have no userdata
 
 /* --- whom the router asks and tells ----------------------------------------------------------- */
 
-struct hop *session_hop(struct session *session)
-{
-	return &session->participant->hop;
-}
-
-const struct ucred *session_credentials(const struct session *session)
-{
-	return &session->credentials;
-}
-
 void registry_listen(struct registry *registry, struct registry_sink *sink, registry_fn changed,
 		     void *userdata)
 {
@@ -56,16 +46,16 @@ bool registry_is_led_to(struct registry *registry, uint32_t domid, bool is_late)
 	return true;
 }
 
-int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+int session_reply(struct hop *program, uint32_t request, int error, const void *body, size_t size)
 {
 	return 0;
 }
 
-void session_cut_off(struct session *session, int error, const char *why)
+void session_cut_off(struct hop *program, int error, const char *why)
 {
 }
 
-bool session_has_unread(const struct session *session)
+bool session_has_unread(const struct hop *program)
 {
 	return false;
 }
@@ -73,11 +63,6 @@ bool session_has_unread(const struct session *session)
 int questions_accept(struct questions *questions, struct channel *channel)
 {
 	return -EACCES;
-}
-
-bool session_is_mux(const struct session *session)
-{
-	return false;
 }
 
 struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error)
@@ -180,7 +165,7 @@ int access_still_allowed(struct access *access, struct access_sender from, const
 }
 
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
-		     struct session *session)
+		     struct hop *program)
 {
 	struct scene *scene = (struct scene *)(void *)streams;
 
@@ -188,17 +173,17 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	assert_int_equal(channel->kind, CHANNEL_STREAM);
 	if (scene->stream_error)
 		return scene->stream_error;
-	return channel_accept(channel, session_hop(session), endpoint);
+	return channel_accept(channel, program, endpoint);
 }
 
-bool streams_each_waiting(struct streams *streams, const struct session *session,
+bool streams_each_waiting(struct streams *streams, const struct hop *program,
 			  bool (*each)(void *userdata, struct stream *stream), void *userdata)
 {
 	return false;
 }
 
-bool streams_pass_on(struct streams *streams, struct session *session, const struct frame_text *name,
-		     struct session *(*to)(void *userdata, const struct session *from, const char *name),
+bool streams_pass_on(struct streams *streams, struct hop *program, const struct frame_text *name,
+		     struct hop *(*to)(void *userdata, const struct hop *from, const char *name),
 		     void *userdata)
 {
 	return false;
@@ -265,8 +250,6 @@ void scene_start(struct scene *scene)
 	scene->a = participant_new(&scene->rig, &program);
 	scene->b = participant_new(&scene->rig, &program);
 	scene->link = participant_new(&scene->rig, &peer);
-	scene->program_a.participant = scene->a;
-	scene->program_b.participant = scene->b;
 	scene->a->open = scene->b->open = open_by_program;
 	scene->link->open = open_by_peer;
 }
@@ -277,24 +260,18 @@ void scene_stop(struct scene *scene)
 	rig_stop(&scene->rig);
 }
 
-static struct session *session_of(struct scene *scene, const struct participant *participant)
-{
-	return participant == scene->a ? &scene->program_a : &scene->program_b;
-}
-
 int bind_name(struct scene *scene, struct participant *participant, const char *name, uint32_t kinds)
 {
-	return router_bind(scene->router, session_of(scene, participant),
-			   (struct frame_text){name, strlen(name)}, kinds, NULL, false);
+	return router_bind(scene->router, &participant->hop, (struct frame_text){name, strlen(name)}, kinds,
+			   NULL, false);
 }
 
 int unbind_name(struct scene *scene, struct participant *participant, const char *name)
 {
-	int r = router_unbind(scene->router, session_of(scene, participant), frame_text_of(name), false);
+	int r = router_unbind(scene->router, &participant->hop, frame_text_of(name), false);
 	uint32_t at = 0;
 
-	while (r == 0 &&
-	       router_end_channels(scene->router, session_of(scene, participant), frame_text_of(name), &at))
+	while (r == 0 && router_end_channels(scene->router, &participant->hop, frame_text_of(name), &at))
 		;
 	return r;
 }

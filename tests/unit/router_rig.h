@@ -15,12 +15,6 @@
 
 #define ANY_KIND 7u
 
-/* The program of a participant. */
-struct session {
-	struct participant *participant;
-	struct ucred credentials;
-};
-
 struct scene {
 	struct rig rig;
 	struct self self;
@@ -37,7 +31,6 @@ struct scene {
 	char last[64]; /* name that changed last */
 	unsigned advertised;
 	char names[256]; /* that were advertised last */
-	struct session program_a, program_b;
 };
 
 void scene_start(struct scene *scene);

@@ -109,7 +109,7 @@ SCENE_TEST(what_the_rules_forbid_from_now_on_ends_for_both, scene_start)
 	rig_settle(&scene->rig);
 	assert_int_equal(scene->b->hop.channels.count, 3);
 	/* It may have outlived the endpoint's name. */
-	router_unbind_all(scene->router, &scene->program_b);
+	router_unbind_all(scene->router, &scene->b->hop);
 	scene->taken_back = "secret";
 	scene->why_taken_back = EACCES;
 	recheck(scene);
@@ -317,24 +317,23 @@ SCENE_TEST(channels_of_an_unbound_endpoint_end_in_pieces, scene_start)
 	struct rig_options program = {
 		.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = CHANNELS};
 	const struct frame_text name = frame_text_of("inbox");
-	struct turns *turns;
+	struct participant *many = participant_new(&scene->rig, &program);
+	struct turns *turns = &scene->rig.board[0].turns;
 	unsigned pieces = 0;
 	uint32_t at = 0;
 	bool more = true;
 
-	scene->program_b.participant = participant_new(&scene->rig, &program);
-	scene->program_b.participant->open = scene->b->open;
-	turns = &scene->rig.board[0].turns;
-	assert_int_equal(bind_name(scene, scene->program_b.participant, "inbox", ANY_KIND), 0);
+	many->open = scene->b->open;
+	assert_int_equal(bind_name(scene, many, "inbox", ANY_KIND), 0);
 	for (uint32_t i = 0; i < CHANNELS; i++) {
 		open_kind(scene->link, 1 + 2 * i, CHANNEL_MESSAGE, "inbox", 5);
-		expect_open(scene->program_b.participant, "inbox");
+		expect_open(many, "inbox");
 	}
-	assert_int_equal(router_unbind(scene->router, &scene->program_b, name, false), 0);
+	assert_int_equal(router_unbind(scene->router, &many->hop, name, false), 0);
 	while (more) {
 		uint64_t before = turns->spent;
 
-		more = router_end_channels(scene->router, &scene->program_b, name, &at);
+		more = router_end_channels(scene->router, &many->hop, name, &at);
 		assert_true(turns->spent - before < CHANNELS * COST_CHANNEL_END / 2);
 		pieces++;
 	}

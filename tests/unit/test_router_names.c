@@ -45,7 +45,7 @@ SCENE_TEST(names_go_with_their_program, scene_start)
 	assert_int_equal(bind_name(scene, scene->a, "one", ANY_KIND), 0);
 	assert_int_equal(bind_name(scene, scene->b, "two", ANY_KIND), 0);
 	assert_int_equal(bind_name(scene, scene->a, "three", ANY_KIND), 0);
-	router_unbind_all(scene->router, &scene->program_a);
+	router_unbind_all(scene->router, &scene->a->hop);
 	assert_int_equal(scene->unbound, 2);
 	assert_int_equal(router_endpoints(scene->router), 1);
 	refused(scene, "5:one", ENOENT);
@@ -100,7 +100,7 @@ SCENE_TEST(other_domains_are_told_of_all_names_at_once, scene_start)
 	rig_settle(&scene->rig);
 	assert_int_equal(scene->advertised, 1);
 	assert_string_equal(scene->names, "three two ");
-	router_unbind_all(scene->router, &scene->program_b);
+	router_unbind_all(scene->router, &scene->b->hop);
 	rig_settle(&scene->rig);
 	assert_int_equal(scene->advertised, 2);
 	assert_string_equal(scene->names, "three ");
@@ -122,7 +122,7 @@ TEST(endpoint_is_paid_for_until_it_goes)
 	assert_int_equal(account_usage(scene.a->hop.account, QUOTA_ENDPOINTS).used, 2);
 	assert_int_equal(unbind_name(&scene, scene.a, "one"), 0);
 	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), 0);
-	router_unbind_all(scene.router, &scene.program_a);
+	router_unbind_all(scene.router, &scene.a->hop);
 	assert_int_equal(account_usage(scene.a->hop.account, QUOTA_ENDPOINTS).used, 0);
 	assert_int_equal(bind_name(&scene, scene.a, "left", ANY_KIND), 0);
 	scene_stop(&scene);

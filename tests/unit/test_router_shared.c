@@ -18,11 +18,6 @@ static void start_shared(struct scene *scene)
 	assert_int_equal(bind_name(scene, scene->b, "work", SHARED), 0);
 }
 
-static struct session *program_of(struct scene *scene, const struct participant *participant)
-{
-	return participant == scene->a ? &scene->program_a : &scene->program_b;
-}
-
 /* Opens a channel over the link. Returns which program was given it. */
 static struct participant *open_one(struct scene *scene, uint32_t number)
 {
@@ -47,7 +42,7 @@ SCENE_TEST(shared_name_comes_and_goes_once, start_shared)
 	assert_int_equal(scene->unbound, 0);
 	assert_int_equal(scene->advertised, 1);
 	assert_int_equal(unbind_name(scene, scene->a, "work"), -ENOENT);
-	router_unbind_all(scene->router, &scene->program_b);
+	router_unbind_all(scene->router, &scene->b->hop);
 	assert_int_equal(scene->unbound, 1);
 }
 
@@ -60,9 +55,9 @@ SCENE_TEST(name_is_shared_only_by_those_who_all_say_so, scene_start)
 	assert_int_equal(bind_name(scene, scene->a, "alone", ANY_KIND), 0);
 	assert_int_equal(bind_name(scene, scene->b, "alone", SHARED), -EEXIST);
 	assert_int_equal(bind_name(scene, scene->b, "nothing", BIND_SHARED), -EINVAL);
-	scene->program_b.credentials.uid = 1000; /* another user's */
+	scene->b->hop.who.identity.uid = 1000; /* another user's */
 	assert_int_equal(bind_name(scene, scene->b, "work", SHARED), -EEXIST);
-	scene->program_b.credentials.uid = 0;
+	scene->b->hop.who.identity.uid = 0;
 	assert_int_equal(bind_name(scene, scene->b, "work", SHARED), 0);
 }
 
@@ -117,7 +112,7 @@ static struct participant *leave_in_doubt(struct scene *scene)
 	participant_put(scene->link, FRAME_DATA, 1, message, sizeof(message));
 	rig_settle(&scene->rig);
 	assert_int_equal(unbind_name(scene, first, "work"), 0);
-	assert_false(router_leave(scene->router, program_of(scene, first), &at));
+	assert_false(router_leave(scene->router, &first->hop, &at));
 	end = &((const struct channel_end *)hop_find_channel(&scene->link->hop, 1))->channel->acceptor;
 	assert_true(end->hop == &second->hop && end->out == OUT_NEW && end->consumed < end->sent);
 	return second;
@@ -226,9 +221,8 @@ SCENE_TEST(calls_of_who_drains_and_dies_go_back_to_their_callers, start_shared)
 
 	participant_put(scene->link, FRAME_DATA, 1, call, sizeof(call));
 	rig_settle(&scene->rig);
-	assert_int_equal(router_unbind(scene->router, program_of(scene, first), frame_text_of("work"), true),
-			 0);
-	assert_false(router_leave(scene->router, program_of(scene, first), &at));
+	assert_int_equal(router_unbind(scene->router, &first->hop, frame_text_of("work"), true), 0);
+	assert_false(router_leave(scene->router, &first->hop, &at));
 	rig_settle(&scene->rig);
 	assert_int_equal(hop_channel_count(&first->hop), 0);
 	assert_int_equal(hop_channel_count(&second->hop), 0);

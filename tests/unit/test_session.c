@@ -43,7 +43,7 @@ struct scene {
 	struct event_base *base;
 	struct switchboard board;
 	struct quota *quota;
-	struct session *session;
+	struct hop *program;
 	int fd; /* the program's end */
 	int fds[3];
 	unsigned fd_count, gone, requests, descriptors;
@@ -56,29 +56,29 @@ struct scene {
 	bool closed;
 };
 
-static int on_request(void *userdata, struct session *session, const struct frame_header *header,
+static int on_request(void *userdata, struct hop *program, const struct frame_header *header,
 		      const uint8_t *payload)
 {
 	struct scene *scene = userdata;
 
 	scene->requests++;
 	if (header->type == FRAME_BIND) {
-		session_go_on_later(session, header->channel,
+		session_go_on_later(program, header->channel,
 				    (struct frame_text){(const char *)payload, header->length});
 		return 0;
 	}
 	assert_int_equal(scene->pieces, 0); /* nothing comes before the rest of the one before */
-	return session_reply(session, header->channel, 0, "yes", 3) < 0 ? -ENOBUFS : 0;
+	return session_reply(program, header->channel, 0, "yes", 3) < 0 ? -ENOBUFS : 0;
 }
 
-static bool on_go_on(void *userdata, struct session *session, struct session_rest *rest)
+static bool on_go_on(void *userdata, struct hop *program, struct session_rest *rest)
 {
 	struct scene *scene = userdata;
 
 	assert_string_equal(rest->text, "inbox");
 	assert_int_equal(scene->requests, 1);
 	if (scene->pieces == 0) {
-		assert_int_equal(session_reply(session, rest->request, 0, "done", 4), 0);
+		assert_int_equal(session_reply(program, rest->request, 0, "done", 4), 0);
 		return false;
 	}
 	scene->pieces--;
@@ -87,14 +87,14 @@ static bool on_go_on(void *userdata, struct session *session, struct session_res
 	return true;
 }
 
-static int on_open(void *userdata, struct session *session, struct channel *channel,
+static int on_open(void *userdata, struct hop *program, struct channel *channel,
 		   const struct frame_open *open)
 {
 	channel_refuse(channel, ENOENT);
 	return 0;
 }
 
-static void on_stream(void *userdata, struct session *session, int fd, const struct frame_header *header,
+static void on_stream(void *userdata, struct hop *program, int fd, const struct frame_header *header,
 		      const uint8_t *payload)
 {
 	struct scene *scene = userdata;
@@ -106,15 +106,15 @@ static void on_stream(void *userdata, struct session *session, int fd, const str
 	close(fd);
 }
 
-static void on_gone(void *userdata, struct session *session)
+static void on_gone(void *userdata, struct hop *program)
 {
 	struct scene *scene = userdata;
 
-	assert_ptr_equal(session, scene->session);
+	assert_ptr_equal(program, scene->program);
 	scene->gone++;
-	scene->took_its_leave = session_hop(session)->said_goodbye;
-	scene->session = NULL;
-	session_free(session);
+	scene->took_its_leave = program->said_goodbye;
+	scene->program = NULL;
+	session_free(program);
 }
 
 static const struct session_callbacks callbacks = {
@@ -139,7 +139,7 @@ static void start_with_patience(struct scene *scene, uint32_t greeting_ms)
 	scene->board.quota = scene->quota = quota_new(&limits);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	scene->fd = pair[0];
-	assert_int_equal(session_new(&scene->session, &scene->board, pair[1], &options, &callbacks, scene),
+	assert_int_equal(session_new(&scene->program, &scene->board, pair[1], &options, &callbacks, scene),
 			 0);
 }
 
@@ -155,7 +155,7 @@ static void start_without_patience(struct scene *scene)
 
 static void scene_stop(struct scene *scene)
 {
-	session_free(scene->session);
+	session_free(scene->program);
 	switch_cleanup(&scene->board);
 	quota_free(scene->quota);
 	event_base_free(scene->base);
@@ -328,7 +328,7 @@ SCENE_TEST(hello_may_come_byte_by_byte, scene_start)
 	for (unsigned i = 0; i < sizeof(frame); i++)
 		say(scene, frame + i, 1);
 	expect(scene, FRAME_WELCOME);
-	assert_false(session_shares_memory(scene->session));
+	assert_false(session_shares_memory(scene->program));
 }
 
 /* A user with a single descriptor left gets a stream. */
@@ -340,7 +340,7 @@ SCENE_TEST(a_session_that_becomes_a_stream_pays_for_its_socket_no_more, scene_st
 	uint8_t payload[64];
 
 	account = quota_account(scene->quota, QUOTA_UID, geteuid());
-	assert_int_equal(session_admit(scene->session, why, sizeof(why)), 0);
+	assert_int_equal(session_admit(scene->program, why, sizeof(why)), 0);
 	assert_int_equal(account_usage(account, QUOTA_DESCRIPTORS).used, 1);
 	account_unref(account);
 	say_hello(scene, 1, HELLO_STREAM);
@@ -548,7 +548,7 @@ SCENE_TEST_EACH(last_words_of_a_program_are_heard, greeted, does_not_read, 2)
 	if (does_not_read) {
 		/* The daemon waits for room in the socket. */
 		for (uint32_t i = 0; i < 16; i++)
-			hop_send(session_hop(scene->session), FRAME_OPTIONAL, 0, 0, much, 65536);
+			hop_send(scene->program, FRAME_OPTIONAL, 0, 0, much, 65536);
 		switch_pass(&scene->board);
 		run(scene);
 	} else {
@@ -594,10 +594,12 @@ SCENE_TEST(name_of_a_program_is_plain_text, scene_start)
 
 	assert_int_equal(prctl(PR_GET_NAME, before), 0);
 	assert_int_equal(prctl(PR_SET_NAME, "a\033[1m\xff\"\\z"), 0);
-	for (const char *c = session_comm(scene->session); *c; c++)
+	say_hello(scene, PROTOCOL_MAJOR, 0);
+	expect(scene, FRAME_WELCOME);
+	for (const char *c = scene->program->who.comm; *c; c++)
 		assert_true(*c >= ' ' && *c < 0x7f);
 	assert_int_equal(prctl(PR_SET_NAME, before), 0);
-	assert_int_equal(session_comm(scene->session)[0], 'a');
+	assert_int_equal(scene->program->who.comm[0], 'a');
 }
 
 /* Many at once, and they are in before the daemon looks. */

@@ -10,8 +10,8 @@ static const struct frame_identity at_b = {.domid = 7, .uid = 1, .gid = 2, .pid 
 static void start(struct scene *scene)
 {
 	scene_start(scene);
-	scene->b->hop.knows_identity = true;
-	scene->b->hop.identity = at_b;
+	scene->b->hop.who.is_known = true;
+	scene->b->hop.who.identity = at_b;
 }
 
 static struct frame_opened opened_at(struct participant *participant)

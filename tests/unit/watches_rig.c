@@ -13,9 +13,9 @@
 
 /* --- sessions that only keep what they are told ----------------------------------------------- */
 
-struct session *question_session(const struct question *question)
+struct hop *question_program(const struct question *question)
 {
-	return question->session->is_strangers ? NULL : question->session;
+	return question->session->is_strangers ? NULL : &question->session->hop;
 }
 
 struct account *question_account(const struct question *question)
@@ -79,9 +79,9 @@ bool question_has_stood(const struct question *question)
 	return question->session->has_stood;
 }
 
-void session_cut_off(struct session *session, int error, const char *why)
+void session_cut_off(struct hop *program, int error, const char *why)
 {
-	session->cut_off = error;
+	((struct session *)program)->cut_off = error;
 }
 
 int question_tell(struct question *question, const void *payload, size_t length)
