@@ -78,6 +78,7 @@ libdaemon_a_SOURCES = \
 	daemon/local/local.c daemon/local/local.h \
 	daemon/local/session_image.c \
 	daemon/peers/peers_lookups.c \
+	daemon/peers/peer.c \
 	daemon/peers/peers.c daemon/peers/peers.h daemon/peers/peers_internal.h \
 	daemon/peers/peers_advertise.c \
 	daemon/peers/peers_all.c \

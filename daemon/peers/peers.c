@@ -15,34 +15,11 @@
 
 /* In units (turns.h). */
 #define COST_TURN 50u
+#define COST_LEAF 200u /* to parse what was read, */
+/* and to look for the names in it, of two bytes at least, among those that are known */
+#define COST_BYTE 10u
 
 /* --- peers --- */
-
-struct peer *peer_find(struct peers *peers, uint32_t domid)
-{
-	struct peer *peer;
-
-	HASH_FIND(hh, peers->peers, &domid, sizeof(domid), peer);
-	return peer;
-}
-
-static int peers_by_domid(const struct peer *a, const struct peer *b)
-{
-	return (a->domid > b->domid) - (a->domid < b->domid);
-}
-
-struct peer *peer_after(struct peers *peers, int64_t domid)
-{
-	struct peer *peer = domid < 0 ? NULL : peer_find(peers, (uint32_t)domid);
-
-	if (!peers->is_sorted)
-		HASH_SRT(hh, peers->peers, peers_by_domid);
-	peers->is_sorted = true;
-	peer = peer ? peer->hh.next : peers->peers;
-	while (peer && peer->domid <= domid)
-		peer = peer->hh.next;
-	return peer;
-}
 
 static bool is_allowed(const struct peers *peers, uint32_t domid)
 {
@@ -74,38 +51,24 @@ static void peer_free(struct peer *peer)
 
 static void peers_on_turn(struct task *task);
 
-struct peer *peer_get(struct peers *peers, uint32_t domid)
+/* Makes what a new peer consists of. False: out of memory; it is freed. */
+static bool peer_begin(struct peer *peer)
 {
-	struct peer *peer = peer_find(peers, domid);
+	struct peers *peers = peer->peers;
 
-	if (peer)
-		return peer;
-	peer = calloc(1, sizeof(*peer));
-	if (!peer)
-		return NULL;
-	peer->domid = domid;
-	/* Behind all others: to find its place would take as many steps as there are numbers that programs
-	 * have asked for. */
-	HASH_ADD(hh, peers->peers, domid, sizeof(peer->domid), peer);
-	if (!HASH_ADDED(peer)) {
-		free(peer);
-		return NULL;
-	}
-	peers->is_sorted = false;
-	peer->peers = peers;
-	peer->allowed = is_allowed(peers, domid);
+	peer->allowed = is_allowed(peers, peer->domid);
 	peer->leaf_watched = LEAVES;
 	leaves_begin(peer);
 	if (peers->options.quota)
-		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
+		peer->account = quota_account(peers->options.quota, QUOTA_PEER, peer->domid);
 	task_init(&peer->task, peers->options.turns, account_line(peer->account), peers_on_turn);
 	tell_init(peer);
 	if (rendezvous_init(peer) < 0) {
 		peer_free(peer);
-		return NULL;
+		return false;
 	}
 	forget_later(peer);
-	return peer;
+	return true;
 }
 
 /* Of what its hello has said that alone: no hello stands there any more for a link that can't be. */
@@ -137,7 +100,7 @@ static void look_up_again(struct image *image, struct peers *peers)
 	if (!peer)
 		return;
 	peer->is_stranger = false;
-	presence_look_up(peer);
+	peer_look_up(peer);
 	task_due(&peer->task);
 }
 
@@ -182,17 +145,58 @@ static bool is_forgettable(const struct peer *peer)
 	       !(peer->peers->options.presence_private && peer->allowed);
 }
 
-void peer_kick(struct peer *peer)
+/* Gives what was read to the part that it is for. */
+static void take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size)
 {
-	peer->kicked = true;
-	task_due(&peer->task);
+	switch (leaf) {
+	case LEAF_ASKS:
+		tell_asks(peer, untrusted_value != NULL);
+		break;
+	case LEAF_RING_REF:
+	case LEAF_EVENT_CHANNEL:
+		rendezvous_node(peer, leaf, untrusted_value, size);
+		break;
+	case LEAF_SHUTDOWN:
+		saves_take(peer, untrusted_value, size);
+		break;
+	case LEAF_OUR_HELLO:
+	case LEAF_OUR_ENDPOINTS:
+	case LEAF_OUR_RING_REF:
+	case LEAF_OUR_EVENT_CHANNEL:
+		repair_take(peer, leaf, untrusted_value, size);
+		break;
+	default:
+		presence_take(peer, leaf, untrusted_value, size);
+	}
+}
+
+/* Takes in all that has come. Returns what it cost. */
+static uint64_t take_all(struct peer *peer)
+{
+	uint64_t cost = 0;
+
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
+		char *untrusted_value;
+		size_t size;
+
+		if (!(peer->leaves.came & 1u << leaf))
+			continue;
+		cost += COST_LEAF + peer->leaves.read[leaf].size * COST_BYTE;
+		if (leaf_take(peer, leaf, &untrusted_value, &size))
+			take(peer, leaf, untrusted_value, size);
+		if (leaf == LEAF_ENDPOINTS || leaf == LEAF_PUBLIC) /* both lists are compared */
+			cost += 2 * COST_BYTE *
+				(uint64_t)(peer->leaves.for_us.count + peer->leaves.for_all.count);
+		free(untrusted_value);
+	}
+	return cost;
 }
 
 /* Takes in what has been read of the peer, reads what is stale, and takes the steps that this allows. */
 static void peers_on_turn(struct task *task)
 {
 	struct peer *peer = (struct peer *)((char *)task - offsetof(struct peer, task));
-	uint64_t cost = COST_TURN + presence_take(peer);
+	uint64_t cost = COST_TURN + take_all(peer);
 
 	forget_if_idle(peer);
 	if (peer->advert.asks_us) {
@@ -200,15 +204,20 @@ static void peers_on_turn(struct task *task)
 		cost += advertise_cost(peer->peers);
 		if (advertise_shows_more(peer)) {
 			peer->is_stranger = false;
-			presence_look_up(peer);
+			peer_look_up(peer);
 		} else if (peer->up) {
 			advertise_soon(peer);
 		}
 	}
 	if (peer->kicked) {
+		bool was_connected = peer->rendezvous.state == RENDEZVOUS_CONNECTED;
+
 		peer->kicked = false;
 		rendezvous_advance(peer);
+		if (!was_connected && peer->rendezvous.state == RENDEZVOUS_CONNECTED)
+			bell_add(peer->peers, peer->domid);
 	}
+	presence_watch_leaf(peer);
 	cost += leaves_read(peer);
 	if (!peer->rendezvous.wanted || peer->rendezvous.state != RENDEZVOUS_IDLE)
 		lookups_done(peer);
@@ -219,43 +228,7 @@ static void peers_on_turn(struct task *task)
 	}
 }
 
-void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE])
-{
-	snprintf(path, PEERS_ROOT_SIZE, "/local/domain/%u/data/xenmsg", domid);
-}
-
-void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest)
-{
-	snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u%s",
-		 peer->peers->options.self->domid, peer->domid, rest);
-}
-
-bool peer_hello_is_current(const struct peer *peer)
-{
-	return peer->leaves.hello_seen && !peer->dead_instance[0] &&
-	       (peer->allowed || peer->rendezvous.hello_written) &&
-	       (peer->leaves.presence[0] == '\0' ||
-		!strcmp(peer->leaves.presence, peer->leaves.hello.instance));
-}
-
 /* --- life --- */
-
-void peers_remove(struct peers *peers, const char *path)
-{
-	int r = store_remove(peers->store, path, NULL, NULL, NULL);
-
-	if (r < 0)
-		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING, "peers: can't remove %s: %s", path,
-			    strerror(-r));
-}
-
-void peer_remove_ours(const struct peer *peer, const char *rest)
-{
-	char path[PEERS_PATH_SIZE];
-
-	peer_our_path(peer, path, rest);
-	peers_remove(peer->peers, path);
-}
 
 static void remove_leaf(struct peers *peers, const char *leaf)
 {
@@ -347,6 +320,7 @@ int peers_start(struct peers *peers)
 	bool takes_over = peers->hands_over;
 
 	peers->may_map = rendezvous_may_map(options);
+	peers->begin = peer_begin;
 	peers_subtree(options->self->domid, peers->root);
 	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
 	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0 || told_init(peers) < 0 ||
@@ -369,7 +343,7 @@ int peers_start(struct peers *peers)
 			if (!peer)
 				return -ENOMEM;
 			advertise_to(peer);
-			presence_look_up(peer);
+			peer_look_up(peer);
 		}
 	all_start(peers);
 	return 0;
@@ -548,11 +522,6 @@ bool peers_is_forbidden(struct peers *peers, uint32_t domid)
 	const struct peer *peer = peer_find(peers, domid);
 
 	return peer && peer->up && peer->rendezvous.unlinkable >= UNLINKABLE_FORBIDDEN;
-}
-
-const char *peers_own_leaf_name(const struct peers *peers)
-{
-	return peers->options.presence_private ? "own" : "presence";
 }
 
 bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE])

@@ -327,6 +327,11 @@ void advertise_public_anew(struct peers *peers)
 	task_due(&peers->adverts.next);
 }
 
+const char *peers_own_leaf_name(const struct peers *peers)
+{
+	return peers->options.presence_private ? "own" : "presence";
+}
+
 void presence_format(const struct peers *peers, char value[PRESENCE_SIZE])
 {
 	const struct self *self = peers->options.self;

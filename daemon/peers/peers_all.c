@@ -48,8 +48,8 @@ static int watch_all(struct peers *peers)
 	if (peers->all.watch)
 		return 0;
 	peers->all.fired = false;
-	return store_watch_needed(peers->store, "/local/domain", presence_on_change, peers,
-				  presence_on_watched, &peers->all.watch);
+	return store_watch_needed(peers->store, "/local/domain", presence_on_change, peers, peers_on_watched,
+				  &peers->all.watch);
 }
 
 /* Half of the time that others wait for our answer to what we can't see before. */
@@ -92,7 +92,7 @@ void told_check(struct peers *peers)
 		evtimer_del(peers->zero.deadline.timer);
 		r = watch_all(peers);
 		if (r < 0)
-			presence_on_watched(peers, r, NULL, 0);
+			peers_on_watched(peers, r, NULL, 0);
 	}
 	if (!peers->hears) {
 		peers->hears = true;
@@ -100,25 +100,13 @@ void told_check(struct peers *peers)
 	}
 }
 
-static void on_bell_watched(void *userdata, int error, const char *value, size_t size)
-{
-	if (error < 0)
-		log_limited(
-			LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
-			"peers: can't watch what a peer writes for this domain: %s; domain 0 has to tell it",
-			strerror(-error));
-}
-
 static void bell_set(struct peers *peers, struct bell *bell)
 {
 	char path[PEERS_PATH_SIZE];
-	int r;
 
 	snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u", bell->domid,
 		 peers->options.self->domid);
-	r = store_watch(peers->store, path, presence_on_change, peers, on_bell_watched, &bell->watch);
-	if (r < 0)
-		on_bell_watched(peers, r, NULL, 0);
+	peers_watch(peers, path, presence_on_change, peers, &bell->watch);
 }
 
 bool bell_is_there(const struct peers *peers, uint32_t domid)
@@ -201,7 +189,7 @@ int told_watch(struct peers *peers)
 		deadline_set(&peers->zero.deadline, wait_ms(peers));
 	}
 	r = store_watch_needed(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers,
-			       presence_on_watched, &peers->zero_watch);
+			       peers_on_watched, &peers->zero_watch);
 	return r;
 }
 

@@ -3,10 +3,12 @@
 #define XENMSG_DAEMON_PEERS_INTERNAL_H
 
 /*
- * Shared by the parts of peers.c. Peers_leaves.c reads the leaves, and peers_presence.c decides from them
- * which peers are up. Peers_advertise.c writes what we show. Rendezvous.c (how two daemons find each other)
- * owns `rendezvous`, and rendezvous_advance() tells it that facts have changed. Peers.c itself owns `struct
- * peer`.
+ * Shared by the parts of peers.c, of which each calls only those before it: peer.c has the table of the
+ * peers; peers_leaves.c reads their leaves, and peers_lookups.c those of who may not be there;
+ * peers_advertise.c writes what we show; peers_tell.c tells guests; rendezvous.c with rendezvous_hello.c and
+ * rendezvous_rings.c is how two daemons find each other; peers_presence.c decides which peers are up, with
+ * peers_all.c and peers_repair.c. Peers.c has their turns: it gives each what was read for it, and
+ * rendezvous_advance() then takes the steps.
  *
  * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: code that learns a
  * fact stores it and calls peer_kick(). Later rendezvous_advance() takes the steps that the facts allow
@@ -92,7 +94,7 @@ struct rendezvous {
 	struct deadline deadline;	  /* setup_timeout_ms */
 	struct event *retry;		  /* the second node of a transaction isn't visible yet */
 	struct event *again;		  /* the other side, or we, may have missed an event */
-	struct event *sweep;		  /* our hello still stands there, and must go */
+	struct event *sweep;		  /* our hello must be written or removed once more */
 	uint32_t again_ms, hello_took_ms; /* the time that XenStore has taken for our hello */
 	uint64_t hello_since_ms;
 	uint64_t begun_ms;		    /* when the attempt began */
@@ -274,7 +276,8 @@ struct peers {
 	bool may_map;
 	bool hands_over; /* the presence and the endpoints for all stay when the rest is removed */
 
-	struct peer *peers; /* by domid; a list in that order, if is_sorted */
+	bool (*begin)(struct peer *); /* makes what a new one consists of, or frees it: false */
+	struct peer *peers;	      /* by domid; a list in that order, if is_sorted */
 	bool is_sorted;
 	struct lookup_asker *askers; /* accounts that wait for look-ups */
 	unsigned lookups;
@@ -320,6 +323,12 @@ struct peer *peer_get(struct peers *peers, uint32_t domid);
 void peer_kick(struct peer *peer);
 /* Marks the leaf to be read; once more if it is already being read. */
 void peer_read(struct peer *peer, enum peer_leaf leaf);
+/* Reads all the leaves that show whether the peer is up. */
+void peer_look_up(struct peer *peer);
+/* Sets a watch, and logs whether that couldn't be done; only the latter. */
+void peers_watch(struct peers *peers, const char *path, store_watch_fn event, void *userdata,
+		 struct store_watch **watch);
+void peers_on_watched(void *userdata, int error, const char *value, size_t size);
 /* Removes what we have written. Best effort: it goes at the latest with our subtree. */
 void peers_remove(struct peers *peers, const char *path);
 /* Writes our own path to/<peer>/<rest>. */
@@ -374,7 +383,6 @@ void rendezvous_fail(struct peer *peer, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Ends the attempt, since XenStore doesn't take `what` ("": the hello), unless it may take it later. */
 void rendezvous_store_failed(struct peer *peer, int error, const char *what);
-int rendezvous_write_hello(struct peer *peer);
 void rendezvous_on_sweep(evutil_socket_t fd, short what, void *userdata);
 /* Fails our attempt, since there can be no link; notes that Xen forbids one; does both, and tells the
  * peer. */
@@ -392,6 +400,8 @@ bool rendezvous_is_asked_again(const struct peer *peer);
 void rendezvous_grant(struct peer *peer);
 void rendezvous_map(struct peer *peer);
 void rendezvous_hand_over(struct peer *peer, struct vchan *vchan);
+/* What has become of the vchan that was granted. */
+enum rendezvous_event rendezvous_of_vchan(const struct peer *peer);
 void rendezvous_publish(struct peer *peer);
 void rendezvous_unpublish(struct peer *peer);
 /* Takes the value of `control/shutdown`, or NULL if there is none. */
@@ -480,17 +490,13 @@ bool leaf_take(struct peer *peer, enum peer_leaf leaf, char **untrusted_value, s
 
 /* --- peers_presence.c */
 int presence_watch(struct peers *peers);
-/* Takes the event of a watch on something of the peers'; and whether that could be set, which it logs if
- * not. */
+/* Takes the event of a watch on something of the peers'. */
 void presence_on_change(void *userdata, const char *untrusted_path);
-void presence_on_watched(void *userdata, int error, const char *value, size_t size);
 /* Watches a leaf of the peer's, or doesn't any more, as is needed now. */
 void presence_watch_leaf(struct peer *peer);
 void presence_unwatch_leaf(struct peer *peer);
-/* Reads all the leaves that show whether the peer is up. */
-void presence_look_up(struct peer *peer);
-/* In a turn of the peer's: decides from what has been read. Returns what it cost. */
-uint64_t presence_take(struct peer *peer);
+/* In a turn of the peer's: decides from a leaf that was read. NULL: there is none. */
+void presence_take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size);
 int forget_init(struct peers *peers);
 void forget_destroy(struct peers *peers);
 /* Notes that there is one more peer, which may become idle. */
@@ -510,8 +516,6 @@ int repair_watch(struct peers *peers);
 void repair_show_again(struct peers *peers);
 /* Takes what was read of a leaf that we have written for the peer. NULL: there is none. */
 void repair_take(struct peer *peer, enum peer_leaf leaf, const char *value, size_t size);
-/* Notes that the leaf couldn't be written again: it is tried once more in a second. */
-void repair_later(struct peer *peer, enum peer_leaf leaf);
 
 /* --- peers_lookups.c */
 #define LOOKUPS_AT_ONCE 2u    /* under way, of one account */

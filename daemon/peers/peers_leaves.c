@@ -116,6 +116,14 @@ void peer_read(struct peer *peer, enum peer_leaf leaf)
 	task_due(&peer->task);
 }
 
+void peer_look_up(struct peer *peer)
+{
+	peer->leaves.looked &= ~LEAVES_LOOKED_UP;
+	peer_read(peer, LEAF_PRESENCE);
+	peer_read(peer, LEAF_HELLO);
+	peer_read(peer, LEAF_ENDPOINTS);
+}
+
 /* Whether there is a place where the leaf would be. The nodes of rings have none when their attempt is
  * over. */
 static bool peers_leaves_has_place(const struct peer *peer, enum peer_leaf leaf)

@@ -97,14 +97,14 @@ static uint64_t begin_one(struct lookup_asker *asker)
 		if (peer)
 			peer->asked--;
 		if (is_to_be_read)
-			presence_look_up(peer);
+			peer_look_up(peer);
 		lookup_free(lookup);
 		return is_to_be_read ? COST_LOOKUP : COST_SKIP;
 	}
 	peer->lookup = lookup;
 	asker->under_way++;
 	deadline_set(&peer->rendezvous.deadline, peers->options.setup_timeout_ms);
-	presence_look_up(peer);
+	peer_look_up(peer);
 	return COST_LOOKUP;
 }
 

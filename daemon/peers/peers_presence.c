@@ -22,20 +22,9 @@
 
 /* In units (turns.h). */
 #define COST_CHANGE 3000u /* a watch event, most of it in XenStore's thread, for which nobody's turn waits */
-#define COST_LEAF   200u  /* to parse what was read, */
-/* and to look for the names in it, of two bytes at least, among those that are known */
-#define COST_BYTE 10u
 
 /* A guest has 128 watches at most, and one that is refused costs the connection. */
 #define LEAF_WATCHES_MAX 64
-
-static void on_leaf_watched(void *userdata, int error, const char *value, size_t size)
-{
-	if (error < 0)
-		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
-			    "peers: can't watch a peer's leaf: %s; its domain's end will be noticed late",
-			    strerror(-error));
-}
 
 /* That is left to XenStore which a link has needed that wasn't made at once: as while this guest is saved. */
 void presence_unwatch_leaf(struct peer *peer)
@@ -74,7 +63,6 @@ void presence_watch_leaf(struct peer *peer)
 	struct peers *peers = peer->peers;
 	enum peer_leaf leaf = leaf_to_watch(peer);
 	char path[PEERS_PATH_SIZE];
-	int r = 0;
 
 	if (peers->options.domains || leaf == peer->leaf_watched)
 		return;
@@ -83,12 +71,10 @@ void presence_watch_leaf(struct peer *peer)
 		leaf_path(peer, leaf, path);
 		peer->leaf_watched = leaf;
 		peers->leaf_watches++;
-		r = store_watch(peers->store, path, presence_on_change, peers, on_leaf_watched, &peer->watch);
+		peers_watch(peers, path, presence_on_change, peers, &peer->watch);
 	}
-	if (r < 0) {
+	if (!peer->watch)
 		presence_unwatch_leaf(peer); /* retried at the next change */
-		on_leaf_watched(peers, r, NULL, 0);
-	}
 }
 
 static const struct offered nothing = {.list = NULL};
@@ -137,7 +123,6 @@ static void presence_forget(struct peer *peer)
 	peer->leaves.presence[0] = peer->instance[0] = '\0';
 	peer->leaves.looked = 0;
 	advertise_withdraw(peer);
-	presence_watch_leaf(peer);
 }
 
 /* --- forgetting ------------------------------------------------------------------------------- */
@@ -356,7 +341,6 @@ static void conclude_presence(struct peer *peer)
 		tell_up(peer, true);
 		log_presence(peer);
 	}
-	presence_watch_leaf(peer);
 	if (peer->domid == 0)
 		told_check(peers);
 	peer_kick(peer);
@@ -473,77 +457,22 @@ static void peers_presence_take_endpoints(struct peer *peer, const char *untrust
 	set_endpoints(peer, &peer->leaves.for_us, &offered);
 }
 
-static void peers_presence_take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value,
-				size_t size)
+void presence_take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size)
 {
-	switch (leaf) {
-	case LEAF_PRESENCE:
+	if (leaf == LEAF_PRESENCE)
 		take_presence(peer, untrusted_value, size);
-		break;
-	case LEAF_HELLO:
+	else if (leaf == LEAF_HELLO)
 		peers_presence_take_hello(peer, untrusted_value, size);
-		break;
-	case LEAF_ENDPOINTS:
+	else if (leaf == LEAF_ENDPOINTS)
 		peers_presence_take_endpoints(peer, untrusted_value, size);
-		break;
-	case LEAF_PUBLIC:
+	else
 		take_public(peer, untrusted_value, size);
-		break;
-	case LEAF_ASKS:
-		tell_asks(peer, untrusted_value != NULL);
-		break;
-	case LEAF_RING_REF:
-	case LEAF_EVENT_CHANNEL:
-		rendezvous_node(peer, leaf, untrusted_value, size);
-		break;
-	case LEAF_SHUTDOWN:
-		saves_take(peer, untrusted_value, size);
-		break;
-	case LEAF_OUR_HELLO:
-	case LEAF_OUR_ENDPOINTS:
-	case LEAF_OUR_RING_REF:
-	case LEAF_OUR_EVENT_CHANNEL:
-		repair_take(peer, leaf, untrusted_value, size);
-		break;
-	case LEAVES:
-	case LEAF_FOR_US:
-		break;
-	}
-}
-
-uint64_t presence_take(struct peer *peer)
-{
-	uint64_t cost = 0;
-
-	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
-		char *untrusted_value;
-		size_t size;
-
-		if (!(peer->leaves.came & 1u << leaf))
-			continue;
-		cost += COST_LEAF + peer->leaves.read[leaf].size * COST_BYTE;
-		if (leaf_take(peer, leaf, &untrusted_value, &size))
-			peers_presence_take(peer, leaf, untrusted_value, size);
-		if (leaf == LEAF_ENDPOINTS || leaf == LEAF_PUBLIC) /* both lists are compared */
-			cost += 2 * COST_BYTE *
-				(uint64_t)(peer->leaves.for_us.count + peer->leaves.for_all.count);
-		free(untrusted_value);
-	}
-	return cost;
-}
-
-void presence_look_up(struct peer *peer)
-{
-	peer->leaves.looked &= ~LEAVES_LOOKED_UP;
-	peer_read(peer, LEAF_PRESENCE);
-	peer_read(peer, LEAF_HELLO);
-	peer_read(peer, LEAF_ENDPOINTS);
 }
 
 /* Reads all that may have changed of the peer. */
 static void peers_presence_look_again(struct peer *peer)
 {
-	presence_look_up(peer);
+	peer_look_up(peer);
 	rendezvous_look_again(peer);
 }
 
@@ -563,7 +492,7 @@ static void meet(struct peers *peers, uint32_t domid, unsigned leaves)
 	peer->advert.answer = leaves & CHANGED_ASKS_ALL;
 	peer->advert.asks_us = leaves & CHANGED_ASKS;
 	if (leaves & reasons) {
-		presence_look_up(peer);
+		peer_look_up(peer);
 	} else if (written) { /* or removed */
 		peer->is_stranger = true;
 		if (written & CHANGED_HELLO)
@@ -609,7 +538,7 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 		return;
 	if (!peer->up) { /* else it was answered when it came up, unless */
 		peer->is_stranger = false;
-		presence_look_up(peer);
+		peer_look_up(peer);
 	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->advert.answer &&
 		   (!peer->advert.written || peer->rendezvous.state == RENDEZVOUS_CONNECTED)) {
 		peer->advert.answer = true; /* an empty answer was left out */
@@ -669,16 +598,6 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 		peers_presence_look_again(peer);
 }
 
-void presence_on_watched(void *userdata, int error, const char *value, size_t size)
-{
-	struct peers *peers = userdata;
-
-	if (error < 0)
-		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR,
-			    "peers: domain %u can't watch its peers in XenStore: %s; some will not be seen",
-			    peers->options.self->domid, strerror(-error));
-}
-
 /* --- dom0, which no watch tells of everything: it watches each domain --- */
 
 static void domain_gone(struct peers *peers, uint32_t domid)
@@ -689,7 +608,7 @@ static void domain_gone(struct peers *peers, uint32_t domid)
 		return;
 	store_unwatch(peers->store, &peer->watch);
 	tell_anything(peer);
-	presence_look_up(peer); /* its home was removed */
+	peer_look_up(peer); /* its home was removed */
 	peer_kick(peer);
 }
 
@@ -697,15 +616,12 @@ static void peers_presence_domain_there(struct peers *peers, uint32_t domid)
 {
 	struct peer *peer = domid == peers->options.self->domid ? NULL : peer_get(peers, domid);
 	char path[PEERS_ROOT_SIZE];
-	int r;
 
 	if (!peer || peer->watch)
 		return;
 	peers_subtree(domid, path);
 	/* fires at once, so the domain is looked up */
-	r = store_watch(peers->store, path, presence_on_change, peers, presence_on_watched, &peer->watch);
-	if (r < 0)
-		presence_on_watched(peers, r, NULL, 0);
+	peers_watch(peers, path, presence_on_change, peers, &peer->watch);
 }
 
 static void peers_presence_on_known(void *userdata, enum registry_what what, uint32_t domid)

@@ -62,7 +62,7 @@ static void peers_repair_look_at(struct peer *peer, unsigned leaves)
 			peer_read(peer, leaf);
 }
 
-void repair_later(struct peer *peer, enum peer_leaf leaf)
+static void repair_later(struct peer *peer, enum peer_leaf leaf)
 {
 	peer->repair_later |= 1u << leaf;
 	timer_start(peer->peers->repair.later, MEND_MS);
@@ -273,15 +273,6 @@ static void peers_repair_on_change(void *userdata, const char *untrusted_path)
 		peers_repair_look_at_all(peers);
 }
 
-static void peers_repair_on_watched(void *userdata, int error, const char *value, size_t size)
-{
-	if (error < 0)
-		log_limited(
-			LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
-			"peers: can't watch our own nodes in XenStore: %s; if others remove them, that is noticed late",
-			strerror(-error));
-}
-
 static void on_repair(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
@@ -301,7 +292,7 @@ static void on_repair(evutil_socket_t fd, short what, void *userdata)
 
 int repair_watch(struct peers *peers)
 {
-	return store_watch(peers->store, peers->root, peers_repair_on_change, peers, peers_repair_on_watched,
+	return store_watch(peers->store, peers->root, peers_repair_on_change, peers, peers_on_watched,
 			   &peers->repair.watch);
 }
 

@@ -182,7 +182,7 @@ static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
 	case RENDEZVOUS_NOTHING:
 		break;
 	case RENDEZVOUS_LOOK_UP:
-		presence_look_up(peer);
+		peer_look_up(peer);
 		break;
 	case RENDEZVOUS_BEGIN:
 		rendezvous_begin(peer);
@@ -233,8 +233,9 @@ static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
 	case RENDEZVOUS_FAIL_ABSENT:
 		absent_note(peer->peers, peer->domid);
 		rendezvous_fail(peer, -EHOSTDOWN,
-				peers_lack(peer->peers, peer->domid) ? "there is no domain %u"
-								     : "no xenmsgd runs in domain %u",
+				vchan_host_lacks(peer->peers->host, peer->domid)
+					? "there is no domain %u"
+					: "no xenmsgd runs in domain %u",
 				peer->domid);
 		break;
 	case RENDEZVOUS_FAIL_GONE:
@@ -294,15 +295,16 @@ bool rendezvous_is_late(const struct peer *peer)
 }
 
 /* Takes the steps that the facts allow. A peer that has just come to HELLO may find its answer there
- * already. */
+ * already, and one that is connected by now may have withdrawn its hello. */
 void rendezvous_advance(struct peer *peer)
 {
 	enum rendezvous_state before;
 
 	do {
 		before = peer->rendezvous.state;
-		rendezvous_take_step(peer, RENDEZVOUS_NO_EVENT);
-	} while (peer->rendezvous.state == RENDEZVOUS_HELLO && before != RENDEZVOUS_HELLO);
+		rendezvous_take_step(peer, rendezvous_of_vchan(peer));
+	} while (peer->rendezvous.state != before && (peer->rendezvous.state == RENDEZVOUS_HELLO ||
+						      peer->rendezvous.state == RENDEZVOUS_CONNECTED));
 }
 
 void rendezvous_hello_gone(struct peer *peer)
@@ -393,7 +395,6 @@ static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 		rendezvous_begin_anew(peer);
 	else if (rendezvous->state != RENDEZVOUS_IDLE)
 		rendezvous_write_again(peer, LEAF_OUR_HELLO);
-	presence_watch_leaf(peer);
 }
 
 static void rendezvous_on_retry(evutil_socket_t fd, short what, void *userdata)

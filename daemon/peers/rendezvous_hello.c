@@ -64,7 +64,9 @@ void rendezvous_on_sweep(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
 
-	if (!peer->rendezvous.hello_written)
+	if (peer->rendezvous.hello_written)
+		rendezvous_write_again(peer, LEAF_OUR_HELLO);
+	else
 		remove_hello(peer);
 }
 
@@ -78,7 +80,6 @@ void rendezvous_withdraw(struct peer *peer)
 	rendezvous->wanted = false;
 	rendezvous->lost_told = false;
 	rendezvous->goes_on = false;
-	presence_watch_leaf(peer);
 	if (!rendezvous->hello_written)
 		return;
 	rendezvous->hello_written = false;
@@ -131,7 +132,7 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 		rendezvous->hello_took_ms = (uint32_t)clock_ms_since(rendezvous->hello_since_ms);
 		rendezvous_again_from_now(peer);
 	} else if (rendezvous->state == RENDEZVOUS_CONNECTED) {
-		repair_later(peer, LEAF_OUR_HELLO);
+		timer_set(rendezvous->sweep, RETRY_EACH_MS);
 	} else {
 		rendezvous_store_failed(peer, error, "");
 	}
@@ -146,18 +147,22 @@ static void format_hello(const struct peer *peer, char value[RENDEZVOUS_NODE_SIZ
 		 peer->peers->may_map && !forbidden, forbidden ? " 1" : "");
 }
 
-int rendezvous_write_hello(struct peer *peer)
+static void write_hello(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	char path[PEERS_PATH_SIZE], value[RENDEZVOUS_NODE_SIZE];
+	int r;
 
 	format_hello(peer, value);
 	peer_our_path(peer, path, "/hello");
 	rendezvous->hello_since_ms = clock_ms();
+	event_del(rendezvous->sweep);
 	store_cancel(&rendezvous->hello_request); /* of an earlier nonce, from which we begin anew */
-	return store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
-			   on_hello_written, peer, &rendezvous->hello_request);
+	r = store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
+			on_hello_written, peer, &rendezvous->hello_request);
+	if (r < 0)
+		on_hello_written(peer, r, NULL, 0);
 }
 
 bool rendezvous_node_stands(const struct peer *peer, enum peer_leaf leaf, char value[RENDEZVOUS_NODE_SIZE])
@@ -178,15 +183,10 @@ bool rendezvous_node_stands(const struct peer *peer, enum peer_leaf leaf, char v
 
 void rendezvous_write_again(struct peer *peer, enum peer_leaf leaf)
 {
-	int r;
-
-	if (leaf != LEAF_OUR_HELLO) {
+	if (leaf == LEAF_OUR_HELLO)
+		write_hello(peer);
+	else
 		rendezvous_publish(peer);
-		return;
-	}
-	r = rendezvous_write_hello(peer);
-	if (r < 0)
-		on_hello_written(peer, r, NULL, 0);
 }
 
 void rendezvous_begin_anew(struct peer *peer)

@@ -48,28 +48,17 @@ static void peers_saves_on_change(void *userdata, const char *untrusted_path)
 	peer_read(userdata, LEAF_SHUTDOWN);
 }
 
-static void peers_saves_on_watched(void *userdata, int error, const char *value, size_t size)
-{
-	if (error < 0)
-		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
-			    "peers: can't watch whether a guest is saved: %s", strerror(-error));
-}
-
 /* Begins to watch, since there is a vchan with the guest. */
 static void saves_watch(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 	char path[64];
-	int r;
 
 	if (!peers->options.domains || peer->saves.watch)
 		return;
 	snprintf(path, sizeof(path), "/local/domain/%u/control/shutdown", peer->domid);
 	/* It fires when it is set, too. */
-	r = store_watch(peers->store, path, peers_saves_on_change, peer, peers_saves_on_watched,
-			&peer->saves.watch);
-	if (r < 0)
-		peers_saves_on_watched(peers, r, NULL, 0);
+	peers_watch(peers, path, peers_saves_on_change, peer, &peer->saves.watch);
 }
 
 static void peers_saves_on_over(evutil_socket_t fd, short what, void *userdata)
@@ -124,27 +113,28 @@ void rendezvous_hand_over(struct peer *peer, struct vchan *vchan)
 	rendezvous->vchan = NULL;
 	rendezvous->wanted = rendezvous->goes_on = false;
 	rendezvous->lost_told = false;
-	presence_watch_leaf(peer);
 	vchan_set_event(vchan, NULL, NULL);
-	bell_add(peers, peer->domid);
 	log_debug("rendezvous: connected with domain %u, %u pages, %s", peer->domid, vchan_pages(vchan),
 		  vchan_is_granter(vchan) ? "granted" : "mapped");
 	saves_watch(peer);
 	peers->callbacks.connected(peers->userdata, peer->domid, vchan);
 }
 
+/* A client that only lets go has failed to map all of it, or is an earlier daemon that was killed: the one
+ * that is there waits for others. */
+enum rendezvous_event rendezvous_of_vchan(const struct peer *peer)
+{
+	const struct vchan *vchan = peer->rendezvous.vchan;
+	enum vchan_state state = vchan ? vchan_state(vchan) : VCHAN_WAITING;
+
+	return state == VCHAN_WAITING	  ? RENDEZVOUS_NO_EVENT
+	       : state == VCHAN_CONNECTED ? RENDEZVOUS_LIVE
+					  : RENDEZVOUS_CLOSED;
+}
+
 static void on_granted_event(void *userdata)
 {
-	struct peer *peer = userdata;
-	struct rendezvous *rendezvous = &peer->rendezvous;
-	enum vchan_state state = vchan_state(rendezvous->vchan);
-
-	if (state == VCHAN_WAITING)
-		return;
-	/* A client that only lets go has failed to map all of it, or is an earlier daemon that was killed:
-	 * the one that is there waits for others. */
-	rendezvous_take_step(peer, state == VCHAN_CONNECTED ? RENDEZVOUS_LIVE : RENDEZVOUS_CLOSED);
-	peer_kick(peer);
+	peer_kick(userdata);
 }
 
 static void rendezvous_rings_on_published(void *userdata, int error, const char *value, size_t size)

@@ -439,6 +439,20 @@ SCENE_TEST(own_hello_is_written_again_until_it_is_taken_back, begin_as_mapper)
 	assert_null(value_at(scene, OURS "/to/2/hello")); /* we have taken it back ourselves */
 }
 
+SCENE_TEST(own_hello_that_xenstore_refuses_is_written_later, scene_start)
+{
+	write_nodes(scene);
+	await_vchan(scene);
+	scene->store.refused = 1;
+	fake_remove(&scene->store, *own_hello);
+	fire_own(scene, *own_hello);
+	settle(scene);
+	assert_null(value_at(scene, *own_hello));
+	for (int i = 0; i < PATIENCE_MS && !value_at(scene, *own_hello); i++)
+		pass_time(scene, 1);
+	assert_non_null(value_at(scene, *own_hello));
+}
+
 /* Else a migration to the same number would go unnoticed: there our nodes aren't. */
 SCENE_TEST(own_leaf_that_goes_with_its_whole_tree_is_for_its_owner, scene_start)
 {
