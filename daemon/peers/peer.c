@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The table of the peers, on which all parts of peers.c stand, and the paths of what we write for them. It
- * owns `peers` and `is_sorted` of struct peers. Of what a new peer consists, peers.c knows.
+ * owns `peers` and `is_sorted` of struct peers. Peers.c makes the parts of a new peer.
  */
 
 #include "daemon/peers/peers_internal.h"

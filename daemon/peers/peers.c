@@ -75,6 +75,7 @@ static bool peer_begin(struct peer *peer)
 static void peer_image(struct image *image, struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
+	char none[PEERS_NONCE_SIZE] = "";
 	/* Our hello goes, so the next daemon finds out by itself. */
 	uint32_t unlinkable =
 		rendezvous->unlinkable == UNLINKABLE_HERE ? UNLINKABLE_FORBIDDEN : rendezvous->unlinkable;
@@ -86,7 +87,7 @@ static void peer_image(struct image *image, struct peer *peer)
 	image_u64(image, &rendezvous->forbidden_ms);
 	image_expect(image, rendezvous->forbidden_ms <= clock_ms());
 	image_text(image, peer->dead_instance, sizeof(peer->dead_instance));
-	image_text(image, peer->dead_nonce, sizeof(peer->dead_nonce));
+	image_text(image, peer->dead_instance[0] ? rendezvous->tried_nonce : none, sizeof(none));
 }
 
 static void look_up_again(struct image *image, struct peers *peers)
@@ -542,7 +543,7 @@ unsigned peers_nodes_written(const struct peers *peers)
 
 	for (peer = peers->peers; peer; peer = peer->hh.next)
 		nodes += (unsigned)peer->advert.written + (unsigned)peer->rendezvous.hello_written +
-			 (peer->rendezvous.published ? 2 : 0);
+			 (peer->rendezvous.state == RENDEZVOUS_GRANTED ? 2 : 0);
 	return nodes;
 }
 

@@ -3,7 +3,7 @@
 #define XENMSG_DAEMON_PEERS_INTERNAL_H
 
 /*
- * Shared by the parts of peers.c, of which each calls only those before it: peer.c has the table of the
+ * Shared by the parts of peers.c. Each calls only those before it: peer.c has the table of the
  * peers; peers_leaves.c reads their leaves, and peers_lookups.c those of who may not be there;
  * peers_advertise.c writes what we show; peers_tell.c tells guests; rendezvous.c with rendezvous_hello.c and
  * rendezvous_rings.c is how two daemons find each other; peers_presence.c decides which peers are up, with
@@ -79,7 +79,6 @@ struct rendezvous {
 	bool wanted;	    /* peers_connect() was called and not answered yet */
 	bool lost_told;	    /* CONNECTED, and `lost` was called */
 	bool hello_written; /* ours stands in XenStore, or is on its way there */
-	bool published;	    /* so do the nodes under grant_nonce */
 	bool was_refused;   /* by XenStore, when it was written last */
 	enum unlinkable unlinkable;
 	uint64_t forbidden_ms; /* when either end found that Xen forbids it */
@@ -87,8 +86,7 @@ struct rendezvous {
 	/* The peer's last nonce that we have answered: not again on our own account. Whatever is granted,
 	 * awaited or connected is so under this nonce. */
 	char tried_nonce[PEERS_NONCE_SIZE];
-	char grant_nonce[PEERS_NONCE_SIZE]; /* the peer's, under which the nodes were published last */
-	uint32_t ring_ref, port;	    /* as read in AWAIT, else 0 */
+	uint32_t ring_ref, port; /* as read in AWAIT, else 0 */
 	unsigned node_retries;
 	struct vchan *vchan;		  /* GRANTED only: afterwards it is the owner's */
 	struct deadline deadline;	  /* setup_timeout_ms */
@@ -183,8 +181,8 @@ struct peer {
 	bool is_stranger;
 	bool up; /* as registry.h has it */
 	char instance[PEERS_INSTANCE_SIZE];
-	/* The daemon of this instance was seen to die, and had this hello then; "": none was. */
-	char dead_instance[PEERS_INSTANCE_SIZE], dead_nonce[PEERS_NONCE_SIZE];
+	/* The daemon of this instance was seen to die, with the hello of tried_nonce; "": none was. */
+	char dead_instance[PEERS_INSTANCE_SIZE];
 
 	unsigned repairs;      /* how often what we wrote for it was written again recently */
 	unsigned repair_later; /* bit mask of the leaves that wait to be written again */
@@ -400,7 +398,7 @@ bool rendezvous_is_asked_again(const struct peer *peer);
 void rendezvous_grant(struct peer *peer);
 void rendezvous_map(struct peer *peer);
 void rendezvous_hand_over(struct peer *peer, struct vchan *vchan);
-/* What has become of the vchan that was granted. */
+/* Whether the client has come to the vchan that was granted, or has gone. */
 enum rendezvous_event rendezvous_of_vchan(const struct peer *peer);
 void rendezvous_publish(struct peer *peer);
 void rendezvous_unpublish(struct peer *peer);

@@ -48,7 +48,7 @@ void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PAT
 	else if (leaf == LEAF_OUR_HELLO || leaf == LEAF_OUR_ENDPOINTS)
 		peer_our_path(peer, path, names[leaf]);
 	else if (leaf == LEAF_OUR_RING_REF || leaf == LEAF_OUR_EVENT_CHANNEL) {
-		snprintf(rest, sizeof(rest), "/%s/%s", peer->rendezvous.grant_nonce, names[leaf]);
+		snprintf(rest, sizeof(rest), "/%s/%s", peer->rendezvous.tried_nonce, names[leaf]);
 		peer_our_path(peer, path, rest);
 	} else
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s/%s", peer->domid, us,
@@ -128,12 +128,10 @@ void peer_look_up(struct peer *peer)
  * over. */
 static bool peers_leaves_has_place(const struct peer *peer, enum peer_leaf leaf)
 {
-	const struct rendezvous *rendezvous = &peer->rendezvous;
-
 	if (leaf == LEAF_RING_REF || leaf == LEAF_EVENT_CHANNEL)
-		return rendezvous->our_nonce[0];
+		return peer->rendezvous.our_nonce[0];
 	if (leaf == LEAF_OUR_RING_REF || leaf == LEAF_OUR_EVENT_CHANNEL)
-		return rendezvous->grant_nonce[0];
+		return peer->rendezvous.state == RENDEZVOUS_GRANTED;
 	return true;
 }
 

@@ -276,7 +276,7 @@ static bool is_dead(struct peer *peer, const char *instance)
 
 	if (unread & (1u << LEAF_PRESENCE | 1u << LEAF_HELLO))
 		return peer->dead_instance[0];
-	if (!peer->leaves.hello_seen || strcmp(peer->dead_nonce, peer->leaves.hello.nonce) != 0 ||
+	if (!peer->leaves.hello_seen || strcmp(peer->rendezvous.tried_nonce, peer->leaves.hello.nonce) != 0 ||
 	    strcmp(peer->dead_instance, instance) != 0)
 		peer->dead_instance[0] = '\0';
 	return peer->dead_instance[0];

@@ -53,7 +53,7 @@ static void peers_repair_look_at(struct peer *peer, unsigned leaves)
 
 	if (!rendezvous->hello_written)
 		leaves &= ~(1u << LEAF_OUR_HELLO);
-	if (!rendezvous->published)
+	if (rendezvous->state != RENDEZVOUS_GRANTED)
 		leaves &= ~(1u << LEAF_OUR_RING_REF | 1u << LEAF_OUR_EVENT_CHANNEL);
 	if (!peer->advert.written)
 		leaves &= ~(1u << LEAF_OUR_ENDPOINTS);

@@ -311,6 +311,8 @@ void rendezvous_hello_gone(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
+	if (rendezvous->state == RENDEZVOUS_GRANTED) /* nothing stands under that nonce any more */
+		rendezvous_take_step(peer, RENDEZVOUS_NO_EVENT);
 	if (rendezvous->tried_nonce[0]) /* it has answered, and given up */
 		rendezvous->goes_on = false;
 	rendezvous->tried_nonce[0] = '\0';
@@ -389,7 +391,7 @@ static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 	peer_read(peer, LEAF_PRESENCE);
 	peer_read(peer, LEAF_HELLO);
 	rendezvous_look_again(peer);
-	if (rendezvous->published && !rendezvous->publish_request)
+	if (rendezvous->state == RENDEZVOUS_GRANTED && !rendezvous->publish_request)
 		rendezvous_publish(peer);
 	if (rendezvous->state == RENDEZVOUS_HELLO && !peer_hello_is_current(peer))
 		rendezvous_begin_anew(peer);
@@ -454,7 +456,6 @@ void peers_died(struct peers *peers, uint32_t domid)
 	rendezvous = &peer->rendezvous;
 	rendezvous->lost_told = true;
 	memcpy(peer->dead_instance, peer->instance, sizeof(peer->dead_instance));
-	memcpy(peer->dead_nonce, rendezvous->tried_nonce, sizeof(peer->dead_nonce));
 	peer_read(peer, LEAF_PRESENCE);
 	peer_read(peer, LEAF_HELLO);
 }

@@ -173,7 +173,7 @@ bool rendezvous_node_stands(const struct peer *peer, enum peer_leaf leaf, char v
 		format_hello(peer, value);
 		return rendezvous->hello_written && !rendezvous->hello_request;
 	}
-	if (!rendezvous->published || rendezvous->publish_request)
+	if (rendezvous->state != RENDEZVOUS_GRANTED || rendezvous->publish_request)
 		return false;
 	snprintf(value, RENDEZVOUS_NODE_SIZE, "%u",
 		 leaf == LEAF_OUR_RING_REF ? vchan_ring_ref(rendezvous->vchan)
@@ -266,7 +266,6 @@ bool rendezvous_may_be_tried(struct peer *peer)
 	return true;
 }
 
-/* What Xen has forbidden us may be tried once more. */
 void rendezvous_forget_forbidden(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;

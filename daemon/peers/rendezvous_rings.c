@@ -22,11 +22,10 @@ void rendezvous_unpublish(struct peer *peer)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	char rest[PEERS_NONCE_SIZE + 1];
 
-	if (!rendezvous->published)
+	if (rendezvous->state != RENDEZVOUS_GRANTED)
 		return;
-	rendezvous->published = false;
 	store_cancel(&rendezvous->publish_request);
-	snprintf(rest, sizeof(rest), "/%s", rendezvous->grant_nonce);
+	snprintf(rest, sizeof(rest), "/%s", rendezvous->tried_nonce);
 	peer_remove_ours(peer, rest);
 }
 
@@ -153,13 +152,12 @@ void rendezvous_publish(struct peer *peer)
 	struct store_leaf leaves[2] = {{paths[0], values[0]}, {paths[1], values[1]}};
 	int r;
 
-	snprintf(rest, sizeof(rest), "/%s/ring-ref", rendezvous->grant_nonce);
+	snprintf(rest, sizeof(rest), "/%s/ring-ref", rendezvous->tried_nonce);
 	peer_our_path(peer, paths[0], rest);
-	snprintf(rest, sizeof(rest), "/%s/event-channel", rendezvous->grant_nonce);
+	snprintf(rest, sizeof(rest), "/%s/event-channel", rendezvous->tried_nonce);
 	peer_our_path(peer, paths[1], rest);
 	snprintf(values[0], sizeof(values[0]), "%u", vchan_ring_ref(rendezvous->vchan));
 	snprintf(values[1], sizeof(values[1]), "%u", vchan_port(rendezvous->vchan));
-	rendezvous->published = true;
 	r = store_write_leaves(peers->store, leaves, 2, peers->options.self->domid, (int)peer->domid,
 			       rendezvous_rings_on_published, peer, &rendezvous->publish_request);
 	if (r < 0)
@@ -226,7 +224,6 @@ void rendezvous_grant(struct peer *peer)
 				strerror(-r));
 		return;
 	}
-	memcpy(rendezvous->grant_nonce, peer->leaves.hello.nonce, sizeof(rendezvous->grant_nonce));
 	rendezvous->state = RENDEZVOUS_GRANTED;
 	rendezvous_publish(peer);
 }

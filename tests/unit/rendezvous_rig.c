@@ -136,7 +136,15 @@ enum vchan_state vchan_state(const struct vchan *vchan)
 {
 	if (vchan->is_closed)
 		return VCHAN_CLOSED;
-	return vchan->granted ? VCHAN_WAITING : held.peer_is_gone ? VCHAN_CLOSED : VCHAN_CONNECTED;
+	return vchan->granted && !held.client ? VCHAN_WAITING
+	       : held.peer_is_gone	      ? VCHAN_CLOSED
+					      : VCHAN_CONNECTED;
+}
+
+void client_comes(void)
+{
+	held.client = true;
+	held.last->event(held.last->userdata);
 }
 
 void close_granted(struct scene *scene)

@@ -32,6 +32,7 @@ struct held {
 	unsigned unmappable; /* so many more attempts to map fail */
 	struct vchan *last;  /* granted */
 	bool forbidden;	     /* Xen refuses to grant and to map */
+	bool client;	     /* has mapped what is granted */
 	uint32_t room;	     /* the largest ring that there are pages for; 0: any */
 	/* of the last grants, the latest last */
 	uint32_t domids[2], size;
@@ -60,7 +61,8 @@ struct scene {
 void fire(struct scene *scene, const char *path);
 /* The watch on what we have written tells of this path. */
 void fire_own(struct scene *scene, const char *path);
-/* Whoever had mapped what was granted last has closed it. */
+/* Whoever maps what was granted last has done so; has closed it. */
+void client_comes(void);
 void close_granted(struct scene *scene);
 /* All that can be done now is done. */
 void settle(struct scene *scene);

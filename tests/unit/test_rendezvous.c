@@ -366,6 +366,20 @@ SCENE_TEST(what_was_granted_in_vain_is_left, start_as_granter)
 	assert_int_equal(held.granted, 0);
 }
 
+/* The word of the client, and that its hello has gone, come before the peer's turn. */
+SCENE_TEST(client_that_has_taken_back_its_hello_is_left, start_as_granter)
+{
+	held.left = 0;
+	fake_remove(&scene->store, THEIRS "/to/1/hello");
+	fire(scene, THEIRS "/to/1/hello");
+	event_base_loop(scene->base, EVLOOP_NONBLOCK);
+	fake_store_step(&scene->store);
+	client_comes();
+	settle(scene);
+	assert_null(scene->vchan);
+	assert_int_equal(held.left, 1);
+}
+
 TEST(what_was_granted_is_closed_if_we_stop_for_good)
 {
 	struct scene scene;
