@@ -61,6 +61,9 @@ BREACHES = [
      "board is the switch's field of a hop"),
     ("daemon/link/busy_poll.h", "static inline int look(struct hop *first)\n{\n\treturn first->beyond;\n}",
      "beyond is the switch's field of a hop"),
+    ("daemon/peers/peer.c", "static void end(struct peers *peers)\n{\n\tpeers_stop(peers);\n}", "call each other, and have"),
+    ("daemon/registry/past.c", "struct heavy {\n\tbool one, two, three, four, five;\n\tbool six, seven, eight, nine;\n};",
+     "struct heavy has 9 flags, more than 8"),
     ("gateway/gateway.c", "enum hop { HOP_ONE };", "hop is the name of something else in daemon/switch/hop.h"),
 ]
 
