@@ -325,7 +325,7 @@ int peers_start(struct peers *peers)
 	peers_subtree(options->self->domid, peers->root);
 	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
 	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0 || told_init(peers) < 0 ||
-	    forget_init(peers) < 0 || leaves_init(peers) < 0 || repair_init(peers) < 0)
+	    forget_init(peers) < 0 || leaves_init(peers) < 0 || repair_init(peers, all_again) < 0)
 		return -ENOMEM;
 	vchan_host_set_freed(peers->host, on_vchan_freed, peers);
 

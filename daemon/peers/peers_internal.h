@@ -64,6 +64,8 @@ enum peer_leaf {
 enum own_leaf { OWN_PRESENCE, OWN_PUBLIC, OWN_ASKS, OWN_LEAVES };
 
 #define RENDEZVOUS_NODE_SIZE (PEERS_INSTANCE_SIZE + PEERS_NONCE_SIZE + 16)
+#define NODES		     (1u << LEAF_RING_REF | 1u << LEAF_EVENT_CHANNEL)
+#define OUR_NODES	     (1u << LEAF_OUR_RING_REF | 1u << LEAF_OUR_EVENT_CHANNEL)
 #define LEAVES_LOOKED_UP     (1u << LEAF_PRESENCE | 1u << LEAF_ENDPOINTS | 1u << LEAF_HELLO)
 
 /* Why there can be no link with a peer. */
@@ -243,6 +245,7 @@ struct adverts {
 /* Our own nodes, which a migration takes away (peers_repair.c). */
 struct repair {
 	struct store_watch *watch;
+	void (*asks_gone)(struct peers *peers);
 	struct event *later; /* some were written again recently, or wait for it */
 	unsigned count;
 	unsigned own;	 /* a bit mask of our own leaves that wait for that */
@@ -505,7 +508,8 @@ void forget_not(struct peer *peer);
 void forget_if_idle(struct peer *peer);
 
 /* --- peers_repair.c */
-int repair_init(struct peers *peers);
+/* Calls asks_gone() when somebody has removed the leaf that asks for all. */
+int repair_init(struct peers *peers, void (*asks_gone)(struct peers *peers));
 void repair_destroy(struct peers *peers);
 /* Sets the watch: after what an earlier daemon left was removed. Negative errno. */
 int repair_watch(struct peers *peers);

@@ -21,38 +21,29 @@
 #define COST_THREAD 2000u /* of which its thread has the most, for which nobody's turn waits */
 #define REREAD_MS   1000
 
+/* The names are in the leaves' order. Ours are where the peer's would be, but for the domains' order. */
 void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE])
 {
-	static const char *const names[] = {
-		[LEAF_ENDPOINTS] = "endpoints",	  [LEAF_HELLO] = "hello",
-		[LEAF_RING_REF] = "ring-ref",	  [LEAF_EVENT_CHANNEL] = "event-channel",
-		[LEAF_OUR_HELLO] = "/hello",	  [LEAF_OUR_ENDPOINTS] = "/endpoints",
-		[LEAF_OUR_RING_REF] = "ring-ref", [LEAF_OUR_EVENT_CHANNEL] = "event-channel",
-	};
-	char rest[PEERS_NONCE_SIZE + 16];
-	uint32_t us = peer->peers->options.self->domid;
+	static const char *const names[LEAVES] = {"presence", "endpoints", "hello",	    "endpoints",
+						  "asks",     "ring-ref",  "event-channel", "shutdown",
+						  "hello",    "endpoints", "ring-ref",	    "event-channel"};
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+	const bool ours = leaf >= LEAF_OUR_HELLO && leaf < LEAVES;
+	const uint32_t us = peer->peers->options.self->domid, from = ours ? us : peer->domid,
+		       to = ours ? peer->domid : us;
 
-	if (leaf == LEAF_PRESENCE)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
-	else if (leaf == LEAF_SHUTDOWN)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/control/shutdown", peer->domid);
-	else if (leaf == LEAF_ASKS)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/asks", peer->domid);
-	else if (leaf == LEAF_PUBLIC)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/endpoints", peer->domid);
+	if (leaf == LEAF_SHUTDOWN)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/control/%s", from, names[leaf]);
+	else if (leaf == LEAF_PRESENCE || leaf == LEAF_ASKS || leaf == LEAF_PUBLIC)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/%s", from, names[leaf]);
 	else if (leaf == LEAF_FOR_US)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u", peer->domid, us);
-	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us,
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u", from, to);
+	else if (1u << leaf & (NODES | OUR_NODES))
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s/%s", from, to,
+			 ours ? rendezvous->tried_nonce : rendezvous->our_nonce, names[leaf]);
+	else
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", from, to,
 			 names[leaf]);
-	else if (leaf == LEAF_OUR_HELLO || leaf == LEAF_OUR_ENDPOINTS)
-		peer_our_path(peer, path, names[leaf]);
-	else if (leaf == LEAF_OUR_RING_REF || leaf == LEAF_OUR_EVENT_CHANNEL) {
-		snprintf(rest, sizeof(rest), "/%s/%s", peer->rendezvous.tried_nonce, names[leaf]);
-		peer_our_path(peer, path, rest);
-	} else
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s/%s", peer->domid, us,
-			 peer->rendezvous.our_nonce, names[leaf]);
 }
 
 static void on_leaf(void *userdata, int error, const char *untrusted_value, size_t size)
@@ -128,11 +119,9 @@ void peer_look_up(struct peer *peer)
  * over. */
 static bool peers_leaves_has_place(const struct peer *peer, enum peer_leaf leaf)
 {
-	if (leaf == LEAF_RING_REF || leaf == LEAF_EVENT_CHANNEL)
+	if (1u << leaf & NODES)
 		return peer->rendezvous.our_nonce[0];
-	if (leaf == LEAF_OUR_RING_REF || leaf == LEAF_OUR_EVENT_CHANNEL)
-		return peer->rendezvous.state == RENDEZVOUS_GRANTED;
-	return true;
+	return !(1u << leaf & OUR_NODES) || peer->rendezvous.state == RENDEZVOUS_GRANTED;
 }
 
 uint64_t leaves_read(struct peer *peer)

@@ -26,8 +26,7 @@
 #define MEND_MS	      1000
 #define MENDS_AT_ONCE 16 /* of one peer's nodes; it grows back by one a second */
 
-static const unsigned OURS = 1u << LEAF_OUR_HELLO | 1u << LEAF_OUR_ENDPOINTS | 1u << LEAF_OUR_RING_REF |
-			     1u << LEAF_OUR_EVENT_CHANNEL;
+#define OURS (1u << LEAF_OUR_HELLO | 1u << LEAF_OUR_ENDPOINTS | OUR_NODES)
 
 static bool is_value(const char *value, size_t size, const char *expected)
 {
@@ -54,7 +53,7 @@ static void peers_repair_look_at(struct peer *peer, unsigned leaves)
 	if (!rendezvous->hello_written)
 		leaves &= ~(1u << LEAF_OUR_HELLO);
 	if (rendezvous->state != RENDEZVOUS_GRANTED)
-		leaves &= ~(1u << LEAF_OUR_RING_REF | 1u << LEAF_OUR_EVENT_CHANNEL);
+		leaves &= ~OUR_NODES;
 	if (!peer->advert.written)
 		leaves &= ~(1u << LEAF_OUR_ENDPOINTS);
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
@@ -161,7 +160,7 @@ static void on_asks(void *userdata, int error, const char *value, size_t size)
 	if (error != -ENOENT || !peers->all.state || peers->all.request)
 		return;
 	if (may_repair(peers, &peers->repair.count))
-		all_again(peers);
+		peers->repair.asks_gone(peers);
 	else
 		peers->repair.own |= 1u << OWN_ASKS;
 }
@@ -236,7 +235,7 @@ static void on_change_for(struct peer *peer, enum peers_path path)
 		peers_repair_look_at(peer, 1u << LEAF_OUR_ENDPOINTS);
 		break;
 	case PEERS_PATH_NODES:
-		peers_repair_look_at(peer, 1u << LEAF_OUR_RING_REF | 1u << LEAF_OUR_EVENT_CHANNEL);
+		peers_repair_look_at(peer, OUR_NODES);
 		break;
 	default:
 		peers_repair_look_at(peer, OURS);
@@ -296,8 +295,9 @@ int repair_watch(struct peers *peers)
 			   &peers->repair.watch);
 }
 
-int repair_init(struct peers *peers)
+int repair_init(struct peers *peers, void (*asks_gone)(struct peers *peers))
 {
+	peers->repair.asks_gone = asks_gone;
 	peers->repair.later = evtimer_new(peers->base, on_repair, peers);
 	if (!peers->repair.later)
 		return -ENOMEM;

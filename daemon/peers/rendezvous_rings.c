@@ -273,7 +273,6 @@ void rendezvous_map(struct peer *peer)
 
 void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size)
 {
-	const unsigned nodes = 1u << LEAF_RING_REF | 1u << LEAF_EVENT_CHANNEL;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	uint32_t number = 0;
 
@@ -289,7 +288,7 @@ void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrust
 		rendezvous->ring_ref = number;
 	else
 		rendezvous->port = number;
-	if (peer->leaves.reading & nodes)
+	if (peer->leaves.reading & NODES)
 		return;
 	if (rendezvous->ring_ref && rendezvous->port) {
 		/* Whose they are: what we know of the peer's hello may be from before the nodes, whose answer
