@@ -5,7 +5,6 @@ package xenmsg
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -135,7 +134,7 @@ func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
 			}
 		}
 	}
-	sock, hello, err := greet(ctx, c.path, 0, d.Wait)
+	sock, hello, err := greet(ctx, c.path, 0, func() bool { return d.Wait })
 	if err != nil {
 		return nil, err
 	}
@@ -159,12 +158,25 @@ func (c *Conn) begin(sock *net.UnixConn, hello welcome) {
 	close(c.up)
 }
 
-// greet connects, says HELLO and reads WELCOME, to its last byte and no further. [4]
-func greet(ctx context.Context, path string, flags uint32, waits bool) (*net.UnixConn, welcome, *Error) {
+// greet connects, says HELLO and reads WELCOME, to its last byte and no further. [4] It waits for a daemon that
+// isn't there as long as that is wanted, and for one that is too busy to let more in.
+func greet(ctx context.Context, path string, flags uint32, waits func() bool) (*net.UnixConn, welcome, *Error) {
+	until := time.Now().Add(helloPatience)
 	for pause := 10 * time.Millisecond; ; {
 		sock, hello, err := greetOnce(ctx, path, flags)
-		if err == nil || !waits || err.Errno != syscall.ENOENT && err.Errno != syscall.ECONNREFUSED && err.Errno != syscall.ENOTCONN ||
-			!sleep(ctx, &pause, time.Second) {
+		again := false
+		if err != nil {
+			switch err.Errno {
+			case syscall.ENOENT, syscall.ECONNREFUSED, syscall.ENOTCONN:
+				again = waits()
+			case syscall.EAGAIN:
+				again = time.Now().Before(until)
+			}
+		}
+		if !again || !sleep(ctx, &pause, time.Second) {
+			if err != nil {
+				err.context = ctx.Err()
+			}
 			return sock, hello, err
 		}
 	}
@@ -245,9 +257,9 @@ func goodbye(p fields) *Error {
 	return &Error{Errno: errno, Fate: NotDone, Reason: string(p)}
 }
 
-// converse writes what is asked and reads one frame and nothing behind it, until the context ends, or so long. A
-// socket that comes with the frame goes to `given`, unless that is nil.
-func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, asked []byte, given **net.UnixConn) (frame, *Error) {
+// converse writes what is asked and reads one frame and nothing behind it, until the context ends, or so long. `look`
+// is called before it reads, unless that is nil.
+func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, asked []byte, look func() error) (frame, *Error) {
 	if longest > 0 {
 		sock.SetDeadline(time.Now().Add(longest))
 	}
@@ -268,22 +280,16 @@ func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, as
 	if _, err := sock.Write(asked); err != nil {
 		return frame{}, errorOf(err)
 	}
-	buffer, control := make([]byte, headerSize, 256), make([]byte, syscall.CmsgSpace(4))
-	for have := 0; ; {
-		n, size, flags, _, err := sock.ReadMsgUnix(buffer[have:], control)
-		if n <= 0 && err == nil {
-			err = io.EOF
-		}
-		if n <= 0 {
+	if look != nil {
+		if err := look(); err != nil {
 			return frame{}, errorOf(err)
 		}
-		if flags&syscall.MSG_CTRUNC != 0 {
-			return frame{}, &Error{Errno: syscall.EMFILE, Fate: NotDone}
-		}
-		if size > 0 && given != nil {
-			if *given, err = takeSocket(control[:size]); err != nil {
-				return frame{}, errorOf(err)
-			}
+	}
+	buffer := make([]byte, headerSize, 256)
+	for have := 0; ; {
+		n, err := sock.Read(buffer[have:])
+		if err != nil {
+			return frame{}, errorOf(err)
 		}
 		if have += n; have < len(buffer) {
 			continue
@@ -294,23 +300,6 @@ func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, as
 		}
 		buffer = append(buffer, make([]byte, padded(int(le.Uint32(buffer))))...)
 	}
-}
-
-// takeSocket returns the socket that came with a frame.
-func takeSocket(control []byte) (*net.UnixConn, error) {
-	messages, err := syscall.ParseSocketControlMessage(control)
-	if err != nil || len(messages) == 0 {
-		return nil, err
-	}
-	fds, err := syscall.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) == 0 {
-		return nil, err
-	}
-	file := os.NewFile(uintptr(fds[0]), "stream")
-	defer file.Close()
-	made, err := net.FileConn(file)
-	sock, _ := made.(*net.UnixConn)
-	return sock, err
 }
 
 // DomID returns the number of this program's domain, which changes when the domain is restored or migrated.
@@ -367,7 +356,7 @@ func (c *Conn) run(sock *net.UnixConn) {
 
 func (c *Conn) redial() *net.UnixConn {
 	for {
-		sock, hello, err := greet(c.life, c.path, 0, true)
+		sock, hello, err := greet(c.life, c.path, 0, c.outlives)
 		if err != nil {
 			if pause := time.Second; !sleep(c.life, &pause, pause) {
 				return nil

@@ -524,6 +524,69 @@ func TestAStreamIsANetConn(t *testing.T) {
 	}
 }
 
+// fewDescriptors takes all that are left but so many, until the function that it returns is called.
+func fewDescriptors(t testing.TB, left int) (giveBack func()) {
+	var limit syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	few := limit
+	few.Cur = 200
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few))
+	var taken []int
+	for {
+		fd, err := syscall.Open(os.DevNull, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			break
+		}
+		taken = append(taken, fd)
+	}
+	for ; left > 0; left-- {
+		syscall.Close(taken[0])
+		taken = taken[1:]
+	}
+	return func() {
+		for _, fd := range taken {
+			syscall.Close(fd)
+		}
+		must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	}
+}
+
+func TestNoStreamIsLostForWantOfADescriptor(t *testing.T) {
+	ctx, l, one := streams(t, "few")
+	for left := 0; left < 6; left++ {
+		giveBack := fewDescriptors(t, left)
+		c, err := one.Connect(ctx, "2:few") // there is one for both sides, or for neither
+		giveBack()
+		if err != nil {
+			fails(t, err, syscall.EMFILE, xenmsg.NotDone)
+			c, err = one.Connect(ctx, "2:few")
+			must(t, err)
+		}
+		_, err = c.Write([]byte{byte(left)})
+		must(t, err)
+		giveBack = fewDescriptors(t, left)
+		accepted, err := l.AcceptStream(ctx)
+		giveBack()
+		if err != nil {
+			fails(t, err, syscall.EMFILE, xenmsg.NotDone)
+			accepted, err = l.AcceptStream(ctx)
+			must(t, err)
+		}
+		got := []byte{0xff}
+		if _, err := accepted.Read(got); err != nil || int(got[0]) != left {
+			t.Fatalf("with %d descriptors left: %v, %v", left, got, err)
+		}
+		giveBack = fewDescriptors(t, 0)
+		err = c.Break()
+		giveBack()
+		must(t, err)
+		if _, err := accepted.Read(got); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+		accepted.Close()
+	}
+}
+
 func TestHTTPAndTLSRunOverStreams(t *testing.T) {
 	ctx, l, one := streams(t, "web")
 	plain := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -156,21 +156,22 @@ func (s *Stream) CloseWrite() error { return s.err(s.sock.CloseWrite()) }
 // CloseRead takes no more: the other side's writes fail with EPIPE.
 func (s *Stream) CloseRead() error { return s.err(s.sock.CloseRead()) }
 
-// Break closes the stream so that the other side gets ECONNRESET, behind what came before. It is for a program
-// that had to stop halfway.
+// Break closes the stream so that the other side gets ECONNRESET, behind what came before, and never waits. It is for a
+// program that had to stop halfway.
 func (s *Stream) Break() error {
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		s.sock.Close()
-		return err
+	failure := net.ErrClosed
+	if raw, err := s.sock.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			// One byte more, also behind a full buffer, with a descriptor, of which this is one. [6]
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, 1<<20)
+			failure = syscall.Sendmsg(int(fd), []byte{0}, syscall.UnixRights(int(fd)), nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+		})
 	}
-	defer null.Close()
-	s.sock.SetWriteDeadline(time.Now().Add(time.Second))
-	_, _, err = s.sock.WriteMsgUnix([]byte{0}, syscall.UnixRights(int(null.Fd())), nil)
-	if closed := s.sock.Close(); err == nil {
-		err = closed
+	closed := s.sock.Close()
+	if failure == nil {
+		failure = closed
 	}
-	return s.err(err)
+	return s.err(failure)
 }
 
 // LocalAddr returns what is known of this end.
@@ -194,17 +195,23 @@ func (s *Stream) SetWriteDeadline(t time.Time) error { return s.sock.SetWriteDea
 // SyscallConn gives the socket.
 func (s *Stream) SyscallConn() (syscall.RawConn, error) { return s.sock.SyscallConn() }
 
-// fetch makes a stream of a socket by one frame, and renames the peer, if it says so. [6]
-func (c *Conn) fetch(ctx context.Context, request []byte, peer *Peer) (*net.UnixConn, *Error) {
-	var given *net.UnixConn
-	sock, _, err := greet(ctx, c.path, 2|8, false)
-	if err != nil {
-		return nil, err
-	}
-	f, err := converse(ctx, sock, 0, append(request, 0), &given)
-	if given != nil { // that is the stream
+const streamFlags = 2 | 8 // of HELLO: the connection is for a stream, which may be another socket
+
+// fetch asks for a stream by a connection that was made for it, and renames the peer, if the daemon says so. [6]
+func fetch(ctx context.Context, sock *net.UnixConn, request []byte, peer *Peer) (*net.UnixConn, *Error) {
+	kept, failure := os.Open(os.DevNull) // a descriptor: what can't be taken isn't asked for
+	if failure != nil {
 		sock.Close()
-		sock = given
+		return nil, errorOf(failure)
+	}
+	defer kept.Close()
+	var given *os.File
+	f, err := converse(ctx, sock, 0, append(request, 0), func() (err error) {
+		given, err = lookForDescriptor(ctx, sock, kept)
+		return err
+	})
+	if given != nil {
+		defer given.Close()
 	}
 	if ctx.Err() != nil { // the daemon resets what it had opened
 		err = ended(ctx, Unknown)
@@ -221,10 +228,65 @@ func (c *Conn) fetch(ctx context.Context, request []byte, peer *Peer) (*net.Unix
 			err = errProto("frame %d in place of REPLY", f.kind)
 		}
 	}
-	if err != nil {
+	if err != nil || given != nil { // else this connection is the stream
 		sock.Close()
 	}
+	if err == nil && given != nil {
+		sock, err = socketOf(ctx, given)
+	}
 	return sock, err
+}
+
+// lookForDescriptor waits for what comes, and returns the descriptor that is with it, nil if there is none. It only
+// looks: where there is no room for one, that waits until others have given theirs back.
+func lookForDescriptor(ctx context.Context, sock *net.UnixConn, kept *os.File) (*os.File, error) {
+	raw, failure := sock.SyscallConn()
+	control := make([]byte, syscall.CmsgLen(4)) // of one
+	for pause := time.Millisecond; failure == nil; {
+		var size, flags int
+		var err error
+		failure = raw.Read(func(fd uintptr) bool {
+			var data [1]byte
+			for err = syscall.EINTR; err == syscall.EINTR; {
+				_, size, flags, _, err = syscall.Recvmsg(int(fd), data[:], control, syscall.MSG_PEEK|syscall.MSG_CMSG_CLOEXEC)
+			}
+			return err != syscall.EAGAIN
+		})
+		if failure == nil && err == nil && size > 0 {
+			messages, _ := syscall.ParseSocketControlMessage(control[:size])
+			fds, err := syscall.ParseUnixRights(&messages[0])
+			if err != nil {
+				return nil, err
+			}
+			return os.NewFile(uintptr(fds[0]), "stream"), nil
+		}
+		if failure != nil || err != nil || flags&syscall.MSG_CTRUNC == 0 {
+			break // what it is, whoever reads learns
+		}
+		kept.Close()
+		if !sleep(ctx, &pause, 100*time.Millisecond) {
+			break
+		}
+	}
+	return nil, failure
+}
+
+// socketOf makes a connection of a descriptor, for which it takes another one.
+func socketOf(ctx context.Context, given *os.File) (*net.UnixConn, *Error) {
+	for pause := time.Millisecond; ; {
+		made, failure := net.FileConn(given)
+		if sock, ok := made.(*net.UnixConn); ok {
+			return sock, nil
+		}
+		if made != nil {
+			made.Close()
+			return nil, errProto("a stream that is no Unix socket")
+		}
+		err := errorOf(failure)
+		if !err.Temporary() || !sleep(ctx, &pause, 100*time.Millisecond) {
+			return nil, err
+		}
+	}
 }
 
 // Connect opens a stream to an endpoint on which a program listens.
@@ -232,7 +294,16 @@ func (c *Conn) Connect(ctx context.Context, address string) (*Stream, error) {
 	if _, _, valid := cutAddress(address); !valid {
 		return nil, invalid("connect", address)
 	}
-	sock, err := c.fetch(ctx, appendOpen(nil, 0, kindStream, address), nil)
+	c.mu.Lock()
+	err := c.await(ctx)
+	c.mu.Unlock()
+	var sock *net.UnixConn
+	if err == nil {
+		sock, _, err = greet(ctx, c.path, streamFlags, c.outlives)
+	}
+	if err == nil {
+		sock, err = fetch(ctx, sock, appendOpen(nil, 0, kindStream, address), nil)
+	}
 	if err != nil {
 		return nil, err.about("connect", address)
 	}
@@ -296,26 +367,33 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // AcceptStream takes the next stream, until the context ends.
 func (l *Listener) AcceptStream(ctx context.Context) (*Stream, error) {
+	c := l.c
 	for {
 		var in incomingStream
+		var session *net.UnixConn
 		if err := l.next(ctx, func() bool {
 			if l.err != nil || len(l.streams) == 0 {
 				return false
 			}
-			in = l.streams[0]
+			in, session = l.streams[0], c.sock
 			l.streams = l.streams[:copy(l.streams, l.streams[1:])]
 			return true
 		}); err != nil {
 			return nil, err
 		}
-		sock, err := l.c.fetch(ctx, appendU64(nil, frameAccept, 0, in.token), &in.peer)
+		sock, _, err := greet(ctx, c.path, streamFlags, func() bool { return false })
+		if err == nil {
+			sock, err = fetch(ctx, sock, appendU64(nil, frameAccept, 0, in.token), &in.peer)
+		}
 		if err == nil {
 			return &Stream{sock: sock, local: Addr("self:" + l.name), remote: Addr(in.peer.String()), peer: in.peer}, nil
 		}
-		if ctx.Err() != nil || err.Errno == syscall.EMFILE || err.Errno == syscall.ENFILE || err.Errno == syscall.ENOBUFS {
-			l.c.mu.Lock()
-			l.put(in) // it waits on
-			l.c.mu.Unlock()
+		if ctx.Err() != nil || err.Temporary() {
+			c.mu.Lock()
+			if c.sock == session {
+				l.put(in) // it waits on
+			}
+			c.mu.Unlock()
 			return nil, err.about("accept", l.name)
 		}
 		// its caller has gone, or its daemon

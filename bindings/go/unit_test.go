@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -180,6 +181,95 @@ func talk(t testing.TB, says func(daemon *net.UnixConn)) *Conn {
 		daemons.Wait()
 	})
 	return conn
+}
+
+// asked is the next frame that a client has sent; of kind 0 if it has gone.
+func asked(daemon *net.UnixConn) frame {
+	buffer := make([]byte, headerSize+payloadMax)
+	if _, err := io.ReadFull(daemon, buffer[:headerSize]); err != nil {
+		return frame{}
+	}
+	io.ReadFull(daemon, buffer[headerSize:headerSize+padded(int(le.Uint32(buffer)))])
+	return frame{buffer[4], le.Uint32(buffer[8:]), buffer[headerSize : headerSize+le.Uint32(buffer)]}
+}
+
+func TestDescriptorsThatADaemonSendsAreClosed(t *testing.T) {
+	descriptors := func() int {
+		names, _ := filepath.Glob("/proc/self/fd/*")
+		return len(names)
+	}
+	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Skip(err)
+	}
+	defer tcp.Close()
+	file, _ := tcp.File() // no Unix socket
+	defer file.Close()
+	null, _ := os.Open(os.DevNull) // no socket at all
+	defer null.Close()
+	before := descriptors()
+	for _, rights := range [][]byte{nil, syscall.UnixRights(int(null.Fd())), syscall.UnixRights(int(file.Fd())),
+		syscall.UnixRights(int(file.Fd()), int(null.Fd()))} {
+		rights := rights
+		t.Run("", func(t *testing.T) {
+			l := listen(t)
+			go func() {
+				for {
+					daemon, err := l.AcceptUnix()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer daemon.Close()
+						asked(daemon)
+						daemon.WriteMsgUnix(helloWelcome, rights, nil)
+						if asked(daemon).kind == frameOpen {
+							daemon.WriteMsgUnix(appendFrame(nil, frameReply, 0, make([]byte, 8)), rights, nil)
+						}
+					}()
+				}
+			}()
+			conn, err := (&Dialer{Socket: l.Addr().String()}).Dial(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			stream, err := conn.Connect(context.Background(), "2:stream")
+			if (err == nil) != (rights == nil) {
+				t.Error(err)
+			}
+			if err == nil {
+				stream.Close()
+			}
+			conn.Close()
+			if _, err := conn.Connect(context.Background(), "2:stream"); !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
+		})
+	}
+	for end := time.Now().Add(time.Minute); descriptors() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d descriptors are left", descriptors()-before)
+		}
+	}
+}
+
+// A daemon that is slow to let connections in is waited for.
+func TestADaemonWithAFullQueueOfConnectionsIsWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	fd, _ := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	defer syscall.Close(fd)
+	syscall.Bind(fd, &syscall.SockaddrUnix{Name: path})
+	syscall.Listen(fd, 0)
+	first, err := net.Dial("unix", path) // there is room for one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := (&Dialer{Socket: path}).Dial(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
 }
 
 // lies are what a daemon may say that has answered all that it was asked: each frame with fields of all kinds, of
