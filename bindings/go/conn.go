@@ -505,7 +505,7 @@ func (c *Conn) lose(err *Error) bool {
 		<-c.slots
 	}
 	for _, b := range c.bindings {
-		b.streams = nil
+		b.streams, b.isGranted = nil, false
 	}
 	if c.sweeper != nil {
 		c.sweeper.Stop()
@@ -535,7 +535,7 @@ func (c *Conn) rebind() {
 	c.mu.Lock()
 	again := make([]*binding, 0, len(c.bindings))
 	for _, b := range c.bindings {
-		if b.isBound {
+		if b.isBound && !b.drained {
 			again = append(again, b)
 		}
 	}

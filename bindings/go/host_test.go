@@ -140,6 +140,8 @@ func TestCallsAreAnsweredWithDataAndWithErrors(t *testing.T) {
 			return nil, fmt.Errorf("wrapped: %w", xenmsg.Answer(77, []byte("no")))
 		case "error":
 			return nil, io.ErrUnexpectedEOF
+		case "large":
+			return nil, xenmsg.Answer(78, make([]byte, 17<<20))
 		case "exit":
 			m.ReplyExitStatus(3)
 			return nil, nil
@@ -155,7 +157,7 @@ func TestCallsAreAnsweredWithDataAndWithErrors(t *testing.T) {
 		t.Fatal(string(reply.Data), reply.Sender)
 	}
 	for words, want := range map[string]xenmsg.Error{"answer": {Code: 77, Data: []byte("no")}, "exit": {Code: 5, ExitStatus: 3},
-		"error": {Code: 5, Data: []byte("unexpected EOF")}} {
+		"error": {Code: 5, Data: []byte("unexpected EOF")}, "large": {Code: int(syscall.EMSGSIZE)}} {
 		var own *xenmsg.Error
 		_, err = one.Call(ctx, "2:work", []byte(words))
 		fails(t, err, syscall.EREMOTEIO, xenmsg.Done)
@@ -321,6 +323,19 @@ func TestTheDaemonAnswersQuestions(t *testing.T) {
 	}
 	_, err := one.Query(ctx, "nonsense")
 	fails(t, err, syscall.EINVAL, xenmsg.NotDone)
+	long := strings.Repeat("x", 1<<17) // ends nothing else
+	for _, begin := range []func() error{
+		func() error { _, err := one.Query(ctx, long); return err },
+		func() error { _, err := one.Watch(ctx, long); return err },
+		func() error { _, err := one.Bind(ctx, long, nil); return err },
+		func() error { _, err := one.Listen(ctx, long, nil); return err },
+		func() error { _, err := one.BindTopic(ctx, long, nil); return err },
+		func() error { _, err := one.Subscribe(ctx, "2:"+long, nil); return err },
+		func() error { _, err := one.Connect(ctx, "2:"+long); return err },
+		func() error { return one.Send(ctx, "2:"+long, nil) },
+	} {
+		fails(t, begin(), syscall.EINVAL, xenmsg.NotDone)
+	}
 	took, err := one.Ping(ctx, "2")
 	if err != nil || took <= 0 {
 		t.Fatal(took, err)

@@ -168,7 +168,8 @@ type binding struct {
 	over      chan struct{}    // closed when nothing comes any more
 	err       *Error
 	drained   bool
-	isBound   bool          // the daemon has granted it once
+	isBound   bool          // the daemon has granted it once,
+	isGranted bool          // and so has this one; what comes before is for one of its name that was closed
 	call      *outgoing     // of a watch, to the daemon, whose answer never ends
 	begun     chan struct{} // closed by its first part
 	told      map[thing]*toldThing
@@ -219,7 +220,7 @@ func (b *binding) bindAgain(ctx context.Context) *Error {
 
 // granted: the daemon has it, perhaps when nobody wants it any more. With the lock.
 func (b *binding) granted(isLate bool) {
-	b.isBound = true
+	b.isBound, b.isGranted = true, true
 	if b.ask == frameSubscribe {
 		b.word |= 1 // the next daemon is told that there was one
 	}
@@ -364,7 +365,9 @@ func (c *Conn) takeOpen(f frame) *Error {
 	ch := &channel{c: c, number: f.channel, kind: kind, sender: peer}
 	ch.in.max = c.maxMessage
 	c.channels[f.channel] = ch
-	if ch.box = c.bindings[peer.Endpoint]; ch.box == nil || ch.box.drained || ch.box.listens() {
+	if b := c.bindings[peer.Endpoint]; b != nil && b.isGranted && !b.drained && !b.listens() {
+		ch.box = b
+	} else {
 		ch.reset(syscall.ENOENT)
 	}
 	return nil
@@ -525,6 +528,9 @@ func (c *Conn) Bind(ctx context.Context, name string, options *BindOptions) (*En
 }
 
 func (c *Conn) bindKinds(ctx context.Context, op, takes, name string, kinds uint32) (*binding, error) {
+	if len(name) > 63 { // more than a frame has room for would end the session
+		return nil, invalid(op, name)
+	}
 	return c.bind(ctx, binding{name: name, op: op, takes: takes, ask: frameBind, undo: frameUnbind, word: kinds})
 }
 
@@ -559,6 +565,11 @@ func (e *Endpoint) Drain(ctx context.Context) error {
 		if !sleep(ctx, &pause, 20*time.Millisecond) {
 			err = ended(ctx, Unknown).about("drain", b.name)
 		}
+	}
+	if err != nil { // the daemon may not have heard of it
+		c.mu.Lock()
+		b.drained = false
+		c.mu.Unlock()
 	}
 	b.Close()
 	return asError(err)
@@ -618,15 +629,15 @@ func (m *Message) conclude(data []byte, err error) {
 	switch {
 	case err == nil:
 		err = m.Reply(data)
-		if errors.Is(err, syscall.EMSGSIZE) {
-			m.ReplyError(int(syscall.EMSGSIZE), nil)
-		}
 	case errors.As(err, &own) && own.Errno == syscall.EREMOTEIO && own.ExitStatus != 0:
-		m.ReplyExitStatus(own.ExitStatus)
+		err = m.ReplyExitStatus(own.ExitStatus)
 	case errors.As(err, &own) && own.Errno == syscall.EREMOTEIO && own.Code >= 1 && own.Code <= 65535:
-		m.ReplyError(own.Code, own.Data)
+		err = m.ReplyError(own.Code, own.Data)
 	default:
-		m.ReplyError(int(syscall.EIO), []byte(err.Error()))
+		err = m.ReplyError(int(syscall.EIO), []byte(err.Error()))
+	}
+	if err != nil && !errors.Is(err, syscall.EALREADY) { // whatever it was: the caller waits
+		m.ReplyError(int(syscall.EMSGSIZE), nil)
 	}
 }
 

@@ -65,8 +65,13 @@ func (c *Conn) Query(ctx context.Context, question string) ([]byte, error) {
 	return c.ask(ctx, "query", "self", question)
 }
 
+const questionMax = 512 // a longer one may end the channel, and all watches with it [3]
+
 // ask asks the daemon of a domain.
 func (c *Conn) ask(ctx context.Context, op, domain, question string) ([]byte, error) {
+	if len(question) > questionMax {
+		return nil, invalid(op, question)
+	}
 	reply, err := c.Call(ctx, domain+":xenmsg", []byte(question))
 	var answered *Error
 	if errors.As(err, &answered) && answered.Errno == syscall.EREMOTEIO {

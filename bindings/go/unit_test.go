@@ -193,6 +193,35 @@ func asked(daemon *net.UnixConn) frame {
 	return frame{buffer[4], le.Uint32(buffer[8:]), buffer[headerSize : headerSize+le.Uint32(buffer)]}
 }
 
+// What the daemon had for an endpoint that was closed is not for the next one of its name.
+func TestAnEndpointThatIsBoundAgainBeginsEmpty(t *testing.T) {
+	bring := func(channel uint32, text string) []byte {
+		message := newOutgoing(typeMessage, nil, []byte(text))
+		out := appendFrame(nil, frameOpen, channel, append([]byte{kindMessage, 19: 0}, "inbox"...))
+		return appendFrame(out, frameData, channel, message.append(nil, 0, message.total))
+	}
+	conn := talk(t, func(daemon *net.UnixConn) {
+		daemon.Write(appendFrame(nil, frameReply, asked(daemon).channel, make([]byte, 8)))
+		asked(daemon) // UNBIND
+		bind := asked(daemon)
+		daemon.Write(appendFrame(bring(1, "of before"), frameReply, bind.channel, make([]byte, 8)))
+		daemon.Write(bring(3, "of now"))
+		io.Copy(io.Discard, daemon)
+	})
+	ctx := context.Background()
+	for i := 0; i < 2; i++ {
+		e, err := conn.Bind(ctx, "inbox", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			e.Close()
+		} else if m, err := e.Receive(ctx); err != nil || string(m.Data) != "of now" {
+			t.Fatal(m, err)
+		}
+	}
+}
+
 func TestDescriptorsThatADaemonSendsAreClosed(t *testing.T) {
 	descriptors := func() int {
 		names, _ := filepath.Glob("/proc/self/fd/*")

@@ -47,6 +47,9 @@ const pendingMax = 65536
 // is DOMAIN (it and all of its endpoints) or DOMAIN:ENDPOINT, each may be a shell pattern: "*", "*:print"; with
 // HOST/ before it of another host. Of several changes of one thing that Next hasn't told yet it tells the last.
 func (c *Conn) Watch(ctx context.Context, pattern string) (*Watch, error) {
+	if len("watch ")+len(pattern) > questionMax {
+		return nil, invalid("watch", pattern)
+	}
 	b, err := c.bind(ctx, binding{name: pattern, op: "watch", takes: "watch"})
 	if err != nil {
 		return nil, err
@@ -253,7 +256,7 @@ func (w *Watch) Next(ctx context.Context) (e Event, err error) {
 		found := len(w.events) > 0
 		if found {
 			e = w.events[0]
-			w.events = append(w.events[:0], w.events[1:]...)
+			w.events = w.events[1:]
 		}
 		return found
 	})
