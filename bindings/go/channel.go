@@ -184,6 +184,7 @@ type channel struct {
 	sender     Peer
 	taken      uint64     // the end of what the program has taken
 	waiting    []*Message // whole, and not taken
+	lookedAt   *Message   // the first of them, while the program decides
 	isReady    bool       // it is in the box's list
 	owed       map[uint32]*Message
 	answers    int  // under way to the caller
@@ -535,7 +536,7 @@ func (ch *channel) reassigned(unsure uint64) {
 
 func (ch *channel) takeReset(r reset) {
 	if !ch.resetSent {
-		ch.c.out = appendReset(ch.c.out, ch.number, r.errno, false, ch.consumedHere())
+		ch.c.out = appendReset(ch.c.out, ch.number, r.errno, 0, ch.consumedHere(), ch.consumedHere())
 	}
 	wasReset := ch.resetSent
 	ch.resetSent = true
@@ -670,7 +671,16 @@ func (ch *channel) reset(errno syscall.Errno) {
 	if ch.resetSent {
 		return
 	}
-	ch.c.out = appendReset(ch.c.out, ch.number, errno, ch.hasRefused, ch.consumedHere())
+	flags := uint32(0)
+	if ch.hasRefused {
+		flags = refusedFlag
+	}
+	ch.resetFrom(errno, flags, ch.consumedHere())
+}
+
+// resetFrom ends it where what begins at `unsure` certainly isn't taken.
+func (ch *channel) resetFrom(errno syscall.Errno, flags uint32, unsure uint64) {
+	ch.c.out = appendReset(ch.c.out, ch.number, errno, flags, ch.consumedHere(), unsure)
 	ch.resetSent = true
 	if !ch.isOurs {
 		ch.drop()
@@ -698,12 +708,14 @@ func (ch *channel) consumedHere() uint64 {
 	return ch.taken
 }
 
-// credit tells how far the program has taken the stream: to the end of what it has taken, and beyond that
-// within the next message, all but its end. [4.2]
+// credit tells how far the program has taken the stream: to the end of what it has taken, and beyond that within
+// the next message where the rest of that doesn't come otherwise, and which can't be refused any more. [2.4, 4.2]
 func (ch *channel) credit(now bool) {
-	upto := ch.in.received
+	upto, current := ch.in.received, ch.in.current
 	if len(ch.waiting) > 0 {
-		upto = ch.waiting[0].end - 8
+		upto = ch.waiting[0].begin
+	} else if !ch.isOurs && current != nil && 16+padded(current.size) <= initialLimit {
+		upto = current.begin
 	}
 	if ch.isOurs || len(ch.waiting) == 0 && ch.in.current == nil {
 		ch.taken = ch.in.received

@@ -758,7 +758,7 @@ func (c *Conn) takeOfChannel(f frame) *Error {
 	case f.kind == frameData:
 		return errProto("DATA for channel %d, which doesn't exist", f.channel)
 	case f.kind == frameReset: // of a channel that has ended
-		c.out = appendReset(c.out, f.channel, f.payload.reset().errno, false, 0)
+		c.out = appendReset(c.out, f.channel, f.payload.reset().errno, 0, 0, 0)
 	}
 	return nil
 }

@@ -70,6 +70,7 @@ var errorTexts = map[syscall.Errno]string{
 	syscall.EINVAL:       "an address, a name, an option or a size isn't valid",
 	syscall.EEXIST:       "that endpoint is bound, or subscribed to, already",
 	syscall.ECONNREFUSED: "no xenmsgd there",
+	syscall.EAGAIN:       "no room for it now; try again, or wait for room",
 }
 
 // Error returns what has failed and why, in words for people.

@@ -118,12 +118,8 @@ func appendU64(out []byte, kind uint8, channel uint32, numbers ...uint64) []byte
 	return out
 }
 
-func appendReset(out []byte, channel uint32, errno syscall.Errno, refused bool, consumed uint64) []byte {
-	first := uint64(errno)
-	if refused {
-		first |= refusedFlag << 32
-	}
-	return appendU64(out, frameReset, channel, first, consumed, consumed)
+func appendReset(out []byte, channel uint32, errno syscall.Errno, flags uint32, consumed, unsure uint64) []byte {
+	return appendU64(out, frameReset, channel, uint64(errno)|uint64(flags)<<32, consumed, unsure)
 }
 
 func appendCancelled(out []byte, channel uint32, offset uint64, result syscall.Errno) []byte {

@@ -279,6 +279,87 @@ func TestACallIsCancelledAtEachMoment(t *testing.T) {
 	}
 }
 
+func TestAMessageIsLookedAtBeforeItIsTaken(t *testing.T) {
+	ctx, one, other := two(t)
+	inbox, err := other.Bind(ctx, "looked", &xenmsg.BindOptions{OnlyMessages: true})
+	must(t, err)
+	sent := make(chan error, 9)
+	send := func(ctx context.Context, size int) {
+		go func() { sent <- one.Send(ctx, "2:looked", make([]byte, size)) }()
+	}
+	for _, size := range []int{0, 1000, 30000, 65520, 1 << 20} {
+		send(ctx, size)
+		m, err := inbox.Peek(ctx)
+		must(t, err)
+		if len(m.Data) != size || len(sent) > 0 {
+			t.Fatal(len(m.Data), len(sent))
+		}
+		must(t, m.Take())
+		must(t, <-sent)
+		fails(t, m.Take(), syscall.ECANCELED, xenmsg.NotDone)
+		send(ctx, size)
+		m, err = inbox.Peek(ctx)
+		must(t, err)
+		fails(t, m.Refuse(4096), syscall.EINVAL, xenmsg.NotDone)
+		must(t, m.Refuse(77))
+		var own *xenmsg.Error
+		if err := <-sent; size > 65520 {
+			fails(t, err, syscall.ECONNRESET, xenmsg.Unknown)
+		} else if fails(t, err, syscall.EREMOTEIO, xenmsg.NotDone); !errors.As(err, &own) || own.Code != 77 {
+			t.Fatal(size, err)
+		}
+	}
+	brief, cancel := context.WithCancel(ctx)
+	send(brief, 1)
+	m, err := inbox.Peek(ctx)
+	must(t, err)
+	cancel()
+	fails(t, <-sent, context.Canceled, xenmsg.NotDone)
+	fails(t, m.Take(), syscall.ECANCELED, xenmsg.NotDone)
+	send(ctx, 2) // behind it the next one comes
+	send(ctx, 2)
+	m, err = inbox.Peek(ctx)
+	must(t, err)
+	_, err = inbox.Receive(within(t, 20*time.Millisecond))
+	fails(t, err, context.DeadlineExceeded, xenmsg.NotDone)
+	must(t, m.Take())
+	_, err = inbox.Receive(ctx)
+	must(t, err)
+	must(t, <-sent)
+	must(t, <-sent)
+	both, err := other.Bind(ctx, "both", nil)
+	must(t, err)
+	_, err = both.Peek(ctx)
+	fails(t, err, syscall.EPROTOTYPE, xenmsg.NotDone)
+}
+
+func TestAMessageIsHandedOverAtOnceOrNotAtAll(t *testing.T) {
+	ctx, one, other := two(t)
+	inbox, err := other.Bind(ctx, "now", &xenmsg.BindOptions{OnlyMessages: true})
+	must(t, err)
+	count := 0
+	for err = nil; err == nil; count++ {
+		data := make([]byte, 1000)
+		err = one.Send(ctx, "2:now", data, xenmsg.AtOnce())
+		data[0] = 1 // it was copied
+	}
+	fails(t, err, syscall.EAGAIN, xenmsg.NotDone)
+	if count--; count < 60 {
+		t.Fatal(count)
+	}
+	for ; count > 0; count-- {
+		m, err := inbox.Receive(ctx)
+		must(t, err)
+		if len(m.Data) != 1000 || m.Data[0] != 0 {
+			t.Fatal(m.Data[:1])
+		}
+	}
+	fails(t, one.Send(ctx, "2:now", make([]byte, 65521), xenmsg.AtOnce()), syscall.EMSGSIZE, xenmsg.NotDone)
+	_, err = one.Call(ctx, "2:now", nil, xenmsg.AtOnce())
+	fails(t, err, syscall.EINVAL, xenmsg.NotDone)
+	must(t, one.Send(ctx, "9:now", nil, xenmsg.AtOnce())) // nobody hears of its outcome
+}
+
 func TestADrainedEndpointAnswersWhatItHasTaken(t *testing.T) {
 	ctx, one, other := two(t)
 	begun, proceed := make(chan struct{}, 9), make(chan struct{})

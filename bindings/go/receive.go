@@ -90,7 +90,7 @@ func (m *Message) Reply(data []byte) error { return m.answer(typeReply, 0, 0, da
 // two programs but Unanswered, and data what else there is to say. It fails as Reply does.
 func (m *Message) ReplyError(code int, data []byte) error {
 	if code < 1 || code > 65535 {
-		return m.failed(syscall.EINVAL)
+		return m.failed("reply", syscall.EINVAL)
 	}
 	return m.answer(typeError, 0, uint16(code), data)
 }
@@ -98,18 +98,18 @@ func (m *Message) ReplyError(code int, data []byte) error {
 // ReplyExitStatus answers a request with how the command that was run for it ended, 1 to 255.
 func (m *Message) ReplyExitStatus(status int) error {
 	if status < 1 || status > 255 {
-		return m.failed(syscall.EINVAL)
+		return m.failed("reply", syscall.EINVAL)
 	}
 	return m.answer(typeError, uint8(status), uint16(syscall.EIO), nil)
 }
 
-func (m *Message) failed(errno syscall.Errno) error {
-	return &Error{Op: "reply", Address: m.Endpoint, Errno: errno, Fate: NotDone}
+func (m *Message) failed(op string, errno syscall.Errno) error {
+	return &Error{Op: op, Address: m.Endpoint, Errno: errno, Fate: NotDone}
 }
 
 func (m *Message) answer(kind, exit uint8, code uint16, data []byte) error {
 	if !m.isCall {
-		return m.failed(syscall.EINVAL)
+		return m.failed("reply", syscall.EINVAL)
 	}
 	ch := m.ch
 	c := ch.c
@@ -117,13 +117,13 @@ func (m *Message) answer(kind, exit uint8, code uint16, data []byte) error {
 	switch {
 	case m.answered:
 		c.mu.Unlock()
-		return m.failed(syscall.EALREADY)
+		return m.failed("reply", syscall.EALREADY)
 	case m.over || c.closed:
 		c.mu.Unlock()
-		return m.failed(syscall.ECANCELED)
+		return m.failed("reply", syscall.ECANCELED)
 	case uint64(len(data)) > c.maxMessage:
 		c.mu.Unlock()
-		return m.failed(syscall.EMSGSIZE)
+		return m.failed("reply", syscall.EMSGSIZE)
 	}
 	m.answered = true
 	out := newOutgoing(kind, nil, data)
@@ -304,8 +304,9 @@ func (b *binding) next(ctx context.Context, take func() bool) error {
 	}
 }
 
-// take returns the next message, which is taken, of the channels in turn; nil: none is there. With the lock.
-func (b *binding) take() *Message {
+// take returns the next message, which is taken, or only looked at, of the channels in turn; nil: none is there. With
+// the lock.
+func (b *binding) take(looks bool) *Message {
 	for len(b.ready) > 0 {
 		ch := b.ready[0]
 		b.ready = b.ready[:copy(b.ready, b.ready[1:])]
@@ -313,40 +314,48 @@ func (b *binding) take() *Message {
 		if len(ch.waiting) == 0 || ch.answers >= answersMax {
 			continue
 		}
-		m := ch.waiting[0]
-		ch.waiting[0] = nil
-		ch.waiting = ch.waiting[1:]
-		if len(ch.waiting) == 0 {
-			ch.waiting = nil
+		if looks {
+			ch.lookedAt = ch.waiting[0]
+			return ch.lookedAt
 		}
-		ch.taken = m.end
-		ch.mayBeReady()
-		if m.isCall {
-			if ch.owed == nil {
-				ch.owed = map[uint32]*Message{}
-			}
-			ch.owed[m.number] = m
-		}
-		ch.credit(true)
-		ch.endIfDone()
-		b.c.flush()
-		return m
+		return ch.takeFirst()
 	}
 	return nil
 }
 
+func (ch *channel) takeFirst() *Message {
+	m := ch.waiting[0]
+	ch.waiting[0] = nil
+	ch.waiting = ch.waiting[1:]
+	if len(ch.waiting) == 0 {
+		ch.waiting = nil
+	}
+	ch.taken = m.end
+	ch.mayBeReady()
+	if m.isCall {
+		if ch.owed == nil {
+			ch.owed = map[uint32]*Message{}
+		}
+		ch.owed[m.number] = m
+	}
+	ch.credit(true)
+	ch.endIfDone()
+	ch.c.flush()
+	return m
+}
+
 func (ch *channel) mayBeReady() {
-	if ch.box != nil && !ch.isReady && len(ch.waiting) > 0 && ch.answers < answersMax && !ch.resetSent {
+	if ch.box != nil && !ch.isReady && len(ch.waiting) > 0 && ch.lookedAt == nil && ch.answers < answersMax && !ch.resetSent {
 		ch.isReady = true
 		ch.box.ready = append(ch.box.ready, ch)
 		ch.box.signal()
 	}
 }
 
-func (b *binding) receive(ctx context.Context) (m *Message, err error) {
+func (b *binding) receive(ctx context.Context, looks bool) (m *Message, err error) {
 	err = b.next(ctx, func() bool {
 		if b.err == nil && !b.drained && !b.c.closed { // behind GOODBYE nothing is taken
-			m = b.take()
+			m = b.take(looks)
 		}
 		return m != nil
 	})
@@ -398,6 +407,10 @@ func (ch *channel) takeOfTheirs(kind uint8, p fields) *Error {
 			if m.end-8 == offset {
 				result = syscall.ECANCELED
 				ch.waiting = append(ch.waiting[:i], ch.waiting[i+1:]...)
+				if ch.lookedAt == m {
+					ch.lookedAt = nil
+					ch.mayBeReady()
+				}
 				break
 			}
 		}
@@ -539,7 +552,48 @@ func (e *Endpoint) Name() string { return e.name }
 
 // Receive takes the next message or request, which makes it delivered. Senders have their turns; those of one
 // sender come in their order. A request must be answered, by one of the Replies.
-func (e *Endpoint) Receive(ctx context.Context) (*Message, error) { return e.receive(ctx) }
+func (e *Endpoint) Receive(ctx context.Context) (*Message, error) { return e.receive(ctx, false) }
+
+// Peek returns the next message without taking it, so that a program does something with it before it counts as
+// delivered: Take or Refuse must follow. Later ones of its sender wait behind it, and until then its sender may
+// withdraw it. Only an endpoint for OnlyMessages has this; another one fails with EPROTOTYPE.
+func (e *Endpoint) Peek(ctx context.Context) (*Message, error) {
+	if e.word&2 != 0 {
+		return nil, &Error{Op: "peek", Address: e.name, Errno: syscall.EPROTOTYPE, Fate: NotDone}
+	}
+	return e.receive(ctx, true)
+}
+
+// Take makes a message delivered that Peek has returned. It fails with ECANCELED where that isn't there any more: its
+// sender has withdrawn it or gone.
+func (m *Message) Take() error {
+	return m.decide("take", func(ch *channel) { ch.takeFirst() })
+}
+
+// Refuse gives back a message that Peek has returned: it isn't delivered. Its sender gets EREMOTEIO and this Code, 1 to
+// 4095, of any meaning to the two programs, and ECANCELED for what it has sent behind it; of a message larger than
+// 64 KiB, of which parts were taken as they came, ECONNRESET. It fails as Take does.
+func (m *Message) Refuse(code int) error {
+	if code < 1 || code > 4095 {
+		return m.failed("refuse", syscall.EINVAL)
+	}
+	return m.decide("refuse", func(ch *channel) {
+		ch.resetFrom(syscall.Errno(code), refusedFlag, m.begin) // [2.4]
+		ch.c.flush()
+	})
+}
+
+func (m *Message) decide(op string, do func(*channel)) error {
+	c := m.ch.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.ch.lookedAt != m || m.ch.resetSent || c.closed {
+		return m.failed(op, syscall.ECANCELED)
+	}
+	m.ch.lookedAt = nil
+	do(m.ch)
+	return nil
+}
 
 // Drain takes nothing more, and returns when the requests that were taken are answered, or the context ends;
 // then what is still in service ends as by Close.
@@ -603,7 +657,7 @@ func (e *Endpoint) Serve(handler Handler) error {
 	defer handlers.Wait()
 	for {
 		slots <- struct{}{}
-		m, err := e.receive(context.Background())
+		m, err := e.receive(context.Background(), false)
 		if err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ type Option func(*sendOptions)
 
 type sendOptions struct {
 	properties
-	wait bool
+	wait, atOnce bool
 }
 
 // Trace says where the message belongs in a trace: 1 to 255 printable characters of ASCII, by custom a
@@ -28,6 +28,10 @@ func Key(key string) Option { return func(o *sendOptions) { o.key = key } }
 // Wait lets a message wait, until its context ends, for a receiver that isn't there: it is sent again after
 // pauses, of a second in the end, as long as the outcome would be ENOENT or EHOSTDOWN.
 func Wait() Option { return func(o *sendOptions) { o.wait = true } }
+
+// AtOnce lets Send and Publish hand a message to the daemon at once, as a whole, or fail with EAGAIN: nil then says
+// nothing of its outcome. It has at most 65,520 bytes, with what Trace and Key say.
+func AtOnce() Option { return func(o *sendOptions) { o.atOnce = true } }
 
 // cutAddress cuts DOMAIN:ENDPOINT.
 func cutAddress(address string) (domain, endpoint string, ok bool) {
@@ -97,8 +101,14 @@ func (c *Conn) deliver(ctx context.Context, op string, key outKey, kind uint8, d
 		option(&o)
 	}
 	_, _, valid := cutAddress(key.address)
-	if !valid || o.trace != "" && !isPrintable([]byte(o.trace)) || o.key != "" && !isPrintable([]byte(o.key)) {
+	if !valid || o.atOnce && (kind != typeMessage || o.wait) || o.trace != "" && !isPrintable([]byte(o.trace)) || o.key != "" && !isPrintable([]byte(o.key)) {
 		return nil, invalid(op, key.address)
+	}
+	if o.atOnce {
+		if err := c.handOver(ctx, key, data, &o); err != nil {
+			return nil, err.about(op, key.address)
+		}
+		return nil, nil
 	}
 	pause := 20 * time.Millisecond
 	for refusals := 0; ; {
@@ -170,6 +180,38 @@ func (c *Conn) deliverOnce(ctx context.Context, key outKey, kind uint8, data []b
 	reply, err := m.reply, m.err
 	m.free()
 	return reply, err
+}
+
+// handOver gives a message to the daemon now, or not at all. Nobody waits for its outcome.
+func (c *Conn) handOver(ctx context.Context, key outKey, data []byte, o *sendOptions) *Error {
+	if ctx.Err() != nil {
+		return ended(ctx, NotDone)
+	}
+	m := newOutgoing(typeMessage, o.encode(), data)
+	m.isAlone = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	full := &Error{Errno: syscall.EAGAIN, Fate: NotDone}
+	if err := c.gone(); err != nil {
+		if c.dialer.Reconnect && !c.closed {
+			return full
+		}
+		return err
+	}
+	ch, err := c.channelTo(key)
+	if err != nil {
+		return err
+	}
+	if m.total > initialLimit || uint64(len(data)) > ch.maxMessage {
+		return &Error{Errno: syscall.EMSGSIZE, Fate: NotDone}
+	}
+	if c.blocked || ch.queue.head != nil || ch.limit-ch.sent < uint64(m.total) {
+		c.flush()
+		return full
+	}
+	ch.push(m)
+	c.flush()
+	return nil
 }
 
 func (c *Conn) awaitChannel(ctx context.Context, key outKey) (*channel, *Error) {

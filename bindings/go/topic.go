@@ -118,7 +118,7 @@ func (c *Conn) Subscribe(ctx context.Context, address string, options *Subscribe
 
 // Next returns the next message or the next notice; the other one is nil.
 func (s *Subscription) Next(ctx context.Context) (*Message, *Notice, error) {
-	m, err := s.receive(ctx)
+	m, err := s.receive(ctx, false)
 	if err != nil {
 		return nil, nil, err
 	}
