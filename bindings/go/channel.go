@@ -650,6 +650,7 @@ func (ch *channel) takeData(payload []byte) *Error {
 			} else {
 				err = ch.takeMessage(m)
 			}
+			m.data = nil // the program's
 		}
 		if err != nil {
 			ch.reset(err.Errno)
@@ -721,8 +722,13 @@ func (ch *channel) credit(now bool) {
 		ch.taken = ch.in.received
 	}
 	if upto > ch.reported && (now || upto-ch.reported >= 16384) && !ch.resetSent {
+		c := ch.c
+		// Nobody waits for that of a call: it goes with the answer, or the next request, if that is soon.
+		isLazy := ch.kind == kindCall && upto-ch.reported < 16384 && len(ch.calls) == 0 && len(c.out) == c.lazy
 		ch.reported = upto
-		ch.c.out = appendU64(ch.c.out, frameCredit, ch.number, upto, 0)
+		if c.out = appendU64(c.out, frameCredit, ch.number, upto, 0); isLazy && !c.blocked {
+			c.lazy = len(c.out)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -84,6 +85,7 @@ type Conn struct {
 	maxMessage uint64
 
 	out     []byte // not written yet
+	lazy    int    // so many bytes of it may wait until others have run who may add to them
 	blocked bool   // the writer is at it
 	writer  chan struct{}
 	tryOut  []byte // what try writes, and how much it has
@@ -152,7 +154,7 @@ func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
 func (c *Conn) begin(sock *net.UnixConn, hello welcome) {
 	c.sock, c.domid, c.maxMessage = sock, hello.domid, hello.maxMessage
 	c.raw, _ = sock.SyscallConn() // fails for a closed one only, as what follows
-	c.out, c.blocked, c.err = nil, false, nil
+	c.out, c.lazy, c.blocked, c.err = nil, 0, false, nil
 	c.channels, c.toAddress, c.sendable, c.ours = map[uint32]*channel{}, map[outKey]*channel{}, nil, 0
 	c.requests = map[uint32]*request{}
 	close(c.up)
@@ -384,6 +386,7 @@ func (c *Conn) read(sock *net.UnixConn) *Error {
 			return errorOf(err).about("connection", "")
 		}
 		taken, failure := c.takeFrames(buffer[:have+n])
+		c.hurry()
 		if failure != nil {
 			return failure.about("connection", "")
 		}
@@ -401,14 +404,17 @@ func (c *Conn) takeFrames(buffer []byte) (taken int, err *Error) {
 			err = c.takeFrame(f)
 		}
 	}
-	if c.reading = false; err != nil {
+	c.reading = false
+	if err != nil {
 		c.sendable = nil // nothing follows GOODBYE
 	}
 	if err != nil && err.Op == "protocol" && !c.blocked { // the daemon is told why the session ends [1]
 		payload := append(le.AppendUint32(nil, uint32(err.Errno)), err.Reason...)
 		c.out = appendFrame(c.out, frameGoodbye, 0, payload)
 	}
-	c.flush()
+	if len(c.out) > c.lazy || len(c.sendable) > 0 {
+		c.flush()
+	}
 	return taken, err
 }
 
@@ -424,6 +430,7 @@ func (c *Conn) flush() {
 		return
 	}
 	for {
+		c.lazy = 0
 		c.gather()
 		if len(c.out) == 0 {
 			return
@@ -448,6 +455,18 @@ func (c *Conn) flush() {
 	}
 }
 
+// hurry writes what is there, but lets others have their turn before, if it was left for them to take along.
+func (c *Conn) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lazy > 0 {
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+	}
+	c.flush()
+}
+
 // write writes what the daemon has no room for at the moment.
 func (c *Conn) write() {
 	defer c.workers.Done()
@@ -460,7 +479,7 @@ func (c *Conn) write() {
 		}
 		c.mu.Lock()
 		for sock := c.sock; sock != nil && sock == c.sock && c.blocked; {
-			data, c.out = c.out, data[:0]
+			data, c.out, c.lazy = c.out, data[:0], 0
 			c.mu.Unlock()
 			_, err := sock.Write(data)
 			c.mu.Lock()

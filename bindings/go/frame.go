@@ -368,13 +368,14 @@ type incoming struct {
 // messageStream takes the messages out of the bytes of a channel.
 type messageStream struct {
 	received uint64
-	current  *incoming
+	current  *incoming // it, or nil between two
+	it       incoming
 	max      uint64
 	skips    bool // what is larger, in place of an error
 }
 
-// next takes bytes until a message is whole, which it returns, or there are no more. The length of `bytes` is
-// a multiple of 8.
+// next takes bytes until a message is whole, which it returns until the next one begins, or there are no more. The
+// length of `bytes` is a multiple of 8.
 func (s *messageStream) next(bytes []byte) (rest []byte, m *incoming, err *Error) {
 	for len(bytes) >= 8 {
 		m := s.current
@@ -417,7 +418,8 @@ func (s *messageStream) pass(bytes []byte, count int) []byte {
 
 // begin reads the head. Memory is taken as the bytes come: a size is only what somebody says.
 func (s *messageStream) begin(bytes []byte) (*incoming, *Error) {
-	m := &incoming{kind: bytes[4], exit: bytes[5], code: le.Uint16(bytes[6:]), begin: s.received}
+	m := &s.it
+	*m = incoming{kind: bytes[4], exit: bytes[5], code: le.Uint16(bytes[6:]), begin: s.received}
 	size := uint64(le.Uint32(bytes))
 	most := s.max
 	if m.kind&typeProperties != 0 {

@@ -846,10 +846,10 @@ func TestWhatAMessageCosts(t *testing.T) {
 	ctx, one, other := two(t)
 	serve(t, other, "cost", nil, echo)
 	data := make([]byte, 100)
-	if allocations := testing.AllocsPerRun(200, func() { one.Call(ctx, "2:cost", data) }); allocations > 25 {
+	if allocations := testing.AllocsPerRun(200, func() { one.Call(ctx, "2:cost", data) }); allocations > 16 {
 		t.Error("a call and its answer take", allocations)
 	}
-	if allocations := testing.AllocsPerRun(200, func() { one.Send(ctx, "2:cost", data) }); allocations > 8 {
+	if allocations := testing.AllocsPerRun(200, func() { one.Send(ctx, "2:cost", data) }); allocations > 5 {
 		t.Error("a message takes", allocations)
 	}
 }

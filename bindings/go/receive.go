@@ -340,7 +340,6 @@ func (ch *channel) takeFirst() *Message {
 	}
 	ch.credit(true)
 	ch.endIfDone()
-	ch.c.flush()
 	return m
 }
 
@@ -352,7 +351,16 @@ func (ch *channel) mayBeReady() {
 	}
 }
 
-func (b *binding) receive(ctx context.Context, looks bool) (m *Message, err error) {
+func (b *binding) receive(ctx context.Context, looks bool) (*Message, error) {
+	m, err := b.receiveLazily(ctx, looks)
+	b.c.mu.Lock()
+	b.c.flush()
+	b.c.mu.Unlock()
+	return m, err
+}
+
+// receiveLazily leaves it to the caller to have written what is said of the message.
+func (b *binding) receiveLazily(ctx context.Context, looks bool) (m *Message, err error) {
 	err = b.next(ctx, func() bool {
 		if b.err == nil && !b.drained && !b.c.closed { // behind GOODBYE nothing is taken
 			m = b.take(looks)
@@ -579,7 +587,6 @@ func (m *Message) Refuse(code int) error {
 	}
 	return m.decide("refuse", func(ch *channel) {
 		ch.resetFrom(syscall.Errno(code), refusedFlag, m.begin) // [2.4]
-		ch.c.flush()
 	})
 }
 
@@ -592,6 +599,7 @@ func (m *Message) decide(op string, do func(*channel)) error {
 	}
 	m.ch.lookedAt = nil
 	do(m.ch)
+	c.flush()
 	return nil
 }
 
@@ -657,12 +665,13 @@ func (e *Endpoint) Serve(handler Handler) error {
 	defer handlers.Wait()
 	for {
 		slots <- struct{}{}
-		m, err := e.receive(context.Background(), false)
+		m, err := e.receiveLazily(context.Background(), false)
 		if err != nil {
 			return err
 		}
 		if !m.isCall {
 			<-slots
+			e.c.hurry()
 			handler(context.Background(), m)
 			continue
 		}
@@ -674,25 +683,31 @@ func (e *Endpoint) Serve(handler Handler) error {
 			<-slots // a caller that doesn't read its answer takes no other one's turn
 			m.conclude(data, err)
 		}()
+		e.c.hurry()
 	}
 }
 
 // conclude answers with what a handler has returned.
 func (m *Message) conclude(data []byte, err error) {
-	var own *Error
-	switch {
-	case err == nil:
+	if err == nil {
 		err = m.Reply(data)
-	case errors.As(err, &own) && own.Errno == syscall.EREMOTEIO && own.ExitStatus != 0:
-		err = m.ReplyExitStatus(own.ExitStatus)
-	case errors.As(err, &own) && own.Errno == syscall.EREMOTEIO && own.Code >= 1 && own.Code <= 65535:
-		err = m.ReplyError(own.Code, own.Data)
-	default:
-		err = m.ReplyError(int(syscall.EIO), []byte(err.Error()))
+	} else {
+		err = m.replyFailure(err)
 	}
 	if err != nil && !errors.Is(err, syscall.EALREADY) { // whatever it was: the caller waits
 		m.ReplyError(int(syscall.EMSGSIZE), nil)
 	}
+}
+
+func (m *Message) replyFailure(err error) error {
+	var own *Error
+	switch {
+	case errors.As(err, &own) && own.Errno == syscall.EREMOTEIO && own.ExitStatus != 0:
+		return m.ReplyExitStatus(own.ExitStatus)
+	case errors.As(err, &own) && own.Errno == syscall.EREMOTEIO && own.Code >= 1 && own.Code <= 65535:
+		return m.ReplyError(own.Code, own.Data)
+	}
+	return m.ReplyError(int(syscall.EIO), []byte(err.Error()))
 }
 
 // DrainTime is how long [Conn.Serve] lets the requests that it has taken go on when its context has ended.

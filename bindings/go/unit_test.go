@@ -61,7 +61,7 @@ func FuzzMessages(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, uint8(1))
 	f.Fuzz(func(t *testing.T, data []byte, piece uint8) {
 		data = data[:len(data)&^7]
-		takeAll := func(size int) (got []*incoming, failed bool) {
+		takeAll := func(size int) (got []incoming, failed bool) {
 			s := messageStream{max: 1 << 24}
 			for rest := data; len(rest) > 0; {
 				if size > len(rest) {
@@ -73,7 +73,7 @@ func FuzzMessages(f *testing.F) {
 						return got, true
 					}
 					if m != nil {
-						got = append(got, m)
+						got = append(got, *m)
 					}
 					part = next
 				}
