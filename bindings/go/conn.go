@@ -176,7 +176,7 @@ func greet(ctx context.Context, path string, flags uint32, waits func() bool) (*
 			}
 		}
 		if !again || !sleep(ctx, &pause, time.Second) {
-			if err != nil {
+			if err != nil && err.context == nil {
 				err.context = ctx.Err()
 			}
 			return sock, hello, err
@@ -202,10 +202,14 @@ func sleep(ctx context.Context, pause *time.Duration, longest time.Duration) boo
 // errorOf is one of what package net returns of the daemon's socket. A daemon that was killed resets it.
 func errorOf(err error) *Error {
 	said := &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	var errno syscall.Errno
+	var timeout net.Error
+	if errors.As(err, &errno) {
+		if errno != syscall.ECONNRESET && errno != syscall.EPIPE {
+			said.Errno = errno
+		}
+	} else if errors.As(err, &timeout) && timeout.Timeout() {
 		said.Errno = syscall.ETIMEDOUT
-	} else if errno := syscall.Errno(0); errors.As(err, &errno) && errno != syscall.ECONNRESET && errno != syscall.EPIPE {
-		said.Errno = errno
 	}
 	return said
 }
@@ -221,7 +225,7 @@ func greetOnce(ctx context.Context, path string, flags uint32) (sock *net.UnixCo
 	} else if failure = errorOf(err); failure.Errno == syscall.ENOENT {
 		failure.Reason = errorTexts[syscall.ECONNREFUSED]
 	}
-	if ctx.Err() != nil {
+	if isOver(ctx) {
 		failure = ended(ctx, NotDone)
 	}
 	if failure == nil {
@@ -624,7 +628,6 @@ type request struct {
 	err     *Error
 	payload []byte
 	of      *binding
-	isLate  bool // nobody waits for it any more
 }
 
 func (r *request) settle(err *Error, payload []byte) {
@@ -632,8 +635,8 @@ func (r *request) settle(err *Error, payload []byte) {
 	close(r.done)
 }
 
-// request asks the daemon for something: for a binding, unless that is nil, which it forgets if it is granted
-// too late.
+// request asks the daemon for something: for a binding, unless that is nil, which it forgets when nobody waits for it
+// any more.
 func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payload []byte, of *binding) ([]byte, *Error) {
 	select {
 	case c.slots <- struct{}{}:
@@ -662,7 +665,9 @@ func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payloa
 		select {
 		case <-r.done:
 		default:
-			r.isLate = true
+			if of != nil {
+				of.forget() // behind it: the name is free for the next one
+			}
 			c.mu.Unlock()
 			return nil, ended(ctx, Unknown).about(op, about)
 		}
@@ -764,7 +769,7 @@ func (c *Conn) takeReply(number uint32, p fields) {
 	err := p.reply()
 	r.settle(err, append([]byte(nil), p...))
 	if err == nil && r.of != nil {
-		r.of.granted(r.isLate)
+		r.of.granted()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 )
 
 // Fate is how much is known of what has failed.
@@ -123,7 +124,17 @@ func Answer(code int, data []byte) error {
 
 // ended returns the error of what a context has ended.
 func ended(ctx context.Context, fate Fate) *Error {
-	return &Error{Errno: syscall.ETIMEDOUT, Fate: fate, context: ctx.Err()}
+	said := &Error{Errno: syscall.ETIMEDOUT, Fate: fate, context: ctx.Err()}
+	if said.context == nil { // it will be in a moment
+		said.context = context.DeadlineExceeded
+	}
+	return said
+}
+
+// isOver tells whether a context has ended, or its time is up, as package net finds a little earlier.
+func isOver(ctx context.Context) bool {
+	deadline, hasDeadline := ctx.Deadline()
+	return ctx.Err() != nil || hasDeadline && !time.Now().Before(deadline)
 }
 
 func fateOf(errno syscall.Errno) Fate {

@@ -279,6 +279,44 @@ func TestACallIsCancelledAtEachMoment(t *testing.T) {
 	}
 }
 
+func TestWhatIsCancelledAtEachMomentCanBeBegunAgain(t *testing.T) {
+	ctx, l, one := streams(t, "moments")
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	dialer := xenmsg.Dialer{Socket: os.Getenv("XENMSG_TEST_1")}
+	for name, begin := range map[string]func(context.Context) (io.Closer, error){
+		"Dial":      func(ctx context.Context) (io.Closer, error) { return dialer.Dial(ctx) },
+		"Bind":      func(ctx context.Context) (io.Closer, error) { return one.Bind(ctx, "again", nil) },
+		"Listen":    func(ctx context.Context) (io.Closer, error) { return one.Listen(ctx, "again", nil) },
+		"BindTopic": func(ctx context.Context) (io.Closer, error) { return one.BindTopic(ctx, "again", nil) },
+		"Subscribe": func(ctx context.Context) (io.Closer, error) { return one.Subscribe(ctx, "2:nothing", nil) },
+		"Matching":  func(ctx context.Context) (io.Closer, error) { return one.SubscribeMatching(ctx, "*:n", nil) },
+		"Watch":     func(ctx context.Context) (io.Closer, error) { return one.Watch(ctx, "*") },
+		"Connect":   func(ctx context.Context) (io.Closer, error) { return one.Connect(ctx, "2:moments") },
+	} {
+		for i := 0; i < 200; i++ {
+			brief, cancel := context.WithTimeout(ctx, time.Duration(i)*5*time.Microsecond)
+			c, err := begin(brief)
+			cancel()
+			if err == nil {
+				c.Close()
+			} else if !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("%s %d: %v", name, i, err)
+			}
+		}
+		c, err := begin(ctx)
+		must(t, err)
+		must(t, c.Close())
+	}
+}
+
 func TestAMessageIsLookedAtBeforeItIsTaken(t *testing.T) {
 	ctx, one, other := two(t)
 	inbox, err := other.Bind(ctx, "looked", &xenmsg.BindOptions{OnlyMessages: true})

@@ -218,14 +218,11 @@ func (b *binding) bindAgain(ctx context.Context) *Error {
 	return err
 }
 
-// granted: the daemon has it, perhaps when nobody wants it any more. With the lock.
-func (b *binding) granted(isLate bool) {
+// granted: the daemon has it. With the lock.
+func (b *binding) granted() {
 	b.isBound, b.isGranted = true, true
 	if b.ask == frameSubscribe {
 		b.word |= 1 // the next daemon is told that there was one
-	}
-	if isLate {
-		b.forget()
 	}
 }
 

@@ -213,7 +213,7 @@ func fetch(ctx context.Context, sock *net.UnixConn, request []byte, peer *Peer) 
 	if given != nil {
 		defer given.Close()
 	}
-	if ctx.Err() != nil { // the daemon resets what it had opened
+	if isOver(ctx) { // the daemon resets what it had opened
 		err = ended(ctx, Unknown)
 	}
 	if err == nil {
@@ -388,7 +388,7 @@ func (l *Listener) AcceptStream(ctx context.Context) (*Stream, error) {
 		if err == nil {
 			return &Stream{sock: sock, local: Addr("self:" + l.name), remote: Addr(in.peer.String()), peer: in.peer}, nil
 		}
-		if ctx.Err() != nil || err.Temporary() {
+		if isOver(ctx) || err.Temporary() {
 			c.mu.Lock()
 			if c.sock == session {
 				l.put(in) // it waits on

@@ -162,7 +162,7 @@ func (w *binding) takeEvent(part fields) *Error {
 		}
 		if !w.isBegun() {
 			close(w.begun)
-			w.granted(false)
+			w.granted()
 		}
 		return nil
 	}
