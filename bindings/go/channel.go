@@ -47,6 +47,13 @@ func (l *outgoingList) push(m *outgoing) {
 	l.tail = m
 }
 
+func (l *outgoingList) settle(err *Error) {
+	for m := l.head; m != nil; m = l.head {
+		m.unlink()
+		m.settle(err, nil)
+	}
+}
+
 func (m *outgoing) unlink() {
 	l := m.list
 	if l == nil {
@@ -203,7 +210,7 @@ func (c *Conn) channelTo(key outKey) (*channel, *Error) {
 	}
 	for tries := 0; ; tries++ {
 		if tries > 32768 {
-			return nil, &Error{Errno: syscall.ENOBUFS, Fate: NotDone}
+			return nil, failed(syscall.ENOBUFS)
 		}
 		number := c.nextNumber
 		c.nextNumber = (c.nextNumber + 2) % 65536
@@ -520,7 +527,7 @@ func (ch *channel) takeOfOurs(kind uint8, p fields) *Error {
 
 // reassigned: what the program that has left can't have taken goes to the next one. [2.7]
 func (ch *channel) reassigned(unsure uint64) {
-	lost := &Error{Errno: syscall.ECONNRESET}
+	lost := failed(syscall.ECONNRESET)
 	for m := ch.unsettled.head; m != nil && m.begin < unsure; m = ch.unsettled.head {
 		m.unlink()
 		m.settle(lost, nil)
@@ -556,12 +563,12 @@ func (ch *channel) takeReset(r reset) {
 
 // conclude gives each message its outcome. [2.4]
 func (ch *channel) conclude(r reset) {
-	plain := &Error{Errno: r.errno, Fate: fateOf(r.errno)}
+	plain := failed(r.errno)
 	if r.refused && ch.kind == kindMessage {
-		plain = &Error{Errno: syscall.ECANCELED, Fate: NotDone}
+		plain = failed(syscall.ECANCELED)
 	}
 	plain.isRefusal = r.refused && ch.kind == kindCall && r.errno == syscall.ENOENT
-	lost := &Error{Errno: syscall.ECONNRESET}
+	lost := failed(syscall.ECONNRESET)
 	for m := ch.unsettled.head; m != nil; m = ch.unsettled.head {
 		m.unlink()
 		switch {
@@ -598,7 +605,7 @@ func (ch *channel) concludeUnsent(m *outgoing, err *Error) {
 				return
 			}
 		}
-		err = &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+		err = failed(syscall.ENOTCONN)
 	}
 	m.settle(err, nil)
 }
@@ -620,20 +627,19 @@ func (ch *channel) lose() {
 		ch.drop()
 		return
 	}
-	lost, none := &Error{Errno: syscall.ECONNRESET}, &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+	lost, none := failed(syscall.ECONNRESET), failed(syscall.ENOTCONN)
 	if ch.c.closed {
-		none = &Error{Errno: syscall.ECANCELED, Fate: NotDone}
+		none = failed(syscall.ECANCELED)
 	}
-	for m := ch.unsettled.head; m != nil; m = ch.unsettled.head {
-		m.unlink()
-		m.settle(lost, nil)
-	}
-	for m := ch.queue.head; m != nil; m = ch.queue.head {
-		m.unlink()
-		m.settle(none, nil)
-	}
+	ch.settleAll(lost, none)
+}
+
+// settleAll gives what was begun its outcome, and what wasn't sent to its end.
+func (ch *channel) settleAll(sent, unsent *Error) {
+	ch.unsettled.settle(sent)
+	ch.queue.settle(unsent)
 	for _, m := range ch.calls {
-		m.settle(lost, nil)
+		m.settle(sent, nil)
 	}
 }
 
@@ -690,15 +696,8 @@ func (ch *channel) resetFrom(errno syscall.Errno, flags uint32, unsure uint64) {
 	if ch.c.toAddress[ch.key] == ch {
 		delete(ch.c.toAddress, ch.key)
 	}
-	for _, list := range []*outgoingList{&ch.unsettled, &ch.queue} {
-		for m := list.head; m != nil; m = list.head {
-			m.unlink()
-			m.settle(&Error{Errno: syscall.ECONNRESET, Reason: "the answers there break the protocol"}, nil)
-		}
-	}
-	for _, m := range ch.calls {
-		m.settle(&Error{Errno: syscall.ECONNRESET, Reason: "the answers there break the protocol"}, nil)
-	}
+	spoilt := &Error{Errno: syscall.ECONNRESET, Reason: "the answers there break the protocol"}
+	ch.settleAll(spoilt, spoilt)
 }
 
 // consumedHere is how far this program has taken the stream.

@@ -201,7 +201,7 @@ func sleep(ctx context.Context, pause *time.Duration, longest time.Duration) boo
 
 // errorOf is one of what package net returns of the daemon's socket. A daemon that was killed resets it.
 func errorOf(err error) *Error {
-	said := &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+	said := failed(syscall.ENOTCONN)
 	var errno syscall.Errno
 	var timeout net.Error
 	if errors.As(err, &errno) {
@@ -244,7 +244,7 @@ func takeWelcome(f frame) (welcome, *Error) {
 	case f.kind != frameWelcome:
 		return welcome{}, errProto("frame %d in place of WELCOME", f.kind)
 	case le.Uint16(f.payload) != 1:
-		return welcome{}, &Error{Errno: syscall.EPROTONOSUPPORT, Fate: NotDone}
+		return welcome{}, failed(syscall.EPROTONOSUPPORT)
 	}
 	return welcome{le.Uint32(f.payload[8:]), le.Uint64(f.payload[16:])}, nil
 }
@@ -682,10 +682,10 @@ func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payloa
 // gone is why nothing can be begun, nil if it can. With the lock.
 func (c *Conn) gone() *Error {
 	if c.closed {
-		return &Error{Errno: syscall.ECANCELED, Fate: NotDone}
+		return failed(syscall.ECANCELED)
 	}
 	if c.sock == nil {
-		return &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+		return failed(syscall.ENOTCONN)
 	}
 	return nil
 }

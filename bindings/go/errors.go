@@ -137,11 +137,12 @@ func isOver(ctx context.Context) bool {
 	return ctx.Err() != nil || hasDeadline && !time.Now().Before(deadline)
 }
 
-func fateOf(errno syscall.Errno) Fate {
+// failed returns the error of an errno of this package, which says what is known.
+func failed(errno syscall.Errno) *Error {
 	if errno == syscall.ECONNRESET {
-		return Unknown
+		return &Error{Errno: errno, Fate: Unknown}
 	}
-	return NotDone
+	return &Error{Errno: errno, Fate: NotDone}
 }
 
 // about returns a copy of an error that says what it is about.
@@ -160,5 +161,5 @@ func asError(err *Error) error {
 }
 
 func invalid(op, address string) error {
-	return &Error{Op: op, Address: address, Errno: syscall.EINVAL, Fate: NotDone}
+	return failed(syscall.EINVAL).about(op, address)
 }

@@ -52,14 +52,7 @@ func within(t testing.TB, d time.Duration) context.Context {
 // two are connections in domains 1 and 2, which leave no goroutine.
 func two(t testing.TB) (ctx context.Context, one, other *xenmsg.Conn) {
 	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		for end := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				stacks := make([]byte, 1<<16)
-				t.Fatalf("goroutines are left:\n%s", stacks[:runtime.Stack(stacks, true)])
-			}
-		}
-	})
+	t.Cleanup(func() { xenmsg.NothingIsLeft(t, before, runtime.NumGoroutine) })
 	return within(t, patience), dial(t, 1, xenmsg.Dialer{}), dial(t, 2, xenmsg.Dialer{})
 }
 

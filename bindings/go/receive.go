@@ -104,7 +104,7 @@ func (m *Message) ReplyExitStatus(status int) error {
 }
 
 func (m *Message) failed(op string, errno syscall.Errno) error {
-	return &Error{Op: op, Address: m.Endpoint, Errno: errno, Fate: NotDone}
+	return failed(errno).about(op, m.Endpoint)
 }
 
 func (m *Message) answer(kind, exit uint8, code uint16, data []byte) error {
@@ -190,7 +190,7 @@ func (c *Conn) bind(ctx context.Context, b binding) (*binding, error) {
 			b.key = string(le.AppendUint32([]byte{0}, c.nextRequest))
 		}
 		if err == nil && c.bindings[b.key] != nil {
-			err = &Error{Errno: syscall.EEXIST, Fate: NotDone}
+			err = failed(syscall.EEXIST)
 		}
 		if err != nil {
 			return nil, err.about(b.op, b.name)
@@ -231,7 +231,7 @@ func (b *binding) listens() bool { return b.ask == frameBind && b.word&4 != 0 }
 // forget ends it at the daemon. With the lock.
 func (b *binding) forget() {
 	if b.ask == 0 {
-		b.call.cancel(&Error{Errno: syscall.ECANCELED, Fate: NotDone})
+		b.call.cancel(failed(syscall.ECANCELED))
 		return
 	}
 	b.c.tellDaemon(b.undo, b.name)
@@ -258,7 +258,7 @@ func (b *binding) Close() error { // [4]
 	if b.err != nil {
 		return nil
 	}
-	b.end(&Error{Errno: syscall.ECANCELED, Fate: NotDone})
+	b.end(failed(syscall.ECANCELED))
 	for _, ch := range c.channels {
 		if ch.box == b {
 			ch.reset(syscall.ENOENT)
@@ -461,7 +461,7 @@ func (ch *channel) giveUpAnswer(out *outgoing) {
 	} else {
 		out.giveUp()
 	}
-	out.settle(&Error{Errno: syscall.ECANCELED, Fate: NotDone}, nil)
+	out.settle(failed(syscall.ECANCELED), nil)
 }
 
 // drop forgets what a channel of the daemon's has brought and what is owed to it.
@@ -471,10 +471,7 @@ func (ch *channel) drop() {
 		delete(ch.owed, number)
 		m.finish()
 	}
-	for out := ch.queue.head; out != nil; out = ch.queue.head {
-		out.unlink()
-		out.settle(&Error{Errno: syscall.ECANCELED, Fate: NotDone}, nil)
-	}
+	ch.queue.settle(failed(syscall.ECANCELED))
 }
 
 // drain refuses what the program hasn't taken, and ends the channel when all that it has taken is answered and
@@ -564,7 +561,7 @@ func (e *Endpoint) Receive(ctx context.Context) (*Message, error) { return e.rec
 // withdraw it. Only an endpoint for OnlyMessages has this; another one fails with EPROTOTYPE.
 func (e *Endpoint) Peek(ctx context.Context) (*Message, error) {
 	if e.word&2 != 0 {
-		return nil, &Error{Op: "peek", Address: e.name, Errno: syscall.EPROTOTYPE, Fate: NotDone}
+		return nil, failed(syscall.EPROTOTYPE).about("peek", e.name)
 	}
 	return e.receive(ctx, true)
 }

@@ -154,9 +154,13 @@ func (c *Conn) deliverOnce(ctx context.Context, key outKey, kind uint8, data []b
 		block = o.encode()
 	}
 	c.mu.Lock()
-	ch, err := c.awaitChannel(ctx, key)
+	var ch *channel
+	err := c.await(ctx)
+	if err == nil {
+		ch, err = c.channelTo(key)
+	}
 	if err == nil && uint64(len(data)) > ch.maxMessage {
-		err = &Error{Errno: syscall.EMSGSIZE, Fate: NotDone}
+		err = failed(syscall.EMSGSIZE)
 	}
 	if err != nil {
 		c.mu.Unlock()
@@ -191,7 +195,7 @@ func (c *Conn) handOver(ctx context.Context, key outKey, data []byte, o *sendOpt
 	m.isAlone = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	full := &Error{Errno: syscall.EAGAIN, Fate: NotDone}
+	full := failed(syscall.EAGAIN)
 	if err := c.gone(); err != nil {
 		if c.dialer.Reconnect && !c.closed {
 			return full
@@ -203,7 +207,7 @@ func (c *Conn) handOver(ctx context.Context, key outKey, data []byte, o *sendOpt
 		return err
 	}
 	if m.total > initialLimit || uint64(len(data)) > ch.maxMessage {
-		return &Error{Errno: syscall.EMSGSIZE, Fate: NotDone}
+		return failed(syscall.EMSGSIZE)
 	}
 	if c.blocked || ch.queue.head != nil || ch.limit-ch.sent < uint64(m.total) {
 		c.flush()
@@ -212,11 +216,4 @@ func (c *Conn) handOver(ctx context.Context, key outKey, data []byte, o *sendOpt
 	ch.push(m)
 	c.flush()
 	return nil
-}
-
-func (c *Conn) awaitChannel(ctx context.Context, key outKey) (*channel, *Error) {
-	if err := c.await(ctx); err != nil {
-		return nil, err
-	}
-	return c.channelTo(key)
 }

@@ -138,6 +138,16 @@ func TestTheExampleOfThePage(t *testing.T) {
 	}
 }
 
+// NothingIsLeft waits until there is no more of something than there was before.
+func NothingIsLeft(t testing.TB, before int, count func() int) {
+	for end := time.Now().Add(2 * time.Minute); count() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			stacks := make([]byte, 1<<16)
+			t.Fatalf("%d are left:\n%s", count()-before, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+}
+
 // ---- a daemon that lies ----
 
 func listen(t testing.TB) *net.UnixListener {
@@ -282,11 +292,7 @@ func TestDescriptorsThatADaemonSendsAreClosed(t *testing.T) {
 			}
 		})
 	}
-	for end := time.Now().Add(time.Minute); descriptors() > before; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d descriptors are left", descriptors()-before)
-		}
-	}
+	NothingIsLeft(t, before, descriptors)
 }
 
 // A daemon that is slow to let connections in is waited for.
@@ -386,11 +392,7 @@ func TestADaemonThatLiesHarmsNothingButItsSession(t *testing.T) {
 			survive(t, all[i][:len(all[i])/2]) // it ends in the midst of a frame
 		}
 	})
-	for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d goroutines are left", runtime.NumGoroutine()-before)
-		}
-	}
+	NothingIsLeft(t, before, runtime.NumGoroutine)
 }
 
 func FuzzDaemon(f *testing.F) {

@@ -92,7 +92,7 @@ func (b *binding) watchAgain(ctx context.Context) *Error {
 	}
 	b.c.mu.Lock()
 	if err = err.ofDaemon(); err.Errno == syscall.ECONNRESET {
-		err = &Error{Errno: syscall.ENOTCONN, Fate: NotDone}
+		err = failed(syscall.ENOTCONN)
 	}
 	return err.about(b.op, b.name)
 }
@@ -242,7 +242,7 @@ func (w *binding) tell(e Event) {
 		}
 	}
 	if len(w.events) >= pendingMax {
-		w.end(&Error{Errno: syscall.ENOBUFS, Fate: NotDone})
+		w.end(failed(syscall.ENOBUFS))
 		w.forget()
 		return
 	}
