@@ -44,7 +44,7 @@ type Dialer struct {
 type ChangeKind int
 
 const (
-	// Lost: the daemon has gone. Err says how.
+	// Lost: the daemon has gone, without Reconnect for good. Err says how.
 	Lost ChangeKind = iota + 1
 	// Back: there is a daemon again, and what was bound, subscribed to and watched is so again.
 	Back
@@ -534,11 +534,11 @@ func (c *Conn) lose(err *Error) bool {
 		c.sweeper.Stop()
 		c.sweeper = nil
 	}
-	if c.closed || !c.dialer.Reconnect {
+	if c.closed {
 		return false
 	}
 	c.note(Change{Kind: Lost, Err: err})
-	return true
+	return c.dialer.Reconnect
 }
 
 // end ends what waits for messages, streams and events.
@@ -601,15 +601,15 @@ func (c *Conn) note(change Change) {
 }
 
 func (c *Conn) tell() {
-	for {
+	for isOver := false; !isOver; {
 		select {
 		case <-c.over:
-			return
+			isOver = true
 		case <-c.changed:
 		}
 		for {
 			c.mu.Lock()
-			if len(c.changes) == 0 {
+			if len(c.changes) == 0 || c.closed {
 				c.mu.Unlock()
 				break
 			}

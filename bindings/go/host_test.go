@@ -831,7 +831,8 @@ func TestAConnectionOutlivesItsDaemon(t *testing.T) {
 	must(t, err)
 	l, err := one.Listen(ctx, "stream", nil)
 	must(t, err)
-	plain := dial(t, 1, xenmsg.Dialer{})
+	hasLost := make(chan xenmsg.Change, 1)
+	plain := dial(t, 1, xenmsg.Dialer{OnChange: func(c xenmsg.Change) { hasLost <- c }})
 	_, err = plain.Call(ctx, "self:here", nil)
 	must(t, err)
 	begun := make(chan struct{})
@@ -848,6 +849,9 @@ func TestAConnectionOutlivesItsDaemon(t *testing.T) {
 	_, err = silent.Receive(ctx)
 	fails(t, err, syscall.ENOTCONN, xenmsg.NotDone)
 	fails(t, plain.Send(ctx, "self:here", nil), syscall.ENOTCONN, xenmsg.NotDone)
+	if change := <-hasLost; change.Kind != xenmsg.Lost || change.Err == nil {
+		t.Fatal(change)
+	}
 	reply, err := one.Call(ctx, "self:here", []byte("again"), xenmsg.Wait()) // waits for the next daemon
 	must(t, err)
 	if string(reply.Data) != "again" {

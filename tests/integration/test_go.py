@@ -37,7 +37,7 @@ def test_it_is_as_gofmt_vet_and_staticcheck_want_it():
 
 
 def test_it_needs_no_c_and_builds_for_others():
-    go("build", "./...", CGO_ENABLED="0", GOARCH="arm")
+    go("build", ".", CGO_ENABLED="0", GOARCH="arm")
 
 
 @pytest.fixture(scope="module", name="program")
