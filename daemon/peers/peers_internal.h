@@ -189,8 +189,9 @@ struct peer {
 	unsigned repairs;      /* how often what we wrote for it was written again recently */
 	unsigned repair_later; /* bit mask of the leaves that wait to be written again */
 
-	bool used;    /* something here had to do with it since peers.forget fired last */
-	bool is_idle; /* nothing had, so it will be forgotten */
+	/* Whether something here had to do with it since peers.forget fired last; or nothing since it fired
+	 * before that, so it will be forgotten. */
+	enum { PEER_UNUSED, PEER_USED, PEER_IDLE } use;
 	bool is_ours; /* somebody here wanted to know it */
 	bool is_held; /* it has forgotten us, and what it offers stays known for a moment */
 

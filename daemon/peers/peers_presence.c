@@ -130,7 +130,7 @@ static void presence_forget(struct peer *peer)
 /*
  * Forgets peers whose daemons run, but with which nobody here has to do any more: what we have written for
  * such a peer is removed, nothing of it is watched, and its struct is freed. It is a part of peers.c and
- * owns `forget...` of struct peers, and `used`, `is_idle`, `is_ours` and `is_held` of struct peer.
+ * owns `forget...` of struct peers, and `use`, `is_ours` and `is_held` of struct peer.
  *
  * The one that began ends it: of two that know each other, the one that wanted to know the other gives it
  * up, by removing its endpoints leaf for it. The other one does the same then; or, if it has become
@@ -162,14 +162,15 @@ static bool peers_forget_is_needed(const struct peer *peer)
 
 void forget_later(struct peer *peer)
 {
-	peer->used = true;
+	peer->use = PEER_USED;
 	if (peer->peers->options.forget_ms && !peer->peers->options.domains && peer->domid != 0)
 		timer_start(peer->peers->forget, peer->peers->options.forget_ms);
 }
 
 void forget_not(struct peer *peer)
 {
-	peer->used = peer->is_ours = true;
+	peer->use = PEER_USED;
+	peer->is_ours = true;
 }
 
 /* Finds those that weren't used since the last time. */
@@ -178,24 +179,22 @@ static void peers_on_forget(evutil_socket_t fd, short what, void *userdata)
 	struct peers *peers = userdata;
 
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
-		bool is_used = peers_forget_is_needed(peer);
-
 		if (peer->domid != 0)
 			timer_start(peers->forget, peers->options.forget_ms);
-		if (!is_used && !peer->used) {
-			peer->is_idle = true;
+		peer->use = peers_forget_is_needed(peer) ? PEER_USED
+			    : peer->use == PEER_USED	 ? PEER_UNUSED
+							 : PEER_IDLE;
+		if (peer->use == PEER_IDLE)
 			task_due(&peer->task);
-		}
-		peer->used = is_used;
 	}
 }
 
 void forget_if_idle(struct peer *peer)
 {
-	bool is_idle = peer->is_idle;
-
-	peer->is_idle = false;
-	if (is_idle && peer->up && !peer->used && !peers_forget_is_needed(peer) && peer->leaves.presence[0] &&
+	if (peer->use != PEER_IDLE)
+		return;
+	peer->use = PEER_UNUSED;
+	if (peer->up && !peers_forget_is_needed(peer) && peer->leaves.presence[0] &&
 	    !peer->leaves.hello_seen && (peer->is_ours || !peer->leaves.endpoints_seen))
 		presence_forget(peer);
 }
