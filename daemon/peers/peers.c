@@ -436,7 +436,7 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 	forget_not(peer);
 	peer->is_stranger = false;
 	rendezvous = &peer->rendezvous;
-	if (rendezvous->state == RENDEZVOUS_CONNECTED)
+	if (rendezvous->state >= RENDEZVOUS_CONNECTED)
 		return 0;
 	if (!rendezvous->wanted && !rendezvous_may_be_tried(peer))
 		return -ENOLINK;

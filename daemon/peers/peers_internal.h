@@ -79,7 +79,6 @@ enum unlinkable {
 struct rendezvous {
 	enum rendezvous_state state;
 	bool wanted;	    /* peers_connect() was called and not answered yet */
-	bool lost_told;	    /* CONNECTED, and `lost` was called */
 	bool hello_written; /* ours stands in XenStore, or is on its way there */
 	bool was_refused;   /* by XenStore, when it was written last */
 	enum unlinkable unlinkable;

@@ -539,7 +539,7 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 		peer->is_stranger = false;
 		peer_look_up(peer);
 	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->advert.answer &&
-		   (!peer->advert.written || peer->rendezvous.state == RENDEZVOUS_CONNECTED)) {
+		   (!peer->advert.written || peer->rendezvous.state >= RENDEZVOUS_CONNECTED)) {
 		peer->advert.answer = true; /* an empty answer was left out */
 		advertise_soon(peer);
 	} else if (change->leaves & CHANGED_ASKS_ALL) {

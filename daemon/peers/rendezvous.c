@@ -51,9 +51,10 @@ bool rendezvous_may_map(const struct peers_options *options)
 const char *rendezvous_state_name(const struct peer *peer)
 {
 	static const char *const names[] = {
-		[RENDEZVOUS_IDLE] = "idle",   [RENDEZVOUS_HELLO] = "hello",
-		[RENDEZVOUS_PAGES] = "pages", [RENDEZVOUS_GRANTED] = "granted",
-		[RENDEZVOUS_AWAIT] = "await", [RENDEZVOUS_CONNECTED] = "connected",
+		[RENDEZVOUS_IDLE] = "idle",	 [RENDEZVOUS_HELLO] = "hello",
+		[RENDEZVOUS_PAGES] = "pages",	 [RENDEZVOUS_GRANTED] = "granted",
+		[RENDEZVOUS_AWAIT] = "await",	 [RENDEZVOUS_CONNECTED] = "connected",
+		[RENDEZVOUS_LOST] = "connected",
 	};
 
 	return names[peer->rendezvous.state];
@@ -71,9 +72,7 @@ static void rendezvous_lose(struct peer *peer, bool replaced, const char *reason
 {
 	struct peers *peers = peer->peers;
 
-	if (peer->rendezvous.lost_told)
-		return;
-	peer->rendezvous.lost_told = true;
+	peer->rendezvous.state = RENDEZVOUS_LOST;
 	peers->callbacks.lost(peers->userdata, peer->domid, replaced, reason);
 }
 
@@ -290,7 +289,7 @@ bool rendezvous_is_late(const struct peer *peer)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 
-	return rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state != RENDEZVOUS_CONNECTED &&
+	return rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state < RENDEZVOUS_CONNECTED &&
 	       rendezvous->again_ms > retry_pause(RETRY_OTHERS, 0);
 }
 
@@ -426,7 +425,7 @@ void rendezvous_destroy(struct peer *peer)
 	else
 		vchan_close(rendezvous->vchan); /* no other one will come */
 	rendezvous->vchan = NULL;
-	if (rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state != RENDEZVOUS_CONNECTED)
+	if (rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state < RENDEZVOUS_CONNECTED)
 		rendezvous_step_back(peer, RENDEZVOUS_IDLE);
 	store_cancel(&rendezvous->hello_request);
 	store_cancel(&rendezvous->remove_request);
@@ -449,12 +448,10 @@ void rendezvous_wanted(struct peer *peer)
 void peers_died(struct peers *peers, uint32_t domid)
 {
 	struct peer *peer = peer_find(peers, domid);
-	struct rendezvous *rendezvous;
 
-	if (!peer || peer->rendezvous.state != RENDEZVOUS_CONNECTED || peer->rendezvous.lost_told)
+	if (!peer || peer->rendezvous.state != RENDEZVOUS_CONNECTED)
 		return;
-	rendezvous = &peer->rendezvous;
-	rendezvous->lost_told = true;
+	peer->rendezvous.state = RENDEZVOUS_LOST;
 	memcpy(peer->dead_instance, peer->instance, sizeof(peer->dead_instance));
 	peer_read(peer, LEAF_PRESENCE);
 	peer_read(peer, LEAF_HELLO);

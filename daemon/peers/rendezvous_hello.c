@@ -78,7 +78,6 @@ void rendezvous_withdraw(struct peer *peer)
 	event_del(rendezvous->deadline.timer);
 	event_del(rendezvous->again);
 	rendezvous->wanted = false;
-	rendezvous->lost_told = false;
 	rendezvous->goes_on = false;
 	if (!rendezvous->hello_written)
 		return;
@@ -131,7 +130,7 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 		rendezvous->was_refused = false;
 		rendezvous->hello_took_ms = (uint32_t)clock_ms_since(rendezvous->hello_since_ms);
 		rendezvous_again_from_now(peer);
-	} else if (rendezvous->state == RENDEZVOUS_CONNECTED) {
+	} else if (rendezvous->state >= RENDEZVOUS_CONNECTED) {
 		timer_set(rendezvous->sweep, RETRY_EACH_MS);
 	} else {
 		rendezvous_store_failed(peer, error, "");

@@ -111,7 +111,6 @@ void rendezvous_hand_over(struct peer *peer, struct vchan *vchan)
 	rendezvous->state = RENDEZVOUS_CONNECTED;
 	rendezvous->vchan = NULL;
 	rendezvous->wanted = rendezvous->goes_on = false;
-	rendezvous->lost_told = false;
 	vchan_set_event(vchan, NULL, NULL);
 	log_debug("rendezvous: connected with domain %u, %u pages, %s", peer->domid, vchan_pages(vchan),
 		  vchan_is_granter(vchan) ? "granted" : "mapped");

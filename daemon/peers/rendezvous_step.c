@@ -59,6 +59,8 @@ static enum rendezvous_action step_on(enum rendezvous_state state, const struct 
 		if (!facts->hello)
 			return RENDEZVOUS_LOSE_WITHDRAWN;
 		return facts->tried ? RENDEZVOUS_NOTHING : RENDEZVOUS_LOSE_ANEW;
+	case RENDEZVOUS_LOST:
+		break;
 	}
 	return RENDEZVOUS_NOTHING;
 }
@@ -71,10 +73,10 @@ enum rendezvous_action rendezvous_step(enum rendezvous_state state, const struct
 	case RENDEZVOUS_NO_EVENT:
 		break;
 	case RENDEZVOUS_TIMEOUT:
-		return connected ? RENDEZVOUS_NOTHING : RENDEZVOUS_FAIL_TIMEOUT;
+		return state >= RENDEZVOUS_CONNECTED ? RENDEZVOUS_NOTHING : RENDEZVOUS_FAIL_TIMEOUT;
 	case RENDEZVOUS_GONE:
 	case RENDEZVOUS_REPLACED:
-		if (state == RENDEZVOUS_IDLE)
+		if (state == RENDEZVOUS_IDLE || state == RENDEZVOUS_LOST)
 			return RENDEZVOUS_NOTHING;
 		if (facts->event == RENDEZVOUS_REPLACED)
 			return connected ? RENDEZVOUS_LOSE_REPLACED : RENDEZVOUS_BACK;

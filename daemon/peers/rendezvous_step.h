@@ -20,13 +20,14 @@
  *                                                              new: AWAIT, and
  *                                                              nodes read again
  *  CONNECTED  -           lost          -                      lost             -       the owner's
+ *  LOST       -           -             -                      -                -       the owner's
  *
  * "wanted, down" is the event that its daemon has gone, but in IDLE, where it is what a look-up has found. A
  * daemon that was replaced finds our hello: PAGES, GRANTED and AWAIT then go back to HELLO. "failed" leads to
  * IDLE, without notifying anyone where no link was wanted here; but that a time-out, which answers the
  * request, leaves HELLO, GRANTED and AWAIT as they are until the attempt has lasted for ten, or the peer
  * gives it up: one that is told of changes late, since XenStore is slow, still finds our hello, and the next
- * request continues from there. "lost" stays CONNECTED until peers_disconnect(). Where Xen forbids the pair
+ * request continues from there. "lost" leads to LOST, until peers_disconnect(). Where Xen forbids the pair
  * to share memory, who finds that out says so in its hello: as if neither might map, from any state before
  * CONNECTED.
  */
@@ -39,9 +40,10 @@ enum rendezvous_state {
 	RENDEZVOUS_PAGES, /* we grant, but no page is free */
 	RENDEZVOUS_GRANTED,
 	RENDEZVOUS_AWAIT,
-	RENDEZVOUS_CONNECTED,
+	RENDEZVOUS_CONNECTED, /* this and what follows: the vchan is the owner's */
+	RENDEZVOUS_LOST,      /* which the owner was told */
 };
-#define RENDEZVOUS_STATES (RENDEZVOUS_CONNECTED + 1)
+#define RENDEZVOUS_STATES (RENDEZVOUS_LOST + 1)
 
 /* The event that has just happened; facts may have changed as well. */
 enum rendezvous_event {
