@@ -78,7 +78,7 @@ void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const ch
 bool peer_hello_is_current(const struct peer *peer)
 {
 	return peer->leaves.hello_seen && !peer->dead_instance[0] &&
-	       (peer->allowed || peer->rendezvous.hello_written) &&
+	       (peer->allowed || peer->rendezvous.state != RENDEZVOUS_IDLE) &&
 	       (peer->leaves.presence[0] == '\0' ||
 		!strcmp(peer->leaves.presence, peer->leaves.hello.instance));
 }

@@ -542,7 +542,8 @@ unsigned peers_nodes_written(const struct peers *peers)
 	const struct peer *peer;
 
 	for (peer = peers->peers; peer; peer = peer->hh.next)
-		nodes += (unsigned)peer->advert.written + (unsigned)peer->rendezvous.hello_written +
+		nodes += (unsigned)peer->advert.written +
+			 (peer->rendezvous.state != RENDEZVOUS_IDLE ? 1 : 0) +
 			 (peer->rendezvous.state == RENDEZVOUS_GRANTED ? 2 : 0);
 	return nodes;
 }

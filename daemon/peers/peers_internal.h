@@ -78,9 +78,8 @@ enum unlinkable {
 
 struct rendezvous {
 	enum rendezvous_state state;
-	bool wanted;	    /* peers_connect() was called and not answered yet */
-	bool hello_written; /* ours stands in XenStore, or is on its way there */
-	bool was_refused;   /* by XenStore, when it was written last */
+	bool wanted;	  /* peers_connect() was called and not answered yet */
+	bool was_refused; /* by XenStore, when it was written last */
 	enum unlinkable unlinkable;
 	uint64_t forbidden_ms; /* when either end found that Xen forbids it */
 	char our_nonce[PEERS_NONCE_SIZE];

@@ -50,7 +50,7 @@ static void peers_repair_look_at(struct peer *peer, unsigned leaves)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 
-	if (!rendezvous->hello_written)
+	if (rendezvous->state == RENDEZVOUS_IDLE)
 		leaves &= ~(1u << LEAF_OUR_HELLO);
 	if (rendezvous->state != RENDEZVOUS_GRANTED)
 		leaves &= ~OUR_NODES;

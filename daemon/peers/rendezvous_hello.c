@@ -64,7 +64,7 @@ void rendezvous_on_sweep(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
 
-	if (peer->rendezvous.hello_written)
+	if (peer->rendezvous.state != RENDEZVOUS_IDLE)
 		rendezvous_write_again(peer, LEAF_OUR_HELLO);
 	else
 		remove_hello(peer);
@@ -73,15 +73,15 @@ void rendezvous_on_sweep(evutil_socket_t fd, short what, void *userdata)
 void rendezvous_withdraw(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
+	bool had_hello = rendezvous->state != RENDEZVOUS_IDLE;
 
 	rendezvous_step_back(peer, RENDEZVOUS_IDLE);
 	event_del(rendezvous->deadline.timer);
 	event_del(rendezvous->again);
 	rendezvous->wanted = false;
 	rendezvous->goes_on = false;
-	if (!rendezvous->hello_written)
+	if (!had_hello)
 		return;
-	rendezvous->hello_written = false;
 	store_cancel(&rendezvous->hello_request);
 	remove_hello(peer);
 }
@@ -170,7 +170,7 @@ bool rendezvous_node_stands(const struct peer *peer, enum peer_leaf leaf, char v
 
 	if (leaf == LEAF_OUR_HELLO) {
 		format_hello(peer, value);
-		return rendezvous->hello_written && !rendezvous->hello_request;
+		return rendezvous->state != RENDEZVOUS_IDLE && !rendezvous->hello_request;
 	}
 	if (rendezvous->state != RENDEZVOUS_GRANTED || rendezvous->publish_request)
 		return false;
@@ -198,7 +198,6 @@ void rendezvous_begin_anew(struct peer *peer)
 		return;
 	}
 	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
-	rendezvous->hello_written = true;
 	rendezvous->node_retries = 0;
 	rendezvous_step_back(peer, RENDEZVOUS_HELLO);
 	rendezvous_write_again(peer, LEAF_OUR_HELLO);
@@ -272,7 +271,7 @@ void rendezvous_forget_forbidden(struct peer *peer)
 	if (rendezvous->unlinkable != UNLINKABLE_HERE)
 		return;
 	rendezvous->unlinkable = UNLINKABLE_FORBIDDEN;
-	if (rendezvous->hello_written)
+	if (rendezvous->state != RENDEZVOUS_IDLE)
 		rendezvous_write_again(peer, LEAF_OUR_HELLO);
 }
 

@@ -36,12 +36,12 @@
 
 enum rendezvous_state {
 	RENDEZVOUS_IDLE,
-	RENDEZVOUS_HELLO,
+	RENDEZVOUS_HELLO, /* from here on our hello stands in XenStore, or is on its way there */
 	RENDEZVOUS_PAGES, /* we grant, but no page is free */
 	RENDEZVOUS_GRANTED,
 	RENDEZVOUS_AWAIT,
-	RENDEZVOUS_CONNECTED, /* this and what follows: the vchan is the owner's */
-	RENDEZVOUS_LOST,      /* which the owner was told */
+	RENDEZVOUS_CONNECTED, /* from here on the vchan is the owner's */
+	RENDEZVOUS_LOST,      /* the owner was told that it is lost */
 };
 #define RENDEZVOUS_STATES (RENDEZVOUS_LOST + 1)
 
