@@ -57,14 +57,6 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct
 	return inbox_bind(&conn->inbox, endpoint, *kinds, flags & XENMSG_LEND, handler, userdata);
 }
 
-static void api_requests_leave_binding(struct xenmsg *conn, const char *endpoint)
-{
-	struct binding *binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
-
-	if (binding)
-		inbox_unbind(&conn->inbox, binding);
-}
-
 /* `done` has a userdata of its own here. */
 static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
 		    xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
@@ -72,6 +64,7 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 {
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct op_options opts;
+	struct binding *binding;
 	uint32_t kinds = 0;
 	int r = options_read_first(conn, &opts, options,
 				   XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_SHARED |
@@ -84,12 +77,13 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 		r = enter_binding(conn, endpoint, &opts, handler, userdata, &kinds);
 	if (r < 0)
 		return r;
+	binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
 	r = conn_ask(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &opts, done,
 		     done_userdata, request);
 	if (r == 0)
-		inbox_find(&conn->inbox, endpoint, strlen(endpoint))->asked = (*request)->number;
+		binding->asked = (*request)->number;
 	else
-		api_requests_leave_binding(conn, endpoint);
+		inbox_unbind(&conn->inbox, binding);
 	return r;
 }
 

@@ -102,13 +102,22 @@ static int on_listeners(struct xenmsg *conn, const uint8_t *payload, uint32_t le
 	return 0;
 }
 
+static int on_reply(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
+{
+	struct binding *binding = inbox_find_asked(&conn->inbox, header->channel);
+
+	if (binding && header->length >= 4 && get_u32(payload) == 0)
+		binding->asked = 0;
+	return requests_frame(&conn->requests, header, payload);
+}
+
 static int conn_dispatch(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
 {
 	switch (header->type) {
 	case FRAME_GOODBYE:
 		return conn_on_goodbye(conn, payload, header->length);
 	case FRAME_REPLY:
-		return requests_frame(&conn->requests, header, payload);
+		return on_reply(conn, header, payload);
 	case FRAME_INCOMING:
 		return incoming_frame(&conn->incoming, header, payload);
 	case FRAME_SELF:

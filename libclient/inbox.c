@@ -468,6 +468,8 @@ static int inbox_on_open(struct inbox *inbox, uint32_t number, const uint8_t *pa
 	/* The daemon has opened a subscription's, and the publisher's messages have other offsets. */
 	receiver->serial = address_is_meant(open.name.data, open.name.size) ? 0 : open.serial;
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);
+	if (receiver->binding && receiver->binding->asked)
+		receiver->binding = NULL; /* it comes for one of this name that was unbound */
 	TRACE(inbox->transport, "%.*s: channel %u comes from uid %u of domain %u, %u.%u.%u%s",
 	      (int)open.name.size, open.name.data, number, open.identity.uid, open.identity.domid,
 	      open.identity.domid, open.identity.pid, open.serial,

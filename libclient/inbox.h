@@ -56,7 +56,7 @@ struct binding {
 	struct pattern *pattern; /* as a member of this (api_topics.c); NULL: by itself */
 	uint64_t listeners;	 /* of a topic, as they were told last */
 	bool has_ended;		 /* a subscription of which the program has had XENMSG_ENDED */
-	uint32_t asked;		 /* number of the BIND that was posted for it, 0 if none was */
+	uint32_t asked;		 /* number of the BIND for it that wasn't granted yet, 0: there is none */
 	uint32_t users;		 /* channels that lead here */
 	/* It isn't among inbox->bindings any more: it takes nothing new, and goes when its last channel
 	 * does. */

@@ -132,3 +132,21 @@ BOTH(unbinding_tells_the_senders_first)
 	expect_nothing();
 	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), -ENOENT);
 }
+
+BOTH(what_came_before_a_name_is_bound_again_is_not_for_it)
+{
+	open_inbox(NULL, NULL);
+	handled = 0;
+	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), 0);
+	assert_int_equal(xenmsg_begin_bind(fake.conn, "inbox", NULL, handle, NULL, &fake, NULL), 0);
+	fake_open(&fake, 3, "inbox"); /* before it has read that */
+	DELIVER(3, "one");
+	xenmsg_process(fake.conn);
+	assert_int_equal(handled, 0);
+	fake_read_up_to(&fake, FRAME_BIND);
+	fake_reply(&fake, fake.header.channel, 0, "");
+	fake_open(&fake, 5, "inbox");
+	DELIVER(5, "one");
+	while (handled == 0)
+		assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
+}
