@@ -322,6 +322,7 @@ int peers_start(struct peers *peers)
 
 	peers->may_map = rendezvous_may_map(options);
 	peers->begin = peer_begin;
+	peers->changed = presence_on_change;
 	peers_subtree(options->self->domid, peers->root);
 	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
 	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0 || told_init(peers) < 0 ||

@@ -48,7 +48,7 @@ static int watch_all(struct peers *peers)
 	if (peers->all.watch)
 		return 0;
 	peers->all.fired = false;
-	return store_watch_needed(peers->store, "/local/domain", presence_on_change, peers, peers_on_watched,
+	return store_watch_needed(peers->store, "/local/domain", peers->changed, peers, peers_on_watched,
 				  &peers->all.watch);
 }
 
@@ -106,7 +106,7 @@ static void bell_set(struct peers *peers, struct bell *bell)
 
 	snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u", bell->domid,
 		 peers->options.self->domid);
-	peers_watch(peers, path, presence_on_change, peers, &bell->watch);
+	peers_watch(peers, path, peers->changed, peers, &bell->watch);
 }
 
 bool bell_is_there(const struct peers *peers, uint32_t domid)
@@ -169,7 +169,7 @@ void peers_told(struct peers *peers, bool told)
 	if (told)
 		store_unwatch_at_once(peers->store, &peers->all.watch);
 	for (peer = peers->peers; peer; peer = peer->hh.next) {
-		presence_watch_leaf(peer);
+		task_due(&peer->task);		    /* another leaf of it may be watched */
 		if (!told && !peer->advert.written) /* it was left out, since domain 0 could tell of us */
 			advertise_soon(peer);
 	}
@@ -188,7 +188,7 @@ int told_watch(struct peers *peers)
 		peers->zero.waits = 0;
 		deadline_set(&peers->zero.deadline, wait_ms(peers));
 	}
-	r = store_watch_needed(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers,
+	r = store_watch_needed(peers->store, "/local/domain/0/data/xenmsg", peers->changed, peers,
 			       peers_on_watched, &peers->zero_watch);
 	return r;
 }

@@ -3,12 +3,12 @@
 #define XENMSG_DAEMON_PEERS_INTERNAL_H
 
 /*
- * Shared by the parts of peers.c. Each calls only those before it: peer.c has the table of the
- * peers; peers_leaves.c reads their leaves, and peers_lookups.c those of who may not be there;
- * peers_advertise.c writes what we show; peers_tell.c tells guests; rendezvous.c with rendezvous_hello.c and
- * rendezvous_rings.c is how two daemons find each other; peers_presence.c decides which peers are up, with
- * peers_all.c and peers_repair.c. Peers.c has their turns: it gives each what was read for it, and
- * rendezvous_advance() then takes the steps.
+ * Shared by the parts of peers.c. Each calls only those before it: peer.c has the table of the peers;
+ * peers_leaves.c reads their leaves, and peers_lookups.c those of who may not be there; peers_advertise.c
+ * writes what we show; peers_tell.c tells guests; rendezvous.c with rendezvous_hello.c and
+ * rendezvous_rings.c is how two daemons find each other; peers_repair.c looks after what we have written;
+ * peers_all.c is for those who want to know all; peers_presence.c decides which peers are up. Peers.c has
+ * their turns: it gives each what was read for it, and rendezvous_advance() then takes the steps.
  *
  * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: code that learns a
  * fact stores it and calls peer_kick(). Later rendezvous_advance() takes the steps that the facts allow
@@ -276,6 +276,7 @@ struct peers {
 	bool may_map;
 	bool hands_over; /* the presence and the endpoints for all stay when the rest is removed */
 
+	store_watch_fn changed;	      /* takes the event of a watch on something of the peers' */
 	bool (*begin)(struct peer *); /* makes what a new one consists of, or frees it: false */
 	struct peer *peers;	      /* by domid; a list in that order, if is_sorted */
 	bool is_sorted;
@@ -502,7 +503,11 @@ void forget_destroy(struct peers *peers);
 /* Notes that there is one more peer, which may become idle. */
 void forget_later(struct peer *peer);
 /* Notes that something here wants to know the peer. */
-void forget_not(struct peer *peer);
+static inline void forget_not(struct peer *peer)
+{
+	peer->use = PEER_USED;
+	peer->is_ours = true;
+}
 /* In a turn of the peer's: forgets it, if it is idle and may be. */
 void forget_if_idle(struct peer *peer);
 

@@ -167,12 +167,6 @@ void forget_later(struct peer *peer)
 		timer_start(peer->peers->forget, peer->peers->options.forget_ms);
 }
 
-void forget_not(struct peer *peer)
-{
-	peer->use = PEER_USED;
-	peer->is_ours = true;
-}
-
 /* Finds those that weren't used since the last time. */
 static void peers_on_forget(evutil_socket_t fd, short what, void *userdata)
 {
