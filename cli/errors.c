@@ -22,6 +22,7 @@
 #include "cli/json.h"
 #include "cli/nearest.h"
 #include "wire/address.h"
+#include "wire/outcomes.h"
 
 struct json_object *cli_query(struct xenmsg *conn, const char *question, const struct xenmsg_options *options,
 			      int *error)
@@ -345,31 +346,24 @@ bool cli_is_away(struct xenmsg *conn, const char *address)
 
 /* ---- what is said ---------------------------------------------------------------------------- */
 
+#define STATUS(number, status, words)                                                                        \
+	case number:                                                                                         \
+		return EXIT_##status;
+
 static enum exit_code code_of(int error)
 {
 	switch (-error) {
-	case ENOENT:
-		return EXIT_NO_ENDPOINT;
-	case EACCES:
-		return EXIT_DENIED;
-	case ENODATA:
-	case EHOSTDOWN:
-	case EHOSTUNREACH:
-		return EXIT_UNREACHABLE;
-	case ETIMEDOUT:
-		return EXIT_TIMED_OUT;
-	case ENOBUFS:
-	case EMSGSIZE:
-	case EAGAIN:
-		return EXIT_LIMIT;
-	case ECONNRESET:
-		return EXIT_LOST;
-	case ENOTCONN:
-	case ECONNREFUSED:
-		return EXIT_NO_DAEMON;
-	default:
-		return EXIT_OTHER;
+		OUTCOMES(STATUS)
 	}
+	return EXIT_OTHER;
+}
+
+static enum exit_code code_of_opening(int error)
+{
+	switch (-error) {
+		OPENINGS(STATUS)
+	}
+	return EXIT_OTHER;
 }
 
 /* Returns the daemon's words if it is the domain that isn't known, else NULL. The error itself doesn't say
@@ -483,27 +477,8 @@ const char *cli_socket_path(const struct cli *cli)
 
 int cli_no_session(struct cli *cli, int error)
 {
-	enum exit_code code = EXIT_OTHER;
+	enum exit_code code = code_of_opening(error);
 
-	switch (-error) {
-	case ENOENT:
-	case ECONNREFUSED:
-		code = EXIT_NO_DAEMON;
-		break;
-	case EACCES:
-		code = EXIT_DENIED;
-		break;
-	case ENAMETOOLONG:
-		code = EXIT_USAGE;
-		break;
-	case ETIMEDOUT:
-		code = EXIT_TIMED_OUT;
-		break;
-	case ENOBUFS:
-	case EBUSY:
-		code = EXIT_LIMIT;
-		break;
-	}
 	cli_complain("%s: %s%s", cli_socket_path(cli), xenmsg_reason(NULL, error),
 		     code == EXIT_NO_DAEMON ? " by --socket or XENMSG_SOCKET" : "");
 	return code;

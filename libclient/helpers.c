@@ -13,6 +13,7 @@
 #include "wire/advice.h"
 #include "wire/frame.h"
 #include "wire/libc.h"
+#include "wire/outcomes.h"
 #include "wire/text.h"
 
 #define KEEP_CAPACITY (1u << 20) /* an empty queue keeps this much, so that steady traffic doesn't allocate */
@@ -107,65 +108,18 @@ void *circular_grow(void *list, size_t each, uint32_t head, uint32_t count, uint
 
 /* ---- words -------------------------------------------------------------------------------- */
 
-struct words {
-	int error;
-	const char *text;
-};
-
-/* Of an empty table there is the system's text. */
-static const char *helpers_look_up(const struct words *words, size_t count, int error)
-{
-	error = error < 0 ? -error : error;
-	for (size_t i = 0; i < count; i++)
-		if (words[i].error == error)
-			return words[i].text;
-	return strerror(error);
-}
-
-#define LOOK_UP(table, error) helpers_look_up(table, sizeof(table) / sizeof((table)[0]), error)
+#define WORDS(number, status, text)                                                                          \
+	case number:                                                                                         \
+		return text;
 
 const char *xenmsg_error_text(int error)
 {
-	static const struct words words[] = {
-		{ENOENT, "no such endpoint there; 'xenmsg endpoints' lists what can be reached"},
-		{EACCES,
-		 "denied by policy; 'xenmsg policy check' in the receiving domain says which rule decides, "
-		 "or which one is missing"},
-		{EINVAL, "an address, a name, an option or a size isn't valid"},
-		{ENODATA,
-		 "the policy there can't decide yet: a rule needs the name of this domain, which isn't known "
-		 "there; names come from xenmsgd in domain 0"},
-		{EHOSTDOWN, "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there"},
-		{EHOSTUNREACH,
-		 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
-		{EOPNOTSUPP,
-		 "the program there can't tell other hosts from its own, since it listens without "
-		 "XENMSG_FROM_HOSTS"},
-		{ETIMEDOUT, "timed out; it was certainly not done"},
-		{ENOBUFS, "over a limit; 'xenmsg status' shows the limits and who uses them"},
-		{EMSGSIZE,
-		 "the message is larger than the receiving side accepts; max-message in its xenmsgd.conf "
-		 "says how large"},
-		{EAGAIN, "no room for it now; try again, or wait for room"},
-		{ECONNRESET, "the receiver or a daemon died; whether it was delivered can't be known"},
-		{ENOTCONN, "the local xenmsgd has gone away; start it again"},
-		{ECONNREFUSED, "no xenmsgd there"},
-		{ECANCELED, "given up; it was not delivered"},
-		{EIO,
-		 "the receiver has given it back, since it couldn't do what it does with it; it was not "
-		 "delivered"},
-		{EREMOTEIO, "the program there has answered with an error of its own"},
-		{EPROTOTYPE,
-		 "that endpoint is there, but not for this: each takes messages, calls or streams, not all of "
-		 "them"},
-		{EEXIST, "that endpoint is bound, or subscribed to, already"},
-		{EPROTO, "the local xenmsgd breaks the protocol; are both of the same version?"},
-		{ECHILD, "the connection was opened before fork(), by another process"},
-		{EMFILE, "Too many open files: this program's limit of descriptors (ulimit -n) is too low"},
-		{ENOMEM, "this program has no memory left for it"},
-	};
-
-	return error ? LOOK_UP(words, error) : "";
+	switch (abs(error)) {
+		OUTCOMES(WORDS)
+	case 0:
+		return "";
+	}
+	return strerror(abs(error));
 }
 
 const char *words_of_reset(uint32_t flags)
@@ -185,33 +139,14 @@ const char *words_of_reset(uint32_t flags)
 	}
 }
 
-#define LACKS_A_CALL                                                                                             \
-	"a system call that this takes is missing or forbidden here, by an old kernel, an emulator or seccomp; " \
-	"strace -f shows which"
-
 const char *words_of_opening(int error)
 {
-	static const struct words words[] = {
-		{ENOENT, "no xenmsgd is running there; start it, or name another socket"},
-		{ECONNREFUSED, "no xenmsgd is running there; start it, or name another socket"},
-		{EACCES, "permission denied; use it as root or as a member of the socket's group"},
-		{ENAMETOOLONG, "the path of the socket is too long: at most 107 bytes"},
-		{ETIMEDOUT, "xenmsgd doesn't answer; 'xenmsg doctor' says what mends it"},
-		{EMFILE, "Too many open files: this program's limit of descriptors (ulimit -n) is too low"},
-		{ENOSYS, LACKS_A_CALL},
-		{EPERM, LACKS_A_CALL},
-		{EPROTONOSUPPORT,
-		 "xenmsgd speaks another version of the protocol; install the same version of both"},
-		{EPROTO, "that is no xenmsgd"},
-		{ENOMEM, "this program has no memory left for it"},
-		{EPROTOTYPE, "that is no xenmsgd"},
-		{ENOBUFS,
-		 "over a limit: xenmsgd takes no more programs of this user; its log says which limit"},
-		{EBUSY,
-		 "xenmsgd lacks memory or descriptors for another program; its log says which; try again"},
-	};
-
-	return error ? LOOK_UP(words, error) : "";
+	switch (abs(error)) {
+		OPENINGS(WORDS)
+	case 0:
+		return "";
+	}
+	return strerror(abs(error));
 }
 
 static const char *name_of(const char *const *names, size_t count, unsigned kind)

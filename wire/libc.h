@@ -57,40 +57,24 @@ static inline ssize_t preadv2(int fd, const struct iovec *pieces, int count, off
 #endif
 
 #ifndef HAVE_STRERRORNAME_NP
+#include "wire/outcomes.h"
+
 /* Those that messages, calls and streams end with; NULL: another one. */
 static inline const char *strerrorname_np(int error)
 {
-	static const struct {
-		int error;
-		const char *name;
-	} names[] = {
-		{ENOENT, "ENOENT"},
-		{EACCES, "EACCES"},
-		{EHOSTDOWN, "EHOSTDOWN"},
-		{EHOSTUNREACH, "EHOSTUNREACH"},
-		{ENOBUFS, "ENOBUFS"},
-		{EAGAIN, "EAGAIN"},
-		{EMSGSIZE, "EMSGSIZE"},
-		{ETIMEDOUT, "ETIMEDOUT"},
-		{ECANCELED, "ECANCELED"},
-		{ECONNRESET, "ECONNRESET"},
-		{ECONNREFUSED, "ECONNREFUSED"},
-		{EREMOTEIO, "EREMOTEIO"},
-		{EPROTO, "EPROTO"},
-		{EPROTOTYPE, "EPROTOTYPE"},
-		{ENOTCONN, "ENOTCONN"},
-		{EOPNOTSUPP, "EOPNOTSUPP"},
-		{EBUSY, "EBUSY"},
-		{EINVAL, "EINVAL"},
-		{ENODATA, "ENODATA"},
-		{ENOMEM, "ENOMEM"},
-		{EPIPE, "EPIPE"},
-		{EINTR, "EINTR"},
-	};
-
-	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (names[i].error == error)
-			return names[i].name;
+	switch (error) {
+#define NAME(number, status, words)                                                                          \
+	case number:                                                                                         \
+		return #number;
+		OUTCOMES(NAME)
+#undef NAME
+	case EBUSY:
+		return "EBUSY";
+	case EPIPE:
+		return "EPIPE";
+	case EINTR:
+		return "EINTR";
+	}
 	return NULL;
 }
 #endif

@@ -11,6 +11,7 @@ libwire_la_SOURCES = \
 	wire/frame.c wire/frame.h wire/frame_link.c wire/frame_ring.h \
 	wire/hash.c wire/hash.h wire/ut.h \
 	wire/libc.h \
+	wire/outcomes.h \
 	wire/probes.h \
 	wire/properties.c wire/properties.h \
 	wire/retry.h \

@@ -52,7 +52,7 @@ type Error struct {
 	isRefusal  bool   // of a call that another program may get [2.6]
 }
 
-// The words of xenmsg_error_text(): tests/integration/test_go.py compares them.
+// The words of wire/outcomes.h: tests/integration/test_go.py compares them.
 var errorTexts = map[syscall.Errno]string{
 	syscall.ENOENT:       "no such endpoint there; 'xenmsg endpoints' lists what can be reached",
 	syscall.EPROTOTYPE:   "that endpoint is there, but not for this: each takes messages, calls or streams, not all of them",
@@ -60,6 +60,7 @@ var errorTexts = map[syscall.Errno]string{
 	syscall.ENODATA:      "the policy there can't decide yet: a rule needs the name of this domain, which isn't known there; names come from xenmsgd in domain 0",
 	syscall.EHOSTDOWN:    "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there",
 	syscall.EHOSTUNREACH: "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why",
+	syscall.EOPNOTSUPP:   "the program there can't tell other hosts from its own, since it listens without XENMSG_FROM_HOSTS",
 	syscall.ENOBUFS:      "over a limit; 'xenmsg status' shows the limits and who uses them",
 	syscall.EMSGSIZE:     "the message is larger than the receiving side accepts; max-message in its xenmsgd.conf says how large",
 	syscall.ETIMEDOUT:    "timed out; it was certainly not done",

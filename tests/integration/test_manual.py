@@ -63,6 +63,13 @@ def test_every_function_has_a_page_with_prototype_and_errors():
         assert not lacking, (name, lacking)
 
 
+def test_each_outcome_is_in_each_table():
+    told = set(re.findall(r"^ \*   -(E\w+) ", read_source("include", "xenmsg.h").partition("#include")[0], re.M))
+    for *path, row in (("doc", "xenmsg.3", r"^\.TP\n\.B \\-(E\w+)"), ("wire", "outcomes.h", r"^\tOUTCOME\((E\w+)"),
+                       ("bindings", "go", "errors.go", r'^\tsyscall\.(E\w+): +"'), ("bindings", "go", "doc.go", r"^//\t(E\w+) ")):
+        assert len(told) > 10 and told - set(re.findall(row, read_source(*path).partition("#define OPENINGS")[0], re.M)) == set(), path
+
+
 def test_there_are_no_pages_of_other_functions():
     known = functions()
     overview = shown(read_source("doc", "xenmsg.3"))
