@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/address.h"
+
 #define SELF_UUID_TEXT_SIZE 37
 #define SELF_FORMER_MAX	    16 /* more restores than there can be in the time for which a session is away */
 
@@ -24,6 +26,9 @@ struct self {
 	 * as a UUID; "": in domain 0. */
 	char kept_by[SELF_UUID_TEXT_SIZE];
 	unsigned former_count;
+	/* The host's name, as it is set in domain 0 or told by it; "": it has none, or isn't known here. Only
+	 * daemon/hosts/hosts.h writes it. */
+	char host[HOST_NAME_SIZE];
 };
 
 /* Sets a new instance, and leaves the domid. -EIO: there are no random numbers. */

@@ -76,17 +76,12 @@ static struct host *note(struct hosts *hosts, const char *name)
 {
 	struct host *host = find(hosts, name);
 
-	return host || !strcmp(name, hosts_own_name(hosts)) ? host : hosts_add(hosts, name);
-}
-
-const char *hosts_own_name(const struct hosts *hosts)
-{
-	return hosts->own_name;
+	return host || !strcmp(name, hosts->options.self->host) ? host : hosts_add(hosts, name);
 }
 
 void hosts_learn_own_name(struct hosts *hosts, struct frame_text name)
 {
-	snprintf(hosts->own_name, sizeof(hosts->own_name), "%.*s", (int)name.size,
+	snprintf(hosts->options.self->host, HOST_NAME_SIZE, "%.*s", (int)name.size,
 		 name.size ? name.data : "");
 }
 
@@ -99,7 +94,7 @@ uint32_t hosts_find(const struct hosts *hosts, const char *name)
 
 int hosts_resolve(const struct hosts *hosts, const char *name, uint32_t *number)
 {
-	if (!*hosts_own_name(hosts))
+	if (!*hosts->options.self->host)
 		return -EHOSTUNREACH;
 	*number = hosts_find(hosts, name);
 	return *number ? 0 : -EHOSTDOWN;
@@ -121,7 +116,7 @@ const char *hosts_name(const struct hosts *hosts, uint32_t number)
 
 bool hosts_is_lower(const struct hosts *hosts, uint32_t number)
 {
-	return strcmp(hosts_own_name(hosts), hosts_name(hosts, number)) < 0;
+	return strcmp(hosts->options.self->host, hosts_name(hosts, number)) < 0;
 }
 
 bool hosts_is_up(const struct hosts *hosts, uint32_t number)
@@ -401,7 +396,7 @@ static void on_came(void *userdata)
 	struct hosts *hosts = userdata;
 	struct gateway_packet packet = {.type = GATEWAY_WELCOME, .version = GATEWAY_VERSION};
 
-	snprintf(packet.host, sizeof(packet.host), "%s", hosts_own_name(hosts));
+	snprintf(packet.host, sizeof(packet.host), "%s", hosts->options.self->host);
 	snprintf(packet.instance, sizeof(packet.instance), "%s", hosts->options.self->instance_text);
 	log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_INFO, "a gateway to other hosts is there");
 	hosts_doubt_all(hosts);
@@ -564,7 +559,7 @@ int hosts_new(struct hosts **out, struct switchboard *board, const struct hosts_
 		return -ENOMEM;
 	hosts->board = board;
 	hosts->options = *options;
-	snprintf(hosts->own_name, sizeof(hosts->own_name), "%s", options->name ? options->name : "");
+	snprintf(options->self->host, HOST_NAME_SIZE, "%s", options->name ? options->name : "");
 	hosts->callbacks = callbacks;
 	hosts->userdata = userdata;
 	hosts->since = (uint64_t)time(NULL);
@@ -611,7 +606,7 @@ void hosts_gateway(const struct hosts *hosts, struct gateway_info *info)
 		.served = hosts->options.name,
 		.there = hosts->socket && gateway_socket_has_gateway(hosts->socket),
 		.up = hosts->network_up,
-		.name = hosts_own_name(hosts),
+		.name = hosts->options.self->host,
 		.server = hosts->server,
 		.why = hosts->why,
 		.since = hosts->since,

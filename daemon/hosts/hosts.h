@@ -43,8 +43,8 @@ struct handed_over;
 #define HOSTS_MAX  16384u
 
 struct hosts_options {
-	const struct self *self;
-	const char *name; /* this host's; NULL: no gateway is served here. Stays the caller's, for as long */
+	struct self *self; /* is told this host's name */
+	const char *name;  /* this host's; NULL: no gateway is served here. Stays the caller's, for as long */
 	const char *socket_path;	 /* of the programs' socket: the gateway's is beside it */
 	struct handed_over *handed_over; /* its gateway socket is taken and served instead; NULL: none */
 	uid_t user;			 /* of the gateway; USERS_NO_UID: there is none */
@@ -73,9 +73,7 @@ int hosts_new(struct hosts **hosts, struct switchboard *board, const struct host
 	      const struct hosts_callbacks *callbacks, void *userdata);
 void hosts_free(struct hosts *hosts);
 
-/* This host's name, "" if it has none, or isn't known here. */
-const char *hosts_own_name(const struct hosts *hosts);
-/* Notes, in another domain than 0, what domain 0 says of that. */
+/* Notes, in another domain than 0, what domain 0 says of the name of this host. */
 void hosts_learn_own_name(struct hosts *hosts, struct frame_text name);
 /* Returns the number of the host with this name; 0: it was never heard of. */
 uint32_t hosts_find(const struct hosts *hosts, const char *name);

@@ -65,12 +65,12 @@ static bool own_name_image(struct image *image, struct hosts *hosts)
 {
 	char name[HOST_NAME_SIZE];
 
-	memcpy(name, hosts->own_name, sizeof(name));
+	memcpy(name, hosts->options.self->host, sizeof(name));
 	image_text(image, name, sizeof(name));
 	image_expect(image, !*name || host_name_is_valid(name, strlen(name)));
 	if (image->is_read && hosts->options.self->domid != 0)
-		memcpy(hosts->own_name, name, sizeof(name));
-	return !strcmp(hosts->own_name, name);
+		memcpy(hosts->options.self->host, name, sizeof(name));
+	return !strcmp(hosts->options.self->host, name);
 }
 
 static void gateway_image(struct image *image, struct hosts *hosts, bool is_same)

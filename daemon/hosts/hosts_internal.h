@@ -43,7 +43,6 @@ struct host {
 struct hosts {
 	struct switchboard *board;
 	struct hosts_options options;
-	char own_name[HOST_NAME_SIZE]; /* as set here, or told by domain 0 */
 	const struct hosts_callbacks *callbacks;
 	void *userdata;
 	struct gateway_socket *socket; /* NULL: no gateway can come */

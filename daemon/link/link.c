@@ -495,7 +495,7 @@ uint32_t link_make_hello(struct link *link, uint8_t *payload)
 	};
 
 	if (options->hosts && options->self->domid == 0 && !link_is_remote(link))
-		hello.host = frame_text_of(hosts_own_name(options->hosts));
+		hello.host = frame_text_of(options->self->host);
 	memcpy(hello.instance, options->self->instance, sizeof(hello.instance));
 	memcpy(hello.nonce, link->handshake.nonce, sizeof(hello.nonce));
 	memcpy(hello.secret, link->handshake.secret, sizeof(hello.secret));

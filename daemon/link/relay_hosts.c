@@ -35,7 +35,7 @@ static int relay_find_host(struct relay *relay, const struct frame_identity *fro
 	int r = -EHOSTUNREACH;
 
 	/* Where nothing leads to any host, no rule is what is missing. */
-	if (*hosts_own_name(relay->with.hosts))
+	if (*relay->with.self->host)
 		r = relay_ruled(text) ? access_out(relay->with.access, from, host, text)
 				      : access_still_out(relay->with.access, from, host);
 	if (r == 0)
@@ -141,7 +141,7 @@ static int relay_take_from_domain(struct relay *relay, struct channel *channel, 
 
 	if (r < 0)
 		return r;
-	if (!address.host[0] || !strcmp(address.host, hosts_own_name(relay->with.hosts)))
+	if (!address.host[0] || !strcmp(address.host, relay->with.self->host))
 		return -EINVAL;
 	channel_set_from_domain(channel, registry_name(relay->with.registry, channel->identity.domid));
 	return send_out(relay, channel, &address);

@@ -116,7 +116,7 @@ const char *requests_why_not(int error)
 
 bool requests_is_remote(const struct request_context *context, const struct address_parts *about)
 {
-	return about->host.data && !address_part_is(about->host, hosts_own_name(context->hosts));
+	return about->host.data && !address_part_is(about->host, context->self->host);
 }
 
 static int subscribe(struct request_context *context, struct hop *program, const struct frame_header *header,

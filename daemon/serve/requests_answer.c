@@ -86,7 +86,7 @@ static void explain_address(struct request_context *context, struct question *qu
 			"[HOST/]DOMAIN:ENDPOINT, to which it may relay");
 	else if (!viewer_for(context, question).sees_all)
 		question_refuse(question, EPERM, "only root and the daemon's administrators may ask that");
-	else if (address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0)
+	else if (address.host[0] && strcmp(address.host, context->self->host) != 0)
 		reply_json(question, access_explain_out(context->access, from, domid, &address));
 	else if (router_resolve(context->router, address.domain, &to_domid) < 0)
 		question_refuse(question, EHOSTDOWN, requests_why_unknown(context));
@@ -156,7 +156,7 @@ static void explain_policy(struct request_context *context, struct question *que
 	const char *to = query[size] ? query + size + 1 : NULL;
 	struct sender_parts from = address_split_sender(query, size);
 
-	if (address_part_is(from.host, hosts_own_name(context->hosts)))
+	if (address_part_is(from.host, context->self->host))
 		from.host = (struct address_part){NULL, 0};
 	if (to && from.host.data)
 		explain_remote(context, question, &from, to);
@@ -377,7 +377,7 @@ static bool can_list_hosts(struct request_context *context, struct question *que
 {
 	if (context->self->domid != 0)
 		ask_elsewhere(context, question, "0:" DAEMON_ENDPOINT, "hosts", why_no_hosts);
-	else if (*hosts_own_name(context->hosts))
+	else if (*context->self->host)
 		return true;
 	else
 		question_refuse(

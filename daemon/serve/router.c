@@ -490,7 +490,7 @@ static int lead_once(struct router *router, struct channel *channel, const struc
 	struct hop *hop;
 	int r;
 
-	if (to->host[0] && strcmp(to->host, hosts_own_name(router->with.hosts)) != 0)
+	if (to->host[0] && strcmp(to->host, router->with.self->host) != 0)
 		return relay_lead_out(router->with.relay, channel, to);
 	r = router_resolve_way(router, to->domain, &peer);
 	if (r < 0)

@@ -91,7 +91,7 @@ static bool domain_is_seen(struct status_walk *walk)
 
 static void describe_seen_domain(struct status_walk *walk, struct json *json)
 {
-	add_text(json, "host", hosts_own_name(walk->sources->hosts));
+	add_text(json, "host", walk->sources->self->host);
 	json_number(json, "domid", walk->peer.domid);
 	add_text(json, "name", registry_name(walk->sources->registry, walk->peer.domid));
 }
@@ -105,7 +105,7 @@ static void describe_seen_endpoint(struct status_walk *walk, struct json *json)
 {
 	uint32_t domid = walk->sources->self->domid;
 
-	add_text(json, "host", hosts_own_name(walk->sources->hosts));
+	add_text(json, "host", walk->sources->self->host);
 	json_number(json, "domid", domid);
 	add_text(json, "domain", registry_name(walk->sources->registry, domid));
 	add_text(json, "name", walk->name);

@@ -325,7 +325,7 @@ static void go_on(struct switchboard *board, struct program *programs, const str
 	switch_run(board, PASSES);
 }
 
-static const struct self guest = {.domid = 1};
+static struct self guest = {.domid = 1};
 static const struct hosts_options hosts_options = {.self = &guest, .socket_path = "socket", .user = 65534};
 static const struct hosts_callbacks hosts_callbacks = {.failed = NULL};
 

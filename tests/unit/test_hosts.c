@@ -169,7 +169,7 @@ static void scene_start(struct scene *scene)
 		.max = {[QUOTA_UID] = {[QUOTA_DESCRIPTORS] = 100,
 				       [QUOTA_MEMORY] = 1ull * CONVERSATIONS * GATEWAY_MEMORY_SIZE}},
 	};
-	static const struct self self = {.instance_text = "00000000-0000-0000-0000-000000000001"};
+	static struct self self = {.instance_text = "00000000-0000-0000-0000-000000000001"};
 	struct hosts_options options = {.self = &self,
 					.name = "hosta",
 					.user = 65534,

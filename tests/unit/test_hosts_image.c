@@ -94,7 +94,7 @@ TEST(hosts_keep_their_numbers)
 	uint8_t *bytes = bytes_of(before, &size);
 
 	assert_int_equal(read_world(after, bytes, size), 0);
-	assert_string_equal(hosts_own_name(after->hosts), "hosta");
+	assert_string_equal(after->self.host, "hosta");
 	assert_int_equal(hosts_find(after->hosts, "hostb"), HOST_FIRST);
 	assert_int_equal(hosts_find(after->hosts, "hostc"), HOST_FIRST + 1);
 	assert_false(hosts_is_up(after->hosts, HOST_FIRST));
@@ -129,7 +129,7 @@ TEST(domain_0_has_its_name_from_its_settings)
 	uint8_t *bytes = bytes_of(before, &size);
 
 	assert_int_equal(read_world(after, bytes, size), 0);
-	assert_string_equal(hosts_own_name(after->hosts), "");
+	assert_string_equal(after->self.host, "");
 	assert_true(read_world(after, bytes, size) < 0); /* there is a table already */
 	free(bytes);
 	world_free(before);

@@ -297,10 +297,11 @@ SCENE_TEST(session_with_another_host_is_not_claimed_by_a_domain, up_to_resume)
 static void converse_again(struct scene *scene, struct hosts *hosts)
 {
 	static struct host host = {.number = HOST_FIRST, .name = "hostb", .up = true}, *by_number[] = {&host};
+	static struct self self = {.host = "hosta"};
 	struct links *links = scene->links;
 	struct link *link = link_find_domain(links, 7);
 
-	*hosts = (struct hosts){.own_name = "hosta", .by_number = by_number, .count = 1};
+	*hosts = (struct hosts){.options.self = &self, .by_number = by_number, .count = 1};
 	links->options.hosts = hosts;
 	leave(scene);
 	HASH_DEL(links->links, link);
