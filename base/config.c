@@ -47,6 +47,7 @@ struct config_key {
 	const char *section, *name;
 	enum config_value_kind kind;
 	size_t offset;
+	const char *usual; /* as a file would say it; NULL: it isn't set */
 	uint64_t min, max;
 	const char *allowed; /* completes "must be ..." */
 };
@@ -57,90 +58,58 @@ struct config_key {
 #define POOL_ALLOWED "a number from 2 to 1048576"
 
 static const struct config_key keys[] = {
-	{"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
+	{"daemon", "socket", VALUE_SOCKET, AT(socket), "/run/xenmsg/xenmsg.sock", 0, 0,
 	 "an absolute path of at most 107 bytes (a Unix socket's limit)"},
-	{"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
-	{"daemon", "host-policy", VALUE_HOST_POLICY, AT(host_policy), 0, 0, "obey, ignore or require"},
-	{"daemon", "host-policy-dir", VALUE_PATH, AT(host_policy_dir), 0, 0, "an absolute path"},
-	{"daemon", "activation-dir", VALUE_PATH, AT(activation_dir), 0, 0, "an absolute path"},
-	{"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0, "error, warning, info or debug"},
-	{"daemon", "log-to", VALUE_LOG_TARGET, AT(log_target), 0, 0, "stderr, syslog or journal"},
-	{"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
-	{"daemon", "admin-group", VALUE_GROUP, AT(admin_group), 0, 0,
+	{"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), "/etc/xenmsg/policy.d", 0, 0,
+	 "an absolute path"},
+	{"daemon", "host-policy", VALUE_HOST_POLICY, AT(host_policy), "obey", 0, 0,
+	 "obey, ignore or require"},
+	{"daemon", "host-policy-dir", VALUE_PATH, AT(host_policy_dir), "/etc/xenmsg/host-policy.d", 0, 0,
+	 "an absolute path"},
+	{"daemon", "activation-dir", VALUE_PATH, AT(activation_dir), "/etc/xenmsg/activation.d", 0, 0,
+	 "an absolute path"},
+	{"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), "info", 0, 0,
+	 "error, warning, info or debug"},
+	{"daemon", "log-to", VALUE_LOG_TARGET, AT(log_target), "stderr", 0, 0, "stderr, syslog or journal"},
+	{"daemon", "user", VALUE_USER, AT(user), NULL, 0, 0, "the name of a user that exists here"},
+	{"daemon", "admin-group", VALUE_GROUP, AT(admin_group), USUAL_ADMIN_GROUP, 0, 0,
 	 "the name of a group, which need not exist"},
-	{"daemon", "host-sight", VALUE_SIGHT, 0, 0, 0, "links, full or none"},
-	{"links", "ring-size", VALUE_RING, AT(ring_size), KIB, MIB, RING_ALLOWED},
-	{"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB, RING_ALLOWED},
-	{"links", "max-ring-size", VALUE_RING, AT(max_ring_size), KIB, MIB, RING_ALLOWED},
-	{"links", "map", VALUE_MAP, AT(map), 0, 0, "auto, yes or no"},
-	{"links", "relay", VALUE_RELAY, 0, 0, 0, "auto, yes or no"},
-	{"links", "presence", VALUE_PRESENCE, AT(presence_private), 0, 0, "public or private"},
-	{"links", "peers", VALUE_PEERS, AT(peers), 0, DOMID_MAX,
+	{"daemon", "host-sight", VALUE_SIGHT, 0, "links", 0, 0, "links, full or none"},
+	{"links", "ring-size", VALUE_RING, AT(ring_size), "64K", KIB, MIB, RING_ALLOWED},
+	{"links", "min-ring-size", VALUE_RING, AT(min_ring_size), "1K", KIB, MIB, RING_ALLOWED},
+	{"links", "max-ring-size", VALUE_RING, AT(max_ring_size), "1M", KIB, MIB, RING_ALLOWED},
+	{"links", "map", VALUE_MAP, AT(map), "auto", 0, 0, "auto, yes or no"},
+	{"links", "relay", VALUE_RELAY, 0, "auto", 0, 0, "auto, yes or no"},
+	{"links", "presence", VALUE_PRESENCE, AT(presence_private), "public", 0, 0, "public or private"},
+	{"links", "peers", VALUE_PEERS, AT(peers), NULL, 0, DOMID_MAX,
 	 "domids from 0 to 32751, each once, separated by commas"},
-	{"links", "heartbeat", VALUE_DURATION, AT(heartbeat_ms), 100, 3600000,
+	{"links", "heartbeat", VALUE_DURATION, AT(heartbeat_ms), "10s", 100, 3600000,
 	 "a time from 100ms to 1h, such as 10s"},
-	{"links", "dead-after", VALUE_DURATION, AT(dead_after_ms), 200, 24 * 3600000,
+	{"links", "dead-after", VALUE_DURATION, AT(dead_after_ms), "30s", 200, 24 * 3600000,
 	 "a time from 200ms to 24h, such as 30s"},
-	{"links", "idle-close", VALUE_DURATION, AT(idle_close_ms), 0, 24 * 3600000,
+	{"links", "idle-close", VALUE_DURATION, AT(idle_close_ms), "10min", 0, 24 * 3600000,
 	 "a time up to 24h, such as 10min, or 0 for never"},
-	{"links", "resume-for", VALUE_DURATION, AT(resume_for_ms), 0, 24 * 3600000,
+	{"links", "resume-for", VALUE_DURATION, AT(resume_for_ms), "60s", 0, 24 * 3600000,
 	 "a time up to 24h, such as 60s, or 0 for not at all"},
-	{"links", "setup-timeout", VALUE_DURATION, AT(setup_timeout_ms), 100, 3600000,
+	{"links", "setup-timeout", VALUE_DURATION, AT(setup_timeout_ms), "10s", 100, 3600000,
 	 "a time from 100ms to 1h, such as 10s"},
-	{"links", "busy-poll", VALUE_SHORT_DURATION, AT(busy_poll_us), 0, 10000,
+	{"links", "busy-poll", VALUE_SHORT_DURATION, AT(busy_poll_us), "100us", 0, 10000,
 	 "a time up to 10ms, such as 100us, or 0 for never"},
-	{"hosts", "name", VALUE_HOST, AT(host_name), 0, 0,
+	{"hosts", "name", VALUE_HOST, AT(host_name), NULL, 0, 0,
 	 "at most 63 of a-z, 0-9 and -, of which the first isn't -"},
-	{"hosts", "user", VALUE_GROUP, AT(gateway_user), 0, 0, "the name of a user, who need not exist"},
-	{"limits", "max-message", VALUE_SIZE, AT(max_message), 1, GIB, "a size from 1 to 1G"},
+	{"hosts", "user", VALUE_GROUP, AT(gateway_user), USUAL_GATEWAY_USER, 0, 0,
+	 "the name of a user, who need not exist"},
+	{"limits", "max-message", VALUE_SIZE, AT(max_message), "16M", 1, GIB, "a size from 1 to 1G"},
 	/* With smaller pools everybody's share would be nothing. */
-	{"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX, POOL_ALLOWED},
-	{"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), 2, POOL_MAX, POOL_ALLOWED},
-	{"limits", "max-channels", VALUE_COUNT, AT(max_channels), 2, POOL_MAX, POOL_ALLOWED},
-	{"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), 256 * KIB, 1024 * GIB,
+	{"limits", "max-clients", VALUE_COUNT, AT(max_clients), "4096", 2, POOL_MAX, POOL_ALLOWED},
+	{"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), "2048", 2, POOL_MAX, POOL_ALLOWED},
+	{"limits", "max-channels", VALUE_COUNT, AT(max_channels), "8192", 2, POOL_MAX, POOL_ALLOWED},
+	{"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), "512M", 256 * KIB, 1024 * GIB,
 	 "a size from 256K to 1024G"},
-	{"limits", "max-memory", VALUE_SIZE64, AT(max_memory), 4 * MIB, 1024 * GIB,
+	{"limits", "max-memory", VALUE_SIZE64, AT(max_memory), "1536M", 4 * MIB, 1024 * GIB,
 	 "a size from 4M to 1024G"},
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
-
-int config_init(struct config *config)
-{
-	*config = (struct config){
-		.socket = "/run/xenmsg/xenmsg.sock",
-		.log_level = LOG_LEVEL_INFO,
-		.ready_fd = -1,
-		.ring_size = 64 * KIB,
-		.min_ring_size = KIB,
-		.max_ring_size = MIB,
-		.map = CONFIG_MAP_AUTO,
-		.relay = true,
-		.heartbeat_ms = 10000,
-		.busy_poll_us = 100,
-		.dead_after_ms = 30000,
-		.idle_close_ms = 10 * 60 * 1000,
-		.resume_for_ms = 60000,
-		.setup_timeout_ms = 10000,
-		.max_message = 16 * MIB,
-		.max_clients = 4096,
-		.max_endpoints = 2048,
-		.max_channels = 8192,
-		.max_queued_bytes = 512 * MIB,
-		.max_memory = 1536 * MIB,
-		.uid = geteuid(),
-		.gateway_uid = USERS_NO_UID,
-		.administrators = USERS_NO_GID,
-	};
-	config->policy_dir = strdup("/etc/xenmsg/policy.d");
-	config->host_policy_dir = strdup("/etc/xenmsg/host-policy.d");
-	config->activation_dir = strdup("/etc/xenmsg/activation.d");
-	config->admin_group = strdup(USUAL_ADMIN_GROUP);
-	config->gateway_user = strdup(USUAL_GATEWAY_USER);
-	return config->policy_dir && config->host_policy_dir && config->activation_dir &&
-			       config->admin_group && config->gateway_user
-		       ? 0
-		       : -ENOMEM;
-}
 
 void config_free(struct config *config)
 {
@@ -338,6 +307,20 @@ static int config_parse_value(void *config_, unsigned row, const char *text)
 		return parse_peers(text, config);
 	}
 	return -EINVAL;
+}
+
+int config_init(struct config *config)
+{
+	*config = (struct config){
+		.ready_fd = -1,
+		.uid = geteuid(),
+		.gateway_uid = USERS_NO_UID,
+		.administrators = USERS_NO_GID,
+	};
+	for (unsigned i = 0; i < KEYS; i++)
+		if (keys[i].usual && config_parse_value(config, i, keys[i].usual) < 0)
+			return -ENOMEM;
+	return 0;
 }
 
 /* State of reading one file. */

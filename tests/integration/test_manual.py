@@ -159,6 +159,16 @@ def test_each_setting_is_in_its_manual(table, page):
     assert [name for name in settings if not re.search(rf'(?<![a-z-]){name}(?![a-z-])', tags)] == []
 
 
+def test_each_default_is_the_documented_one():
+    source, page = read_source("base", "config.c"), read_source("doc", "xenmsgd.conf.5").replace("\\-", "-")
+    named = dict(re.findall(r'^#define (USUAL_\w+) +"(.*)"', source, re.M))
+    rows = re.findall(r'^\t\{"\w+", "([a-z-]+)", VALUE_\w+, [^,]+, (?:"([^"]*)"|(\w+)),', source, re.M)
+    usual = sorted((name, value or named.get(word, "none")) for name, value, word in rows)
+    told = re.findall(r'^\.TP\n\.BR? ([a-z-]+)(?: " \(default (.*)\)")?$', page, re.M)
+    assert len(usual) > 20 and sorted((name, value or "none") for name, value in told) == usual
+    assert set(re.findall(r"^#([a-z-]+) = (.*)", read_source("packaging", "etc", "xenmsgd.conf"), re.M)) <= set(usual)
+
+
 def test_each_function_stands_in_an_example():
     pages = [read_source("doc", "man3", file) for file in os.listdir(PAGES)]
     examples = "".join(page.split(".SH EXAMPLES", 1)[1] for page in pages if ".SH EXAMPLES" in page)
