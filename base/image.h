@@ -111,8 +111,9 @@ struct image_place {
 };
 
 struct image {
-	bool is_read; /* else it is being made */
-	int error;    /* a negative errno; 0: all is well so far */
+	bool is_read;	/* else it is being made */
+	bool is_stored; /* being made for another process, to which the service manager gives it */
+	int error;	/* a negative errno; 0: all is well so far */
 	/* Hears of an error of one that is read before anybody acts on it; NULL: nobody does. */
 	void (*on_error)(void *userdata, int error);
 	void *userdata;

@@ -57,6 +57,7 @@ libdaemon_a_SOURCES = \
 	daemon/switch/ledger.c daemon/switch/ledger.h \
 	daemon/switch/orphans.c daemon/switch/orphans.h \
 	daemon/switch/outlet.c daemon/switch/outlet.h \
+	daemon/switch/part.h \
 	daemon/switch/refused.h \
 	daemon/switch/control.c \
 	daemon/switch/traits.h \

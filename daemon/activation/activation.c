@@ -481,15 +481,6 @@ const char *activations_error(const struct activations *activations)
 	return activations->error;
 }
 
-void activations_each_waiting_room(struct activations *activations,
-				   void (*each)(void *userdata, struct hop *waiting_room), void *userdata)
-{
-	struct activation *activation;
-
-	LL_FOREACH(activations->list, activation)
-		each(userdata, &activation->waiting_room);
-}
-
 int activations_new(struct activations **out, struct switchboard *board, const char *directory, uid_t runs_as,
 		    const char *socket, const struct activation_callbacks *callbacks, void *userdata)
 {

@@ -61,28 +61,14 @@ int activations_take(struct activations *activations, struct activation_settings
 int activations_reload(struct activations *activations);
 /* Returns what was wrong in the last reload, so that older files are in force; NULL: nothing. */
 const char *activations_error(const struct activations *activations);
-/* Calls `each` for the waiting room of every endpoint. */
-void activations_each_waiting_room(struct activations *activations,
-				   void (*each)(void *userdata, struct hop *waiting_room), void *userdata);
 
 /* --- an image that is handed over (base/image.h) --- */
 
-/* Numbers the waiting rooms from `first` on. Returns the number behind them. */
-uint32_t activations_number_for_image(struct activations *activations, uint32_t first);
-/* Writes a section for each endpoint and its waiting room. Commands that were started are only in it if
- * they stay children of the next daemon (`children_stay`); else it starts them again. */
-void activations_write_image(struct activations *activations, struct image *image, bool children_stay);
-void activations_write_channels(const struct activations *activations, struct image *image);
+/* A section for each endpoint and its waiting room. Commands that were started are only in it if they stay
+ * children of the next daemon (the image isn't stored); else it starts them again. */
+extern const struct part activations_part;
 /* Stops what can't be handed over to another process: commands that haven't bound their endpoints. */
 void activations_stop_commands(struct activations *activations);
-/* Read a section each. */
-void activations_read_waiting_room(struct activations *activations, struct image *image,
-				   struct image_hops *hops);
-void activations_read_command(struct activations *activations, struct image *image);
-/* All was read: what waits goes on to wait, or is led to a program. */
-void activations_go_on(struct activations *activations);
-/* The image can't be taken. What waits ends, and what was started is stopped. */
-void activations_drop_image(struct activations *activations);
 
 const char *activation_endpoint(const struct activation *activation);
 /* Makes the channel wait, and has the program started. -ENOENT: it failed a moment ago; -ENOBUFS: too many

@@ -27,14 +27,25 @@
 #include "base/image.h"
 #include "daemon/activation/starter.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 #include "wire/ut.h"
 
 #define UNREAD_MS 1000u /* to read what a program has said during the hand-over: once for each wait */
 
 /* --- the old daemon --------------------------------------------------------------------------- */
 
-uint32_t activations_number_for_image(struct activations *activations, uint32_t first)
+static void activations_each_hop(void *self, void (*each)(void *userdata, struct hop *hop), void *userdata)
 {
+	const struct activations *activations = self;
+	struct activation *activation;
+
+	LL_FOREACH(activations->list, activation)
+		each(userdata, &activation->waiting_room);
+}
+
+static uint32_t activations_number(void *self, uint32_t first)
+{
+	const struct activations *activations = self;
 	struct activation *activation;
 
 	LL_FOREACH(activations->list, activation)
@@ -75,9 +86,9 @@ static void deadline_image(struct image *image, struct activation *activation)
 	deadline_set(deadline, left);
 }
 
-static void command_image(struct image *image, struct activation *activation, bool children_stay)
+static void command_image(struct image *image, struct activation *activation)
 {
-	bool lives = children_stay && activation->start && start_lives(activation->start);
+	bool lives = !image->is_stored && activation->start && start_lives(activation->start);
 
 	image_bool(image, &lives);
 	if (lives && !image->error)
@@ -85,31 +96,33 @@ static void command_image(struct image *image, struct activation *activation, bo
 			    activation_on_start_ended, activation);
 }
 
-static void waiting_room_image(struct image *image, struct activation *activation, bool children_stay)
+static void waiting_room_image(struct image *image, struct activation *activation)
 {
 	hop_inner_image(image, &activation->waiting_room);
 	progress_image(image, &activation->progress);
 	deadline_image(image, activation);
-	command_image(image, activation, children_stay);
+	command_image(image, activation);
 	image_u64(image, &activation->starts);
 	image_text(image, activation->why, sizeof(activation->why));
 }
 
-void activations_write_image(struct activations *activations, struct image *image, bool children_stay)
+static void activations_write(void *self, struct image *image)
 {
+	struct activations *activations = self;
 	struct activation *activation;
 
 	LL_FOREACH(activations->list, activation) {
 		image_section(image, IMAGE_ROOM);
 		image_text(image, activation->settings->endpoint, sizeof(activation->settings->endpoint));
-		waiting_room_image(image, activation, children_stay);
+		waiting_room_image(image, activation);
 	}
-	if (children_stay)
+	if (!image->is_stored)
 		starter_write_forgotten(activations->starter, image);
 }
 
-void activations_write_channels(const struct activations *activations, struct image *image)
+static void activations_write_channels(void *self, struct image *image)
 {
+	const struct activations *activations = self;
 	const struct activation *activation;
 
 	LL_FOREACH(activations->list, activation)
@@ -158,9 +171,9 @@ static void activation_image_drop(struct activations *activations, struct activa
 	activation_free(activation);
 }
 
-void activations_read_waiting_room(struct activations *activations, struct image *image,
-				   struct image_hops *hops)
+static void read_room(void *self, struct image *image, struct image_hops *hops)
 {
+	struct activations *activations = self;
 	char endpoint[ENDPOINT_NAME_MAX + 1] = "";
 	struct activation *activation;
 
@@ -179,7 +192,7 @@ void activations_read_waiting_room(struct activations *activations, struct image
 		return;
 	activation->is_in_image = true;
 	if (!image->error)
-		waiting_room_image(image, activation, true);
+		waiting_room_image(image, activation);
 	if (activation->progress.state == ACTIVATION_RUNNING)
 		activation->progress.state = ACTIVATION_IDLE;
 	if (!image->error && image_hops_add(hops, &activation->waiting_room) < 0)
@@ -188,8 +201,9 @@ void activations_read_waiting_room(struct activations *activations, struct image
 		activation_image_drop(activations, activation);
 }
 
-void activations_read_command(struct activations *activations, struct image *image)
+static void read_command(void *self, struct image *image, struct image_hops *hops)
 {
+	struct activations *activations = self;
 	struct start *start;
 
 	start_image(image, activations->starter, &start, NULL, NULL);
@@ -210,8 +224,10 @@ static void activation_image_go_on(struct activation *activation)
 		activation_happen(activation, ACTIVATION_ENDED);
 }
 
-void activations_go_on(struct activations *activations)
+/* What waits goes on to wait, or is led to a program. */
+static void activations_go_on(void *self)
 {
+	struct activations *activations = self;
 	struct activation *activation, *next;
 
 	LL_FOREACH_SAFE(activations->list, activation, next) {
@@ -226,11 +242,23 @@ void activations_go_on(struct activations *activations)
 	starter_look(activations->starter);
 }
 
-void activations_drop_image(struct activations *activations)
+/* What waits ends, and what was started is stopped. */
+static void activations_drop(void *self)
 {
+	struct activations *activations = self;
 	struct activation *activation, *next;
 
 	LL_FOREACH_SAFE(activations->list, activation, next)
 		if (activation->is_in_image)
 			activation_image_drop(activations, activation);
 }
+
+const struct part activations_part = {
+	.each_hop = activations_each_hop,
+	.number = activations_number,
+	.write = activations_write,
+	.write_channels = activations_write_channels,
+	.sections = {{IMAGE_ROOM, read_room}, {IMAGE_COMMAND, read_command}},
+	.go_on = activations_go_on,
+	.drop = activations_drop,
+};

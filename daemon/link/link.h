@@ -118,31 +118,21 @@ void links_free(struct links *links);
  * peer was asked whether it is idle, and the next daemon, which doesn't know of that, could speak before the
  * answer. */
 bool links_greet(const struct links *links);
-/* Leaves all sessions, and ends what can't be kept. */
-void links_hand_over(struct links *links);
 /* Leaves what peers have connected since: without a word it would end with this program, which to a peer is
  * the session's end. */
 void links_leave_attempts(struct links *links);
-/* Gives the hops of links numbers in the image from `first` on, and ends what can't be in it, which takes
- * some passes. */
-void links_settle_for_image(struct links *links, uint32_t first);
-/* Returns how many links can be in the image, having given them numbers; *ended: others can't, and have
- * ended. */
-uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended);
-void links_write_image(struct links *links, struct image *image);
-void links_write_channels(struct links *links, struct image *image);
+/* Leaves all sessions, and ends what can't be kept; what was left goes on where there can be no image. */
+extern const struct part links_part;
+/* Ends what can't be in the image of links that have numbers, which takes some passes. */
+void links_settle_for_image(struct links *links);
+/* Ends the links that can't be in it. Returns whether there were some. */
+bool links_end_unfit(struct links *links);
 /* The next daemon: what peers connect is left alone until links_take_up(). */
 void links_hold(struct links *links);
 /* Hands over why links couldn't be made. */
 void links_failures_image(struct image *image, struct links *links);
-/* Reads a link, and adds its hop; `is_sought`: of a session whose domain has to be found. */
-void links_read_image(struct links *links, struct image *image, bool is_sought, struct image_hops *hops);
-/* What was read goes on; or what was left, where this daemon couldn't hand over. */
+/* What was read goes on. */
 void links_take_up(struct links *links);
-/* Ends what was read from an image that can't be taken. */
-void links_drop_image(struct links *links);
-/* Ends a link of that image which can't be taken. */
-void links_drop(struct hop *hop);
 
 /* Returns the hop of the link with `peer`, and asks for the link if it isn't up, at the cost of `account`
  * (NULL: none). The hop stays the link's. NULL with *error: -ENOMEM, -ENOBUFS (of the account), -EHOSTDOWN
@@ -180,8 +170,6 @@ bool links_obey(const struct links *links, struct peer_id peer);
 bool links_are_forbidden(const struct links *links, uint32_t domid);
 /* Sets what is remembered as the reason why there is no link with this peer. */
 void links_explain(struct links *links, struct peer_id peer, const char *reason);
-/* Calls `each` for the hop of each link. */
-void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata);
 
 /* Sends a frame about neither a channel nor the link itself, with the next pass of the loop, or, while the
  * link is away, when it is resumed. Returns 0, -ENOTCONN: there is no session with the peer, -ENOBUFS: it

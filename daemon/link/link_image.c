@@ -29,6 +29,7 @@
 #include "base/image.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 #include "wire/ut.h"
 
 #define RING_MAX (1u << 28)
@@ -81,8 +82,9 @@ bool links_greet(const struct links *links)
 	return false;
 }
 
-void links_hand_over(struct links *links)
+static void links_leave(void *self)
 {
+	struct links *links = self;
 	struct link *link, *next;
 	struct peer_id peer;
 
@@ -119,35 +121,49 @@ static bool is_in_image(const struct link *link)
 	return link->state == LINK_AWAY || link->state == LINK_CONNECTING;
 }
 
-void links_settle_for_image(struct links *links, uint32_t first)
+static uint64_t links_queued(const void *self)
 {
-	struct link *link, *next;
+	const struct links *links = self;
+	const struct link *link, *next;
+	uint64_t bytes = 0;
+
+	HASH_ITER(hh, links->links, link, next)
+		bytes += hop_queued(link->hop);
+	return bytes;
+}
+
+static uint32_t links_number(void *self, uint32_t first)
+{
+	const struct links *links = self;
+	const struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next)
 		if (is_in_image(link))
 			hop_set_image_number(link->hop, first++);
+	return first;
+}
+
+void links_settle_for_image(struct links *links)
+{
+	struct link *link, *next;
+
 	HASH_ITER(hh, links->links, link, next)
 		if (is_in_image(link))
 			hop_settle_for_image(link->hop);
 }
 
-uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended)
+bool links_end_unfit(struct links *links)
 {
 	struct link *link, *next;
-	uint32_t number = first;
+	bool were_some = false;
 
-	*ended = false;
 	HASH_ITER(hh, links->links, link, next) {
-		if (!is_in_image(link))
+		if (!is_in_image(link) || hop_fits_image(link->hop))
 			continue;
-		if (hop_fits_image(link->hop)) {
-			hop_set_image_number(link->hop, number++);
-			continue;
-		}
 		link_end(link, "this daemon hands over, and can't hand over all of this link");
-		*ended = true;
+		were_some = true;
 	}
-	return number - first;
+	return were_some;
 }
 
 static void link_session_image(struct image *image, struct link_session *session)
@@ -201,8 +217,9 @@ static void link_image(struct image *image, struct link *link, bool *is_away)
 	}
 }
 
-void links_write_image(struct links *links, struct image *image)
+static void links_write(void *self, struct image *image)
 {
+	struct links *links = self;
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next) {
@@ -218,8 +235,9 @@ void links_write_image(struct links *links, struct image *image)
 	}
 }
 
-void links_write_channels(struct links *links, struct image *image)
+static void links_write_channels(void *self, struct image *image)
 {
+	struct links *links = self;
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next)
@@ -250,7 +268,7 @@ static int go_away_again(struct link *link)
 	return link_make_timer(link);
 }
 
-void links_read_image(struct links *links, struct image *image, bool is_sought, struct image_hops *hops)
+static void read_link(struct links *links, struct image *image, bool is_sought, struct image_hops *hops)
 {
 	struct link *link = NULL;
 	bool is_away = false;
@@ -303,16 +321,53 @@ void links_take_up(struct links *links)
 		take_up(link);
 }
 
-void links_drop(struct hop *hop)
+static void links_stay(void *self)
 {
-	link_end(hop_owner(hop), "what the daemon before this hands over of the link can't be taken");
+	links_take_up(self);
 }
 
-void links_drop_image(struct links *links)
+static void read_known(void *self, struct image *image, struct image_hops *hops)
 {
+	read_link(self, image, false, hops);
+}
+
+static void read_sought(void *self, struct image *image, struct image_hops *hops)
+{
+	read_link(self, image, true, hops);
+}
+
+static bool links_lose(void *self, struct hop *hop)
+{
+	const struct links *links = self;
+	struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next) {
+		if (link->hop != hop)
+			continue;
+		link_end(link, "what the daemon before this hands over of the link can't be taken");
+		return true;
+	}
+	return false;
+}
+
+static void links_drop(void *self)
+{
+	struct links *links = self;
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next)
 		if (hop_number_in_image(link->hop) != HOP_NOT_IN_IMAGE)
 			link_end(link, "what the daemon before this hands over can't be taken");
 }
+
+const struct part links_part = {
+	.queued = links_queued,
+	.leave = links_leave,
+	.number = links_number,
+	.write = links_write,
+	.write_channels = links_write_channels,
+	.stay = links_stay,
+	.sections = {{IMAGE_LINK, read_known}, {IMAGE_SOUGHT, read_sought}},
+	.lose = links_lose,
+	.drop = links_drop,
+};

@@ -254,14 +254,6 @@ void links_explain(struct links *links, struct peer_id peer, const char *reason)
 		link_remember_failure(links, peer, reason);
 }
 
-void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata)
-{
-	struct link *link, *next;
-
-	HASH_ITER(hh, links->links, link, next)
-		each(userdata, link->hop);
-}
-
 int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length)
 {
 	struct link *link = link_find(links, peer);

@@ -20,6 +20,7 @@
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 #include "wire/address.h"
 #include "wire/ut.h"
 
@@ -641,8 +642,9 @@ void relay_free(struct relay *relay)
 /* What waits for the HELLO of a daemon that is to take it, in the image that a daemon hands over
  * (base/image.h). The next daemon wants the link anew. */
 
-void relay_hand_over(struct relay *relay)
+static void relay_leave(void *self)
 {
+	struct relay *relay = self;
 	struct waiting_room *room, *next;
 
 	links_await_cancel(relay->links, relay);
@@ -652,17 +654,20 @@ void relay_hand_over(struct relay *relay)
 	}
 }
 
-void relay_number_for_image(struct relay *relay, uint32_t first)
+static uint32_t relay_number(void *self, uint32_t first)
 {
+	const struct relay *relay = self;
 	struct waiting_room *room, *next;
 
 	HASH_ITER(hh, relay->waiting_rooms, room, next)
 		if (hop_number_in_image(&room->hop) != HOP_NOT_IN_IMAGE)
 			hop_set_image_number(&room->hop, first++);
+	return first;
 }
 
-void relay_write_image(struct relay *relay, struct image *image)
+static void relay_write(void *self, struct image *image)
 {
+	const struct relay *relay = self;
 	struct waiting_room *room, *next;
 
 	HASH_ITER(hh, relay->waiting_rooms, room, next) {
@@ -677,8 +682,9 @@ void relay_write_image(struct relay *relay, struct image *image)
 	}
 }
 
-void relay_write_channels(struct relay *relay, struct image *image)
+static void relay_write_channels(void *self, struct image *image)
 {
+	const struct relay *relay = self;
 	struct waiting_room *room, *next;
 
 	HASH_ITER(hh, relay->waiting_rooms, room, next)
@@ -686,8 +692,9 @@ void relay_write_channels(struct relay *relay, struct image *image)
 			hop_write_channels(image, &room->hop);
 }
 
-void relay_read_waiting_room(struct relay *relay, struct image *image, struct image_hops *hops)
+static void read_waiting_room(void *self, struct image *image, struct image_hops *hops)
 {
+	struct relay *relay = self;
 	struct waiting_room *room;
 	struct peer_id peer;
 	bool is_host;
@@ -712,8 +719,9 @@ void relay_read_waiting_room(struct relay *relay, struct image *image, struct im
 		free_waiting_room(room);
 }
 
-void relay_go_on(struct relay *relay)
+static void relay_go_on(void *self)
 {
+	const struct relay *relay = self;
 	struct waiting_room *room, *next;
 
 	HASH_ITER(hh, relay->waiting_rooms, room, next)
@@ -721,8 +729,9 @@ void relay_go_on(struct relay *relay)
 			task_due(&room->leading);
 }
 
-void relay_drop_image(struct relay *relay)
+static void relay_drop(void *self)
 {
+	const struct relay *relay = self;
 	struct waiting_room *room, *next;
 
 	HASH_ITER(hh, relay->waiting_rooms, room, next) {
@@ -730,3 +739,14 @@ void relay_drop_image(struct relay *relay)
 		free_waiting_room(room);
 	}
 }
+
+const struct part relay_part = {
+	.leave = relay_leave,
+	.number = relay_number,
+	.write = relay_write,
+	.write_channels = relay_write_channels,
+	.stay = relay_go_on,
+	.sections = {{IMAGE_WAITING, read_waiting_room}},
+	.go_on = relay_go_on,
+	.drop = relay_drop,
+};

@@ -101,18 +101,9 @@ int relay_follow_source(struct relay *relay, struct channel *channel);
  * -ENOMEM. */
 int relay_take_source(struct relay *relay, struct channel *channel, const struct frame_sender *now);
 
-/* The daemon hands over: what waits for a link is kept for the next one. */
-void relay_hand_over(struct relay *relay);
-/* Numbers where something waits from `first` on, among the hops of the image. */
-void relay_number_for_image(struct relay *relay, uint32_t first);
-/* Writes a section for each of them, and what waits there, or reads one of them. */
-void relay_write_image(struct relay *relay, struct image *image);
-void relay_write_channels(struct relay *relay, struct image *image);
-void relay_read_waiting_room(struct relay *relay, struct image *image, struct image_hops *hops);
-/* Wants the links again: with what was read, or since there is no next daemon. */
-void relay_go_on(struct relay *relay);
-/* Ends what waits. */
-void relay_drop_image(struct relay *relay);
+/* The daemon hands over: what waits for a link is kept for the next one, in a section for each waiting room,
+ * and that wants the links again, or this one does if there is no next one. */
+extern const struct part relay_part;
 
 /* Whether the rules of domain 0 let go on what it passes on: channels between domains, or to or from other
  * hosts. 0; -EACCES, -ENODATA. */

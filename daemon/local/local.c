@@ -18,6 +18,7 @@
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 #include "daemon/switch/program_socket.h"
 #include "daemon/switch/work_pool.h"
 #include "base/timer.h"
@@ -259,8 +260,9 @@ unsigned local_memories(const struct local *local)
 	return count;
 }
 
-void local_each(struct local *local, void (*each)(void *userdata, struct hop *program), void *userdata)
+static void local_each_hop(void *self, void (*each)(void *userdata, struct hop *program), void *userdata)
 {
+	struct local *local = self;
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next)
@@ -279,13 +281,13 @@ bool local_is_handed_over(const struct local *local)
 	return local->is_handed_over;
 }
 
-bool local_end_unfit(struct local *local)
+bool local_end_unfit(struct local *local, bool is_carried)
 {
 	struct member *member, *next;
 	bool were_some = false;
 
 	HASH_ITER(hh, local->members, member, next) {
-		if (session_fits_image(member->hop))
+		if (session_fits_image(member->hop) && (!is_carried || session_can_be_carried(member->hop)))
 			continue;
 		session_end_unfit(member->hop);
 		were_some = true;
@@ -293,14 +295,14 @@ bool local_end_unfit(struct local *local)
 	return were_some;
 }
 
-uint32_t local_number_for_image(struct local *local)
+static uint32_t local_number(void *self, uint32_t first)
 {
+	struct local *local = self;
 	struct member *member, *next;
-	uint32_t count = 0;
 
 	HASH_ITER(hh, local->members, member, next)
-		hop_set_image_number(member->hop, count++);
-	return count;
+		hop_set_image_number(member->hop, first++);
+	return first;
 }
 
 void local_settle_for_image(struct local *local)
@@ -312,8 +314,9 @@ void local_settle_for_image(struct local *local)
 	switch_run(local->board, SETTLING_PASSES);
 }
 
-void local_write_sessions(struct local *local, struct image *image)
+static void local_write(void *self, struct image *image)
 {
+	struct local *local = self;
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next) {
@@ -325,8 +328,9 @@ void local_write_sessions(struct local *local, struct image *image)
 	}
 }
 
-void local_read_session(struct local *local, struct image *image, struct image_hops *hops)
+static void local_read_session(void *self, struct image *image, struct image_hops *hops)
 {
+	struct local *local = self;
 	struct span span;
 	struct member *member;
 	int fd = -1;
@@ -349,16 +353,18 @@ void local_read_session(struct local *local, struct image *image, struct image_h
 	hops->sessions = hops->count;
 }
 
-void local_write_channels(struct local *local, struct image *image)
+static void local_write_channels(void *self, struct image *image)
 {
+	struct local *local = self;
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next)
 		hop_write_channels(image, member->hop);
 }
 
-void local_write_ledgers(struct local *local, struct image *image)
+static void local_write_ledgers(void *self, struct image *image)
 {
+	struct local *local = self;
 	struct member *member, *next;
 
 	HASH_ITER(hh, local->members, member, next) {
@@ -369,6 +375,45 @@ void local_write_ledgers(struct local *local, struct image *image)
 		hop_ledger_image(image, member->hop);
 	}
 }
+
+static bool local_lose(void *self, struct hop *hop)
+{
+	struct local *local = self;
+
+	if (!hop_is_session(hop))
+		return false;
+	local->callbacks->gone(local->userdata, hop);
+	return true;
+}
+
+static void local_go_on(void *self)
+{
+	struct local *local = self;
+	struct member *member, *next;
+
+	HASH_ITER(hh, local->members, member, next)
+		session_go_on(member->hop);
+}
+
+static void local_drop(void *self)
+{
+	struct local *local = self;
+
+	while (local->members)
+		local->callbacks->gone(local->userdata, local->members->hop);
+}
+
+const struct part local_part = {
+	.each_hop = local_each_hop,
+	.number = local_number,
+	.write = local_write,
+	.write_channels = local_write_channels,
+	.write_rest = local_write_ledgers,
+	.sections = {{IMAGE_SESSION, local_read_session}},
+	.lose = local_lose,
+	.go_on = local_go_on,
+	.drop = local_drop,
+};
 
 /* --- listings --------------------------------------------------------------------------------- */
 

@@ -15,6 +15,7 @@ struct handed_over;
 struct image;
 struct image_hops;
 struct local;
+struct part;
 
 struct local_options {
 	const char *socket_path;
@@ -38,23 +39,15 @@ void local_remove(struct local *local, struct hop *program);
 unsigned local_count(const struct local *local);
 /* Returns how many of them share memory. */
 unsigned local_memories(const struct local *local);
-void local_each(struct local *local, void (*each)(void *userdata, struct hop *program), void *userdata);
 
 /* For the image that is handed over to the next daemon (hop_image.h, session.h). */
-/* Gives all sessions numbers, from 0 on. Returns how many there are. */
-uint32_t local_number_for_image(struct local *local);
 /* Takes what their programs have said. All hops that can have numbers. */
 void local_settle_for_image(struct local *local);
-/* Ends the sessions that can't be handed over, once all hops that can have numbers. Returns whether there
- * were some: that may change what others have. */
-bool local_end_unfit(struct local *local);
-/* Writes a section for each session. */
-void local_write_sessions(struct local *local, struct image *image);
-/* Reads a section, and adds its session to *hops, which is as long as there are sessions. */
-void local_read_session(struct local *local, struct image *image, struct image_hops *hops);
-/* Write the rest of the sections about sessions: their channels, and what lies in their rings. */
-void local_write_channels(struct local *local, struct image *image);
-void local_write_ledgers(struct local *local, struct image *image);
+/* Ends the sessions that can't be handed over (`is_carried`: to another process), once all hops that can have
+ * numbers. Returns whether there were some: that may change what others have. */
+bool local_end_unfit(struct local *local, bool is_carried);
+/* What lies in their rings has a section behind those of all channels. */
+extern const struct part local_part;
 /* The listening socket. */
 int local_listener(const struct local *local);
 bool local_is_handed_over(const struct local *local);

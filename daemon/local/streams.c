@@ -466,15 +466,6 @@ bool streams_each_waiting(struct streams *streams, const struct hop *program,
 	return false;
 }
 
-void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),
-		  void *userdata)
-{
-	struct stream_entry *entry, *next;
-
-	HASH_ITER(all, streams->list, entry, next)
-		each(userdata, entry->stream);
-}
-
 /* The domain that has opened it may have been restored since. */
 static uint32_t from_now(const struct stream_entry *entry)
 {

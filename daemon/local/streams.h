@@ -15,6 +15,7 @@
 
 struct channel;
 struct hop;
+struct part;
 struct image;
 struct image_hops;
 struct switchboard;
@@ -26,8 +27,6 @@ struct streams *streams_new(struct switchboard *board,
 			    int (*route)(void *userdata, struct channel *channel,
 					 const struct frame_open *open),
 			    void *userdata);
-/* Ends the stream of that hop with ECONNRESET. False: it is none's. */
-bool streams_drop(struct streams *streams, const struct hop *hop);
 /* Ends all streams with ECONNRESET. */
 void streams_leave(struct streams *streams);
 /* Does that, and frees them. */
@@ -53,22 +52,12 @@ void streams_forget_session(struct streams *streams, struct hop *program);
 /* streams_image.c, handing over. Ends those that can't be in the image; `is_carried`: which gets to another
  * process. Returns whether there were some, by which others may have changed. */
 bool streams_end_unfit(struct streams *streams, bool is_carried);
-/* Numbers all from `first` on. Returns the number behind them. */
-uint32_t streams_number_for_image(struct streams *streams, uint32_t first);
-/* Writes a section for each, and then one for each channel that has no opener with another section. */
-void streams_write_image(const struct streams *streams, struct image *image);
-void streams_write_channels(const struct streams *streams, struct image *image);
-/* Reads one. */
-void streams_read_image(struct streams *streams, struct image *image, struct image_hops *hops);
-void streams_go_on(struct streams *streams);
+extern const struct part streams_part;
 
 /* Calls `each` for every stream that the program should fetch, until it returns true. It must not end any.
  * Returns whether it has. */
 bool streams_each_waiting(struct streams *streams, const struct hop *program,
 			  bool (*each)(void *userdata, struct stream *stream), void *userdata);
-/* Calls `each` for all streams, likewise. */
-void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),
-		  void *userdata);
 /* Steps to the first stream behind the one with this number, in the order in which they were made (0: the
  * first of all), and describes it. The strings live as long as the stream. False: there is no more. */
 struct stream_info {

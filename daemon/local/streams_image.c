@@ -12,6 +12,7 @@
 #include "daemon/local/session.h"
 #include "daemon/local/streams_internal.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 
 #define NOBODY UINT32_MAX
 
@@ -33,8 +34,18 @@ bool streams_end_unfit(struct streams *streams, bool is_carried)
 	return were_some;
 }
 
-uint32_t streams_number_for_image(struct streams *streams, uint32_t first)
+static void streams_each_hop(void *self, void (*each)(void *userdata, struct hop *hop), void *userdata)
 {
+	struct streams *streams = self;
+	struct stream_entry *entry, *next;
+
+	HASH_ITER(all, streams->list, entry, next)
+		each(userdata, stream_hop(entry->stream));
+}
+
+static uint32_t streams_number(void *self, uint32_t first)
+{
+	struct streams *streams = self;
 	struct stream_entry *entry;
 
 	for (entry = streams->list; entry; entry = entry->all.next)
@@ -56,8 +67,9 @@ static void entry_image(struct image *image, struct stream_entry *entry, uint32_
 	image_text(image, entry->name, sizeof(entry->name));
 }
 
-void streams_write_image(const struct streams *streams, struct image *image)
+static void streams_write(void *self, struct image *image)
 {
+	const struct streams *streams = self;
 	struct stream_entry *entry;
 
 	for (entry = streams->list; entry; entry = entry->all.next) {
@@ -71,8 +83,9 @@ void streams_write_image(const struct streams *streams, struct image *image)
 	}
 }
 
-void streams_write_channels(const struct streams *streams, struct image *image)
+static void streams_write_channels(void *self, struct image *image)
 {
+	const struct streams *streams = self;
 	const struct stream_entry *entry;
 
 	for (entry = streams->list; entry; entry = entry->all.next)
@@ -110,8 +123,9 @@ static struct stream_entry *new_entry(struct streams *streams)
 	return NULL;
 }
 
-void streams_read_image(struct streams *streams, struct image *image, struct image_hops *hops)
+static void streams_read(void *self, struct image *image, struct image_hops *hops)
 {
+	struct streams *streams = self;
 	struct stream_entry *entry = new_entry(streams);
 	uint32_t listener;
 
@@ -143,8 +157,9 @@ void streams_read_image(struct streams *streams, struct image *image, struct ima
 		hops->streams++;
 }
 
-bool streams_drop(struct streams *streams, const struct hop *hop)
+static bool streams_lose(void *self, struct hop *hop)
 {
+	struct streams *streams = self;
 	struct stream_entry *entry = streams->list;
 
 	while (entry && stream_hop(entry->stream) != hop)
@@ -154,8 +169,9 @@ bool streams_drop(struct streams *streams, const struct hop *hop)
 	return entry;
 }
 
-void streams_go_on(struct streams *streams)
+static void streams_go_on(void *self)
 {
+	struct streams *streams = self;
 	struct stream_entry *entry, *next;
 	int r;
 
@@ -167,3 +183,19 @@ void streams_go_on(struct streams *streams)
 		streams_remove(entry);
 	}
 }
+
+static void streams_drop(void *self)
+{
+	streams_leave(self);
+}
+
+const struct part streams_part = {
+	.each_hop = streams_each_hop,
+	.number = streams_number,
+	.write = streams_write,
+	.write_channels = streams_write_channels,
+	.sections = {{IMAGE_STREAM, streams_read}},
+	.lose = streams_lose,
+	.go_on = streams_go_on,
+	.drop = streams_drop,
+};

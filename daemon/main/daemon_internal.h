@@ -32,6 +32,7 @@
 #include "daemon/main/handover.h"
 #include "daemon/serve/requests.h"
 #include "daemon/serve/status.h"
+#include "daemon/switch/part.h"
 
 struct event;
 struct event_base;
@@ -181,7 +182,25 @@ void reload_apply_names(struct daemon *daemon);
  * again. */
 void reload_restart_channels(struct daemon *daemon, uint32_t was);
 
-/* handover.c: lets the next program have these descriptors, and says which they are. */
+/* handover.c: the parts, in the order of their sections in an image. */
+enum {
+	PART_LOCAL,
+	PART_LINKS,
+	PART_TOPICS,
+	PART_STREAMS,
+	PART_ROUTER,
+	PART_QUESTIONS,
+	PART_ACTIVATIONS,
+	PART_RELAY,
+	PARTS
+};
+extern const struct part *const parts[PARTS];
+/* Returns the object of a part; NULL: it isn't there yet. */
+void *part_self(const struct daemon *daemon, unsigned number);
+/* Calls `each` for the hops of programs, of all parts. */
+void parts_each_hop(const struct daemon *daemon, void (*each)(void *userdata, struct hop *hop),
+		    void *userdata);
+/* Lets the next program have these descriptors, and says which they are. */
 struct inherited handover_let_inherit(const struct daemon *daemon, int image);
 /* Nobody runs the loop any more, so what these tell others isn't heard. */
 void handover_leave_xen(struct daemon *daemon);

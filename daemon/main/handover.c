@@ -22,7 +22,6 @@
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
 #include "daemon/local/local.h"
-#include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/peers/peers.h"
@@ -69,31 +68,43 @@ bool inherited_parse(const char *text, struct inherited *inherited)
 	return !strcmp(text, again);
 }
 
+/* --- parts ------------------------------------------------------------------------------------ */
+
+const struct part *const parts[PARTS] = {&local_part,  &links_part,	&topics_part,	   &streams_part,
+					 &router_part, &questions_part, &activations_part, &relay_part};
+
+void *part_self(const struct daemon *daemon, unsigned number)
+{
+	void *const selves[PARTS] = {daemon->local,  daemon->links,	daemon->topics,	     daemon->streams,
+				     daemon->router, daemon->questions, daemon->activations, daemon->relay};
+
+	return selves[number];
+}
+
+void parts_each_hop(const struct daemon *daemon, void (*each)(void *userdata, struct hop *hop),
+		    void *userdata)
+{
+	for (unsigned i = 0; i < PARTS; i++)
+		if (parts[i]->each_hop && part_self(daemon, i))
+			parts[i]->each_hop(part_self(daemon, i), each, userdata);
+}
+
 /* --- before it -------------------------------------------------------------------------------- */
 
 static void add_queued(void *userdata, struct hop *hop)
 {
-	*(uint64_t *)userdata += hop_queued(hop);
+	if (!hop_is_inner(hop)) /* a topic says it itself */
+		*(uint64_t *)userdata += hop_queued(hop);
 }
 
-static void add_queued_for(void *userdata, struct hop *program)
+uint64_t handover_size(const struct daemon *daemon)
 {
-	add_queued(userdata, program);
-}
+	uint64_t bytes = 0;
 
-static void add_queued_in(void *userdata, struct stream *stream)
-{
-	add_queued(userdata, stream_hop(stream));
-}
-
-uint64_t handover_size(struct daemon *daemon)
-{
-	uint64_t bytes = topics_queued(daemon->topics) + questions_queued(daemon->questions);
-
-	local_each(daemon->local, add_queued_for, &bytes);
-	links_each_hop(daemon->links, add_queued, &bytes);
-	activations_each_waiting_room(daemon->activations, add_queued, &bytes);
-	streams_each(daemon->streams, add_queued_in, &bytes);
+	for (unsigned i = 0; i < PARTS; i++)
+		if (parts[i]->queued)
+			bytes += parts[i]->queued(part_self(daemon, i));
+	parts_each_hop(daemon, add_queued, &bytes);
 	return bytes;
 }
 
@@ -125,26 +136,16 @@ void handover_get_pages(struct daemon *daemon)
 
 /* --- the old daemon --------------------------------------------------------------------------- */
 
-/* Ends a program that has what an image can't have. */
-static void handover_end_unfit(void *userdata, struct hop *program)
-{
-	struct daemon *daemon = userdata;
-
-	if (!daemon->is_restarted || session_can_be_carried(program))
-		return;
-	session_end_unfit(program);
-}
-
 /* Ends what can't be handed over, and leaves the links. Programs are told with what is certain, as at a
  * stop. */
 static void end_others(struct daemon *daemon)
 {
-	questions_hand_over(daemon->questions);
-	relay_hand_over(daemon->relay);
-	links_hand_over(daemon->links);
+	/* Links come behind those who want them. */
+	for (unsigned i = PARTS; i-- > 0;)
+		if (parts[i]->leave)
+			parts[i]->leave(part_self(daemon, i));
 	hosts_hand_over(daemon->hosts);
 	switch_run(&daemon->board, LAST_PASSES);
-	local_each(daemon->local, handover_end_unfit, daemon);
 }
 
 void handover_head_image(struct image *image, struct head *head)
@@ -187,25 +188,16 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	image_section(image, IMAGE_POLICY);
 	access_image(image, daemon->access);
 	memfd_lifetimes_write_image(image, &daemon->board);
-	local_write_sessions(daemon->local, image);
-	links_write_image(daemon->links, image);
-	topics_write_image(daemon->topics, image);
-	streams_write_image(daemon->streams, image);
-	questions_write_image(daemon->questions, image);
-	activations_write_image(daemon->activations, image, !daemon->is_restarted);
-	relay_write_image(daemon->relay, image);
-	local_write_channels(daemon->local, image);
-	links_write_channels(daemon->links, image);
-	topics_write_channels(daemon->topics, image);
-	streams_write_channels(daemon->streams, image);
-	questions_write_channels(daemon->questions, image);
-	activations_write_channels(daemon->activations, image);
-	relay_write_channels(daemon->relay, image);
-	local_write_ledgers(daemon->local, image);
-	topics_write_parties(daemon->topics, image);
-	router_write_image(daemon->router, image);
-	questions_write_standing(daemon->questions, image);
-	if (!daemon->is_restarted) /* the end of a process doesn't wait for what it closes */
+	for (unsigned i = 0; i < PARTS; i++)
+		if (parts[i]->write)
+			parts[i]->write(part_self(daemon, i), image);
+	for (unsigned i = 0; i < PARTS; i++)
+		if (parts[i]->write_channels)
+			parts[i]->write_channels(part_self(daemon, i), image);
+	for (unsigned i = 0; i < PARTS; i++)
+		if (parts[i]->write_rest)
+			parts[i]->write_rest(part_self(daemon, i), image);
+	if (!image->is_stored) /* the end of a process doesn't wait for what it closes */
 		work_pool_write_image(daemon->work_pool, image);
 	/* Behind those who hold accounts: a domain's account that nobody holds is forgotten. */
 	image_section(image, IMAGE_COUNTERS);
@@ -245,6 +237,7 @@ static int make_image(struct daemon *daemon, struct head *head, const struct ima
 
 	image_begin(&image);
 	image.shelf = *shelf;
+	image.is_stored = parcel != NULL;
 	handover_write_image(daemon, &image, head);
 	fd = image_seal(&image);
 	for (uint32_t i = 0; fd >= 0 && !parcel && i < image.fd_count; i++)
@@ -257,29 +250,38 @@ static int make_image(struct daemon *daemon, struct head *head, const struct ima
 	return fd;
 }
 
+/* Numbers the hops of the parts from this one on to that one. Returns the number behind them. */
+static uint32_t number_parts(const struct daemon *daemon, unsigned from, unsigned to, uint32_t first)
+{
+	for (unsigned i = from; i <= to; i++)
+		if (parts[i]->number)
+			first = parts[i]->number(part_self(daemon, i), first);
+	return first;
+}
+
 /* Numbers all that the image is to have. One that ends since it doesn't fit may change what others have. */
 static void handover_settle(struct daemon *daemon, struct head *head)
 {
-	uint32_t first;
+	uint32_t links, topics;
 	bool ended;
 
 	memfd_lifetimes_settle(&daemon->board);
 	do {
 		hop_free_retired(&daemon->board);
-		links_settle_for_image(daemon->links, local_number_for_image(daemon->local));
+		number_parts(daemon, PART_LOCAL, PART_LINKS, 0);
+		links_settle_for_image(daemon->links);
 		local_settle_for_image(daemon->local);
-		head->sessions = local_number_for_image(daemon->local);
-		head->links = links_number_for_image(daemon->links, head->sessions, &ended);
-		/* Its last OPEN may have made a link, which has its number by now. */
-		if (local_end_unfit(daemon->local))
-			ended = true;
-		if (streams_end_unfit(daemon->streams, daemon->is_restarted))
-			ended = true;
+		/* The last OPEN of a program may have made a link. */
+		head->sessions = number_parts(daemon, PART_LOCAL, PART_LOCAL, 0);
+		links = number_parts(daemon, PART_LINKS, PART_LINKS, head->sessions);
+		ended = links_end_unfit(daemon->links);
+		ended = local_end_unfit(daemon->local, daemon->is_restarted) || ended;
+		ended = streams_end_unfit(daemon->streams, daemon->is_restarted) || ended;
 	} while (ended);
-	head->topics = topics_number_for_image(daemon->topics, head->sessions + head->links);
-	first = streams_number_for_image(daemon->streams, head->sessions + head->links + head->topics);
-	first = questions_number_for_image(daemon->questions, first);
-	relay_number_for_image(daemon->relay, activations_number_for_image(daemon->activations, first));
+	topics = number_parts(daemon, PART_TOPICS, PART_TOPICS, links);
+	number_parts(daemon, PART_TOPICS + 1, PARTS - 1, topics);
+	head->links = links - head->sessions;
+	head->topics = topics - links;
 	switch_publish(&daemon->board);
 }
 
@@ -312,10 +314,9 @@ void handover_leave_xen(struct daemon *daemon)
 /* There can be no image: all goes on here as it would with the next daemon. */
 static void handover_stay(struct daemon *daemon)
 {
-	relay_go_on(daemon->relay);
-	topics_stay(daemon->topics);
-	questions_stay(daemon->questions);
-	links_take_up(daemon->links);
+	for (unsigned i = 0; i < PARTS; i++)
+		if (parts[i]->stay)
+			parts[i]->stay(part_self(daemon, i));
 }
 
 int handover_store(struct daemon *daemon)

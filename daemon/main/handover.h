@@ -43,7 +43,7 @@ bool inherited_parse(const char *text, struct inherited *inherited);
 void inherited_print(const struct inherited *inherited, char text[INHERITED_TEXT_SIZE]);
 
 /* How many bytes an image has now, about, of which there would be many. */
-uint64_t handover_size(struct daemon *daemon);
+uint64_t handover_size(const struct daemon *daemon);
 /* Makes the memfd of the image, and gets pages for what is queued while everybody is still served: they may
  * be dear. Links may begin to greet meanwhile. */
 void handover_get_pages(struct daemon *daemon);

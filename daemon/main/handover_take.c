@@ -17,14 +17,10 @@
 #include "base/image.h"
 #include "base/log.h"
 #include "base/notify.h"
-#include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/registry/registry.h"
 #include "daemon/link/directory.h"
 #include "daemon/link/link.h"
-#include "daemon/link/relay.h"
-#include "daemon/local/local.h"
-#include "daemon/local/streams.h"
 #include "daemon/serve/watches.h"
 #include "daemon/main/daemon.h"
 #include "daemon/main/daemon_internal.h"
@@ -289,6 +285,7 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 {
 	struct image *image = &handover->image;
 	struct image_hops *hops = &handover->hops;
+	unsigned i = 0;
 	uint32_t number;
 	struct hop *hop;
 
@@ -311,28 +308,6 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	case IMAGE_MEMORY:
 		memfd_lifetimes_read_image(image, &daemon->board);
 		break;
-	case IMAGE_SESSION:
-		local_read_session(daemon->local, image, hops);
-		break;
-	case IMAGE_LINK:
-	case IMAGE_SOUGHT:
-		links_read_image(daemon->links, image, type == IMAGE_SOUGHT, hops);
-		break;
-	case IMAGE_TOPIC:
-		topics_read_topic(daemon->topics, image, hops);
-		break;
-	case IMAGE_STREAM:
-		streams_read_image(daemon->streams, image, hops);
-		break;
-	case IMAGE_ROOM:
-		activations_read_waiting_room(daemon->activations, image, hops);
-		break;
-	case IMAGE_WAITING:
-		relay_read_waiting_room(daemon->relay, image, hops);
-		break;
-	case IMAGE_COMMAND:
-		activations_read_command(daemon->activations, image);
-		break;
 	case IMAGE_CHANNEL:
 		channel_image(image, hops, &handover->channel);
 		break;
@@ -344,23 +319,14 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		if (hop)
 			hop_ledger_image(image, hop);
 		break;
-	case IMAGE_PARTY:
-		topics_read_party(daemon->topics, image, hops);
-		break;
-	case IMAGE_ENDPOINT:
-		router_read_image(daemon->router, image, hops);
-		break;
-	case IMAGE_STANDING:
-		questions_read_standing(daemon->questions, image, hops);
-		break;
 	case IMAGE_CLOSING:
 		work_pool_read_image(&daemon->board, image);
 		break;
-	case IMAGE_QUESTIONS:
-		questions_read_image(daemon->questions, image, hops);
-		break;
 	default:
-		image_fail(image, -EPROTONOSUPPORT);
+		while (i < PARTS && !part_read(parts[i], part_self(daemon, i), image, type, hops))
+			i++;
+		if (i == PARTS)
+			image_fail(image, -EPROTONOSUPPORT);
 	}
 }
 
@@ -496,32 +462,24 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	if (!image->error && topics_lose_unfit(&handover->hops) < 0)
 		image_fail(image, -ENOMEM);
 	if (!image->error)
-		begin_again(daemon, questions_go_on(daemon->questions, false));
-}
-
-static void handover_take_end_session(void *userdata, struct hop *program)
-{
-	struct daemon *daemon = userdata;
-
-	requests_session_callbacks.gone(&daemon->request_context, program);
+		begin_again(daemon, questions_take_up(daemon->questions));
 }
 
 /* Ends who couldn't be taken, and his channels at the other ends. */
 static void end_lost(struct daemon *daemon, struct image_hops *hops)
 {
 	image_hops_end_channels(hops);
-	for (uint32_t i = 0; i < hops->state_count && i < hops->sessions + hops->links; i++) {
+	for (uint32_t i = 0; i < hops->state_count; i++) {
+		unsigned part = 0;
+
 		if (hops->states[i] != HOP_LOST)
 			continue;
-		if (i < hops->sessions)
-			handover_take_end_session(daemon, hops->hops[i]);
-		else
-			links_drop(hops->hops[i]);
-	}
-	for (uint32_t i = hops->sessions + hops->links + hops->topics; i < hops->state_count; i++)
-		if (hops->states[i] == HOP_LOST && !streams_drop(daemon->streams, hops->hops[i]))
+		while (part < PARTS &&
+		       !(parts[part]->lose && parts[part]->lose(part_self(daemon, part), hops->hops[i])))
+			part++;
+		if (part == PARTS)
 			hop_reset_channels(hops->hops[i], ECONNRESET);
-	topics_end_lost(hops);
+	}
 }
 
 static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, const struct head *head)
@@ -534,15 +492,10 @@ static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, 
 		directory_believe_on(daemon->directory);
 	/* It is a reload: the files may have other rules. */
 	reload_apply_rules(daemon);
-	for (uint32_t i = 0; i < hops->sessions; i++)
-		if (image_hops_has(hops, i))
-			session_go_on(hops->hops[i]);
 	image_hops_end(hops);
-	questions_go_on(daemon->questions, true);
-	topics_go_on(daemon->topics);
-	streams_go_on(daemon->streams);
-	activations_go_on(daemon->activations);
-	relay_go_on(daemon->relay);
+	for (unsigned i = 0; i < PARTS; i++)
+		if (parts[i]->go_on)
+			parts[i]->go_on(part_self(daemon, i));
 	watches_settle(daemon->watches, daemon->base);
 	/* Others may wait for an answer that the daemon before didn't give. */
 	peers_want_all(daemon->peers);
@@ -591,12 +544,10 @@ int handover_read(struct daemon *daemon)
 			"what the daemon before this hands over can't be taken: %s; this one begins afresh, and all "
 			"connections end",
 			strerror(-handover->image.error));
-		streams_leave(daemon->streams);
-		activations_drop_image(daemon->activations);
-		relay_drop_image(daemon->relay);
-		links_drop_image(daemon->links);
-		local_each(daemon->local, handover_take_end_session, daemon);
-		topics_drop_image(daemon->topics);
+		/* Topics come behind their publishers. */
+		for (unsigned i = 0; i < PARTS; i++)
+			if (parts[i]->drop)
+				parts[i]->drop(part_self(daemon, i));
 		image_hops_end(&handover->hops);
 	} else {
 		r = go_on_by_number(daemon, handover, domid);

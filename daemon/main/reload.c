@@ -10,16 +10,12 @@
 #include "daemon/activation/activation_read.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/link/relay.h"
-#include "daemon/local/local.h"
-#include "daemon/local/stream.h"
-#include "daemon/local/streams.h"
 #include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
 #include "daemon/serve/router.h"
 #include "daemon/serve/watches.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
-#include "daemon/topic/topics.h"
 #include "wire/ut.h"
 
 /* Reviews look for other names of the domains of senders, and for channels that the rules forbid now. */
@@ -124,25 +120,11 @@ static void restart(void *userdata, struct hop *hop)
 	hop_set_domid(hop, visit->domid);
 }
 
-static void visit_session(void *userdata, struct hop *program)
-{
-	restart(userdata, program);
-}
-
-static void visit_stream(void *userdata, struct stream *stream)
-{
-	restart(userdata, stream_hop(stream));
-}
-
 void reload_restart_channels(struct daemon *daemon, uint32_t was)
 {
 	struct visit visit = {.router = daemon->router, .was = was, .domid = daemon->self.domid};
 
-	activations_each_waiting_room(daemon->activations, restart, &visit);
-	if (daemon->local) /* names may come before there are programs (startup_await_presence()) */
-		local_each(daemon->local, visit_session, &visit);
-	streams_each(daemon->streams, visit_stream, &visit);
-	topics_each_hop(daemon->topics, restart, &visit);
+	parts_each_hop(daemon, restart, &visit);
 }
 
 /* --- files ---------------------------------------------------------------------------------------- */

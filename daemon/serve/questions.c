@@ -24,6 +24,7 @@
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 #include "daemon/switch/inner.h"
 #include "wire/bytes.h"
 #include "wire/properties.h"
@@ -1018,13 +1019,16 @@ void questions_free(struct questions *questions)
 
 /* --- handing over ---------------------------------------------------------------------------------- */
 
-void questions_hand_over(struct questions *questions)
+static void questions_leave(void *self)
 {
+	struct questions *questions = self;
+
 	questions->is_left = true;
 }
 
-void questions_stay(struct questions *questions)
+static void questions_stay(void *self)
 {
+	struct questions *questions = self;
 	const struct asker *asker;
 
 	questions->is_left = false;
@@ -1033,10 +1037,12 @@ void questions_stay(struct questions *questions)
 		questions->callbacks.heard(questions->userdata, asker);
 }
 
-uint32_t questions_number_for_image(struct questions *questions, uint32_t number)
+static uint32_t questions_number(void *self, uint32_t first)
 {
-	hop_set_image_number(questions->hop, number);
-	return number + 1;
+	const struct questions *questions = self;
+
+	hop_set_image_number(questions->hop, first);
+	return first + 1;
 }
 
 /* How long the one has waited that is asked for the longest time. */
@@ -1053,13 +1059,16 @@ static uint64_t longest_wait(const struct questions *questions)
 	return now - since;
 }
 
-uint64_t questions_queued(const struct questions *questions)
+static uint64_t questions_queued(const void *self)
 {
+	const struct questions *questions = self;
+
 	return hop_queued(questions->hop);
 }
 
-void questions_write_image(struct questions *questions, struct image *image)
+static void questions_write(void *self, struct image *image)
 {
+	struct questions *questions = self;
 	uint64_t waited_ms = longest_wait(questions);
 
 	image_section(image, IMAGE_QUESTIONS);
@@ -1067,13 +1076,17 @@ void questions_write_image(struct questions *questions, struct image *image)
 	image_u64(image, &waited_ms);
 }
 
-void questions_write_channels(struct questions *questions, struct image *image)
+static void questions_write_channels(void *self, struct image *image)
 {
+	const struct questions *questions = self;
+
 	hop_write_channels(image, questions->hop);
 }
 
-void questions_read_image(struct questions *questions, struct image *image, struct image_hops *hops)
+static void read_questions(void *self, struct image *image, struct image_hops *hops)
 {
+	struct questions *questions = self;
+
 	hop_inner_image(image, questions->hop);
 	image_u64(image, &questions->waited_ms);
 	if (image->error)
@@ -1102,8 +1115,9 @@ static void write_standing(struct image *image, struct question *question)
 	standing_image(image, &owner, &channel, &number, question->stood);
 }
 
-void questions_write_standing(struct questions *questions, struct image *image)
+static void questions_write_standing(void *self, struct image *image)
 {
+	const struct questions *questions = self;
 	const struct asker *asker;
 	struct question *question;
 
@@ -1132,8 +1146,9 @@ static int add_stood(struct asker *asker, uint32_t number, const char *text)
 	return 0;
 }
 
-void questions_read_standing(struct questions *questions, struct image *image, const struct image_hops *hops)
+static void read_standing(void *self, struct image *image, struct image_hops *hops)
 {
+	struct questions *questions = self;
 	uint32_t owner = 0, channel = 0, number = 0;
 	char text[QUESTION_MAX + 1] = "";
 	struct channel_end *end;
@@ -1147,7 +1162,7 @@ void questions_read_standing(struct questions *questions, struct image *image, c
 		image_fail(image, -ENOMEM);
 }
 
-int questions_go_on(struct questions *questions, bool is_last)
+static int take_up(struct questions *questions, bool is_last)
 {
 	struct channel_end *end;
 	struct asker *asker;
@@ -1174,3 +1189,25 @@ int questions_go_on(struct questions *questions, bool is_last)
 	}
 	return 0;
 }
+
+int questions_take_up(struct questions *questions)
+{
+	return take_up(questions, false);
+}
+
+static void questions_go_on(void *self)
+{
+	take_up(self, true);
+}
+
+const struct part questions_part = {
+	.queued = questions_queued,
+	.leave = questions_leave,
+	.number = questions_number,
+	.write = questions_write,
+	.write_channels = questions_write_channels,
+	.write_rest = questions_write_standing,
+	.stay = questions_stay,
+	.sections = {{IMAGE_QUESTIONS, read_questions}, {IMAGE_STANDING, read_standing}},
+	.go_on = questions_go_on,
+};

@@ -119,22 +119,11 @@ void question_drop(struct question *question);
 
 /* --- for the image that is handed over (hop_image.h) ---------------------------------------------- */
 
-/* From now on none is begun: the next daemon does it. Or this one does after all. */
-void questions_hand_over(struct questions *questions);
-void questions_stay(struct questions *questions);
-/* Gives the hop its number there. Returns the next one. */
-uint32_t questions_number_for_image(struct questions *questions, uint32_t number);
-/* Returns how many bytes wait there. */
-uint64_t questions_queued(const struct questions *questions);
-/* Write the section, and the channels whose opener has gone; read the section; and take up what has come for
- * a daemon before, once all channels were read. */
-void questions_write_image(struct questions *questions, struct image *image);
-void questions_write_channels(struct questions *questions, struct image *image);
-void questions_read_image(struct questions *questions, struct image *image, struct image_hops *hops);
-/* Write a section for each one that stands, behind the channels; and read one, which begins anew. */
-void questions_write_standing(struct questions *questions, struct image *image);
-void questions_read_standing(struct questions *questions, struct image *image, const struct image_hops *hops);
-/* Returns -ENOMEM where it must be called again, unless `is_last`, which ends them. */
-int questions_go_on(struct questions *questions, bool is_last);
+/* A section, and behind the channels one for each question that stands, which begins anew. Once the daemon
+ * hands over none is begun: the next one does it, or this one does after all. */
+extern const struct part questions_part;
+/* Takes up what has come for the daemon before, once all channels were read. Returns -ENOMEM where it must be
+ * called again. */
+int questions_take_up(struct questions *questions);
 
 #endif

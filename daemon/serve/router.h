@@ -146,13 +146,11 @@ int router_source_moved(struct router *router, struct channel_end *end, const st
 /* Tells another host how the domain here whose channel goes there is called now. */
 void router_tell_name(struct router *router, struct channel *channel);
 
-/* Writes a section for each program that has bound an endpoint, into the image that the next daemon gets
- * (hop_image.h). */
-void router_write_image(const struct router *router, struct image *image);
+/* A section for each program that has bound an endpoint, which the next daemon binds again: what policy has
+ * allowed once stays. */
+extern const struct part router_part;
 /* What the router remembers of endpoints that nobody has bound now. */
 void router_past_image(struct image *image, struct router *router);
-/* Reads one, and binds the endpoint: what policy has allowed once stays. */
-void router_read_image(struct router *router, struct image *image, const struct image_hops *hops);
 /* Lets the channels that were read belong to their endpoints. */
 void router_adopt_channels(struct router *router, const struct image_hops *hops);
 

@@ -10,6 +10,7 @@
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/serve/router_internal.h"
 #include "daemon/topic/topics.h"
@@ -27,8 +28,9 @@ static void binding_image(struct image *image, char name[ENDPOINT_NAME_MAX + 1],
 	channel_tally_image(image, endpoint->tally);
 }
 
-void router_write_image(const struct router *router, struct image *image)
+static void router_write_image(void *self, struct image *image)
 {
+	const struct router *router = self;
 	struct endpoint *endpoint, *next;
 	struct binder *binder;
 
@@ -44,8 +46,9 @@ void router_write_image(const struct router *router, struct image *image)
 	}
 }
 
-void router_read_image(struct router *router, struct image *image, const struct image_hops *hops)
+static void read_endpoint(void *self, struct image *image, struct image_hops *hops)
 {
+	struct router *router = self;
 	struct channel_tally tally = {0};
 	struct endpoint read = {.tally = &tally}, *endpoint;
 	struct topic *topic = NULL;
@@ -170,3 +173,6 @@ void router_adopt_channels(struct router *router, const struct image_hops *hops)
 	for (uint32_t i = hops->sessions + hops->links; i < hops->sessions + hops->links + hops->topics; i++)
 		adopt_of_topic(router, hops->hops[i]);
 }
+
+const struct part router_part = {.write_rest = router_write_image,
+				 .sections = {{IMAGE_ENDPOINT, read_endpoint}}};

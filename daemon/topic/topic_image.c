@@ -16,6 +16,7 @@
 #include "base/timer.h"
 #include "daemon/local/session.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 #include "daemon/topic/topic_internal.h"
 #include "wire/bytes.h"
 #include "wire/ut.h"
@@ -197,8 +198,9 @@ static struct topic *new_topic(struct image *image, struct topics *topics, const
 	return topic;
 }
 
-void topics_read_topic(struct topics *topics, struct image *image, struct image_hops *hops)
+static void read_topic(void *self, struct image *image, struct image_hops *hops)
 {
+	struct topics *topics = self;
 	struct topic_head head = {0};
 	struct topic *topic = NULL;
 
@@ -452,7 +454,7 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 		subscriber_move(subscriber, topic->due);
 }
 
-void topics_read_party(struct topics *topics, struct image *image, const struct image_hops *hops)
+static void read_party(void *self, struct image *image, struct image_hops *hops)
 {
 	uint32_t number = 0, kind = 0, session = NOBODY;
 	struct topic *topic = NULL;
@@ -505,8 +507,8 @@ static void write_parties(struct image *image, struct topic *topic)
 /* --- all of them ------------------------------------------------------------------------------ */
 
 /* Calls back for each, in the order in which they are numbered. */
-static void each(struct topics *topics, struct image *image,
-		 void (*call)(struct image *image, struct topic *topic))
+static void for_each_topic(struct topics *topics, struct image *image,
+			   void (*call)(struct image *image, struct topic *topic))
 {
 	struct topic *topic;
 
@@ -521,13 +523,16 @@ static void write_channels(struct image *image, struct topic *topic)
 	hop_write_channels(image, topic->hop);
 }
 
-void topics_write_image(struct topics *topics, struct image *image)
+static void topics_write(void *self, struct image *image)
 {
-	each(topics, image, write_topic);
+	struct topics *topics = self;
+
+	for_each_topic(topics, image, write_topic);
 }
 
-uint64_t topics_queued(const struct topics *topics)
+static uint64_t topics_queued(const void *self)
 {
+	const struct topics *topics = self;
 	const struct topic *lists[] = {topics->own, topics->all_replicas}, *topic;
 	uint64_t bytes = 0;
 
@@ -548,34 +553,49 @@ uint64_t topics_shelve(struct topics *topics, struct image_shelf *shelf, uint64_
 	return done;
 }
 
-void topics_write_channels(struct topics *topics, struct image *image)
+static void topics_write_channels(void *self, struct image *image)
 {
-	each(topics, image, write_channels);
+	struct topics *topics = self;
+
+	for_each_topic(topics, image, write_channels);
 }
 
-void topics_write_parties(struct topics *topics, struct image *image)
+static void topics_write_parties(void *self, struct image *image)
 {
-	each(topics, image, write_parties);
+	struct topics *topics = self;
+
+	for_each_topic(topics, image, write_parties);
 }
 
-uint32_t topics_number_for_image(struct topics *topics, uint32_t first)
+/* Those that programs have bound here. */
+static void topics_each_hop(void *self, void (*each)(void *userdata, struct hop *hop), void *userdata)
 {
+	struct topics *topics = self;
+	struct topic *own;
+
+	DL_FOREACH(topics->own, own)
+		each(userdata, own->hop);
+}
+
+/* Also ends what leads to no hop that has a number: all that can be without one come before. */
+static uint32_t topics_number(void *self, uint32_t first)
+{
+	struct topics *topics = self;
 	struct topic *topic, *next;
-	uint32_t number = first;
 
 	DL_FOREACH_SAFE(topics->all_replicas, topic, next)
 		if (topic->is_over)
 			topic_destroy(topic);
 	hop_free_retired(topics->with.board);
 	DL_FOREACH(topics->own, topic)
-		hop_set_image_number(topic->hop, number++);
+		hop_set_image_number(topic->hop, first++);
 	DL_FOREACH(topics->all_replicas, topic)
-		hop_set_image_number(topic->hop, number++);
+		hop_set_image_number(topic->hop, first++);
 	DL_FOREACH(topics->own, topic)
 		hop_settle_for_image(topic->hop);
 	DL_FOREACH(topics->all_replicas, topic)
 		hop_settle_for_image(topic->hop);
-	return number - first;
+	return first;
 }
 
 unsigned topics_in_question(struct topics *topics, struct hop *program)
@@ -655,13 +675,17 @@ int topics_lose_unfit(struct image_hops *hops)
 	return r;
 }
 
-void topics_end_lost(const struct image_hops *hops)
+static bool topics_lose(void *self, struct hop *hop)
 {
-	uint32_t first = hops->sessions + hops->links;
+	struct topics *topics = self;
+	struct topic *topic;
 
-	for (uint32_t i = first; i < first + hops->topics; i++)
-		if (!image_hops_has(hops, i) && hop_owner(hops->hops[i]))
-			topic_destroy(hop_owner(hops->hops[i]));
+	DL_SEARCH_SCALAR(topics->own, topic, hop, hop);
+	if (!topic)
+		DL_SEARCH_SCALAR(topics->all_replicas, topic, hop, hop);
+	if (topic)
+		topic_destroy(topic);
+	return topic;
 }
 
 static void topic_image_go_on(struct image *image, struct topic *topic)
@@ -682,20 +706,40 @@ static void forget_image(struct image *image, struct topic *topic)
 	topic_leave_image(topic);
 }
 
-void topics_stay(struct topics *topics)
+static void topics_stay(void *self)
 {
-	each(topics, NULL, forget_image);
+	struct topics *topics = self;
+
+	for_each_topic(topics, NULL, forget_image);
 }
 
-void topics_go_on(struct topics *topics)
+static void topics_go_on(void *self)
 {
-	each(topics, NULL, topic_image_go_on);
+	struct topics *topics = self;
+
+	for_each_topic(topics, NULL, topic_image_go_on);
 }
 
-void topics_drop_image(struct topics *topics)
+static void topics_drop(void *self)
 {
+	struct topics *topics = self;
+
 	while (topics->own)
 		topic_destroy(topics->own);
 	while (topics->all_replicas)
 		topic_destroy(topics->all_replicas);
 }
+
+const struct part topics_part = {
+	.each_hop = topics_each_hop,
+	.queued = topics_queued,
+	.number = topics_number,
+	.write = topics_write,
+	.write_channels = topics_write_channels,
+	.write_rest = topics_write_parties,
+	.stay = topics_stay,
+	.sections = {{IMAGE_TOPIC, read_topic}, {IMAGE_PARTY, read_party}},
+	.lose = topics_lose,
+	.go_on = topics_go_on,
+	.drop = topics_drop,
+};

@@ -270,14 +270,6 @@ void topics_restart(struct topics *topics, uint32_t was)
 			replica_renumber(replica, topics->with.self->domid);
 }
 
-void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata)
-{
-	struct topic *own;
-
-	DL_FOREACH(topics->own, own)
-		each(userdata, own->hop);
-}
-
 int topics_new(struct topics **made, const struct topics_collaborators *collaborators)
 {
 	struct topics *topics = calloc(1, sizeof(*topics));

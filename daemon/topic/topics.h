@@ -34,6 +34,7 @@
 
 struct channel;
 struct hop;
+struct part;
 struct image;
 struct image_hops;
 struct image_shelf;
@@ -82,31 +83,16 @@ void topics_forget_session(struct topics *topics, struct hop *program);
 void topics_look(struct topics *topics, const char *name);
 /* This domain was restored, and had the number `was` before. */
 void topics_restart(struct topics *topics, uint32_t was);
-/* Calls back for the hop of each topic that programs have bound here: for policy. */
-void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata);
 
 /* --- handing over (topic_image.c) -------------------------------------------------------------- */
 
-/* Numbers the hops of all topics from `first` on, once all others are numbered, and ends what leads to none
- * of them. Returns how many there are. */
-uint32_t topics_number_for_image(struct topics *topics, uint32_t first);
 /* Returns how many subscriptions of the program wait for an answer. */
 unsigned topics_in_question(struct topics *topics, struct hop *program);
-/* Write a section for each topic, for each channel of one, and behind all channels for each feed and
- * subscriber. */
-void topics_write_image(struct topics *topics, struct image *image);
-/* So many bytes their sections have, about. */
-uint64_t topics_queued(const struct topics *topics);
+/* A section for each topic, for each channel of one, and behind all channels for each feed and subscriber. */
+extern const struct part topics_part;
 /* Shelves messages for the image that is made next (base/image.h), about `most` bytes of them. Returns how
  * many; 0: there are no more. */
 uint64_t topics_shelve(struct topics *topics, struct image_shelf *shelf, uint64_t most);
-void topics_write_channels(struct topics *topics, struct image *image);
-void topics_write_parties(struct topics *topics, struct image *image);
-/* It couldn't be handed over: forgets it. */
-void topics_stay(struct topics *topics);
-/* Read one. Whatever is wrong, topics_drop_image() may follow. */
-void topics_read_topic(struct topics *topics, struct image *image, struct image_hops *hops);
-void topics_read_party(struct topics *topics, struct image *image, const struct image_hops *hops);
 /* Returns the number of a topic. */
 uint32_t topic_number_in_image(const struct topic *topic);
 /* Returns the topic of this number. NULL: there is none. */
@@ -120,12 +106,6 @@ void topics_check(const struct topics *topics);
 /* Once all was read: has those end that aren't whole, with the programs that publish there or wait for what
  * comes. -ENOMEM. */
 int topics_lose_unfit(struct image_hops *hops);
-/* Ends them, once these programs have ended. */
-void topics_end_lost(const struct image_hops *hops);
-/* Lets all go on. */
-void topics_go_on(struct topics *topics);
-/* Ends all of them, once no program has any more. */
-void topics_drop_image(struct topics *topics);
 
 /* --- what status tells ------------------------------------------------------------------------ */
 

@@ -34,6 +34,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/policy/access.h"
 #include "daemon/topic/topics.h"
+#include "daemon/switch/part.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/image_bytes.h"
 #include "wire/bytes.h"
@@ -138,10 +139,7 @@ static void read_of_topic(struct image *image, struct image_hops *hops, struct t
 	image_expect(image, type == IMAGE_PARTY || hops->count - links.links < TOPICS);
 	if (image->error)
 		return;
-	if (type == IMAGE_TOPIC)
-		topics_read_topic(topics, image, &links);
-	else
-		topics_read_party(topics, image, &links);
+	part_read(&topics_part, topics, image, type, &links);
 	links.links = hops->links;
 	links.sessions = hops->sessions;
 	*hops = links;
@@ -188,14 +186,6 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		work_pool_read_image(board, image);
 	} else if (type == IMAGE_POLICY) {
 		access_image(image, parts->access);
-	} else if (type == IMAGE_STREAM) {
-		streams_read_image(parts->streams, image, hops);
-	} else if (type == IMAGE_ROOM) {
-		activations_read_waiting_room(parts->activations, image, hops);
-	} else if (type == IMAGE_WAITING) {
-		relay_read_waiting_room(parts->relay, image, hops);
-	} else if (type == IMAGE_COMMAND) {
-		activations_read_command(parts->activations, image);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &parts->channel);
 	} else if (type == IMAGE_SERIAL) {
@@ -204,7 +194,9 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		hop = image_program(image, hops, &number);
 		if (hop)
 			hop_ledger_image(image, hop);
-	} else {
+	} else if (!part_read(&streams_part, parts->streams, image, type, hops) &&
+		   !part_read(&activations_part, parts->activations, image, type, hops) &&
+		   !part_read(&relay_part, parts->relay, image, type, hops)) {
 		image_fail(image, -EINVAL);
 	}
 }
@@ -280,16 +272,11 @@ static void check_others(const struct image_hops *hops, const struct seen *seen,
 /* Ends those that couldn't be taken. */
 static void end_lost(struct image_hops *hops, struct parts *parts)
 {
-	uint32_t topics = hops->sessions + hops->links;
-
 	image_hops_end_channels(hops);
-	for (uint32_t i = 0; i < hops->state_count && i < hops->count; i++) {
-		if (hops->states[i] != HOP_LOST || (i >= topics && i < topics + hops->topics))
-			continue;
-		if (i < topics || !streams_drop(parts->streams, hops->hops[i]))
+	for (uint32_t i = 0; i < hops->state_count && i < hops->count; i++)
+		if (hops->states[i] == HOP_LOST && !topics_part.lose(parts->topics, hops->hops[i]) &&
+		    !streams_part.lose(parts->streams, hops->hops[i]))
 			hop_reset_channels(hops->hops[i], ECONNRESET);
-	}
-	topics_end_lost(hops);
 }
 
 /* Gives a link rings as a new vchan has them. */
@@ -335,9 +322,10 @@ static int route(void *userdata, struct channel *channel, const struct frame_ope
 }
 
 /* What lies in a stream's rings goes over beside the image: here that are the image's last bytes. */
-static void fill_rings(void *userdata, struct stream *stream)
+static void fill_rings(void *userdata, struct hop *hop)
 {
 	const struct image *image = userdata;
+	struct stream *stream = hop_owner(hop);
 	const struct ring_view rings[] = {stream_to_hop(stream), stream_data_from_hop(stream),
 					  stream_from_hop(stream)};
 
@@ -385,17 +373,17 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	seen->is_bad |= image->error || hops.state_count;
 	if (!image->error) {
 		end_lost(&hops, &parts);
-		topics_go_on(topics);
-		streams_each(parts.streams, fill_rings, image);
-		streams_go_on(parts.streams);
-		activations_go_on(parts.activations);
+		topics_part.go_on(topics);
+		streams_part.each_hop(parts.streams, fill_rings, image);
+		streams_part.go_on(parts.streams);
+		activations_part.go_on(parts.activations);
 		go_on(board, programs, &hops);
 	} else {
-		activations_drop_image(parts.activations);
+		activations_part.drop(parts.activations);
 		end_lost(&hops, &parts);
 	}
 	image_hops_end(&hops);
-	relay_drop_image(parts.relay);
+	relay_part.drop(parts.relay);
 	topics_free(topics);
 	streams_free(parts.streams);
 	activations_free(parts.activations);

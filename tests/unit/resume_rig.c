@@ -2,6 +2,7 @@
 #include "tests/unit/resume_rig.h"
 
 #include "wire/bytes.h"
+#include "daemon/switch/part.h"
 
 struct resumed_session session;
 const uint8_t peer_nonce[16] = "nonce of the pee", peer_instance[16] = "instance of it";
@@ -68,7 +69,7 @@ void up_to_resume(struct scene *scene)
 
 void hand_over(struct scene *scene)
 {
-	links_hand_over(scene->links);
+	links_part.leave(scene->links);
 }
 
 void leave(struct scene *scene)

@@ -23,6 +23,7 @@
 #include "daemon/activation/activation.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/serve/router.h"
+#include "daemon/switch/part.h"
 
 struct started {
 	struct scene scene;
@@ -119,7 +120,7 @@ static void start(struct started *started)
 					 geteuid(), "/nowhere", &callbacks, started),
 			 0);
 	assert_int_equal(activations_reload(started->activations), 0);
-	activations_each_waiting_room(started->activations, note_room, started);
+	activations_part.each_hop(started->activations, note_room, started);
 	assert_non_null(started->room);
 }
 
@@ -334,7 +335,7 @@ static uint8_t *written(struct started *started, size_t *size)
 	struct image image;
 
 	image_begin(&image);
-	activations_write_image(started->activations, &image, true);
+	activations_part.write(started->activations, &image);
 	return image_to_bytes(&image, size);
 }
 
@@ -359,22 +360,17 @@ static int read_rooms(const uint8_t *bytes, size_t size, char became[32])
 
 	start(&started);
 	image_open_bytes(&image, bytes, size);
-	while ((type = image_next(&image))) {
-		if (type == IMAGE_ROOM)
-			activations_read_waiting_room(started.activations, &image, &hops);
-		else if (type == IMAGE_COMMAND)
-			activations_read_command(started.activations, &image);
-		else
+	while ((type = image_next(&image)))
+		if (!part_read(&activations_part, started.activations, &image, type, &hops))
 			image_fail(&image, -EPROTONOSUPPORT);
-	}
 	r = image.error;
 	image_free(&image);
 	later_ms += hand_over_takes_ms;
 	activations_stop(started.activations); /* no other command than was handed over */
 	if (r < 0)
-		activations_drop_image(started.activations);
+		activations_part.drop(started.activations);
 	else
-		activations_go_on(started.activations);
+		activations_part.go_on(started.activations);
 	rig_settle(&started.scene.rig);
 	event_base_loop(started.scene.rig.base, EVLOOP_NONBLOCK);
 	snprintf(became, 32, "%s", activation_info(started.activation).state);

@@ -18,20 +18,20 @@
 #include "daemon/serve/watches_internal.h"
 #include "wire/ut.h"
 
-struct part {
+struct answer_part {
 	bool is_first, is_last;
 	uint32_t size;
 	uint8_t bytes[600];
-	struct part *prev, *next;
+	struct answer_part *prev, *next;
 };
 
 struct inquiry {
 	char domain[DOMAIN_NAME_MAX + 1]; /* "": the host */
 	inquiry_fn come;
 	void *userdata;
-	struct part *parts; /* that weren't taken yet */
-	int error;	    /* behind them */
-	uint32_t domid;	    /* of the last domain that was told */
+	struct answer_part *parts; /* that weren't taken yet */
+	int error;		   /* behind them */
+	uint32_t domid;		   /* of the last domain that was told */
 	struct inquiry *prev, *next;
 };
 
@@ -78,7 +78,7 @@ void inquiry_listen(struct inquiry *inquiry, inquiry_fn come, void *userdata)
 /* It ends, and what wasn't taken is lost, as with a RESET. */
 static void end(struct inquiry *inquiry, int error)
 {
-	struct part *part, *next;
+	struct answer_part *part, *next;
 
 	DL_FOREACH_SAFE(inquiry->parts, part, next)
 		free(part);
@@ -102,8 +102,8 @@ void inquiry_ask(struct inquiry *inquiry, const char *address, const char *text)
 
 int inquiry_next(struct inquiry *inquiry, struct inquiry_part *out)
 {
-	static uint8_t bytes[sizeof(((struct part *)0)->bytes)];
-	struct part *part = inquiry->parts;
+	static uint8_t bytes[sizeof(((struct answer_part *)0)->bytes)];
+	struct answer_part *part = inquiry->parts;
 
 	if (!part)
 		return inquiry->error;
@@ -132,7 +132,7 @@ void inquiry_free(struct inquiry *inquiry)
 	if (!inquiry)
 		return;
 	inquiry->come = NULL;
-	for (struct part *part; (part = inquiry->parts) != NULL;) {
+	for (struct answer_part *part; (part = inquiry->parts) != NULL;) {
 		DL_DELETE(inquiry->parts, part);
 		free(part);
 	}
@@ -226,9 +226,9 @@ static struct inquiry *find(const char *domain)
 	return found;
 }
 
-static struct part *add_part(struct inquiry *inquiry, bool is_first)
+static struct answer_part *add_part(struct inquiry *inquiry, bool is_first)
 {
-	struct part *part = calloc(1, sizeof(*part));
+	struct answer_part *part = calloc(1, sizeof(*part));
 
 	assert_non_null(part);
 	part->is_first = is_first;
@@ -240,7 +240,7 @@ static void add_event(struct inquiry *inquiry, uint32_t kind, const char *text)
 {
 	const struct frame_event event = {.kind = kind, .domid = inquiry->domid, .text = frame_text_of(text)};
 	uint8_t bytes[FRAME_PAYLOAD_MAX];
-	struct part *part = add_part(inquiry, false);
+	struct answer_part *part = add_part(inquiry, false);
 
 	part->size = frame_event_encode(&event, bytes);
 	assert_true(part->size <= sizeof(part->bytes));
@@ -800,7 +800,7 @@ TEST_EACH(a_lie_ends_its_inquiry_alone, ROWS(lies))
 
 TEST_WITH(a_text_or_an_end_where_an_event_belongs_ends_the_inquiry, set_up, tear_down)
 {
-	struct part *part;
+	struct answer_part *part;
 
 	look(1, "work");
 	tell("", "[ ]");

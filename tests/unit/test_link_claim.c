@@ -5,6 +5,7 @@
 #include "daemon/hosts/hosts_internal.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 #include "tests/unit/image_bytes.h"
 
 /* The peer's domain comes back as domain 9. */
@@ -449,7 +450,7 @@ static void hand_over_what_waits(struct scene *scene)
 
 	hand_over(scene);
 	image_begin(&image);
-	links_write_image(scene->links, &image);
+	links_part.write(scene->links, &image);
 	bytes = image_to_bytes(&image, &size);
 	stop_links(scene);
 	forget_program_channels(scene);
@@ -457,7 +458,7 @@ static void hand_over_what_waits(struct scene *scene)
 	links_hold(scene->links);
 	assert_int_equal(image_open_bytes(&image, bytes, size), 0);
 	assert_int_equal(image_next(&image), IMAGE_LINK);
-	links_read_image(scene->links, &image, false, &hops);
+	assert_true(part_read(&links_part, scene->links, &image, IMAGE_LINK, &hops));
 	assert_int_equal(image_leave_section(&image), 0);
 	image_free(&image);
 	free(bytes);

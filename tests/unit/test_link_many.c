@@ -7,6 +7,7 @@
 #include "daemon/switch/cancel.h"
 #include "daemon/switch/channel_internal.h"
 #include "daemon/switch/hop_internal.h"
+#include "daemon/switch/part.h"
 
 #define MANY 10000u
 
@@ -158,7 +159,8 @@ SCENE_TEST(a_restored_peer_is_seen_to_before_a_hand_over, leave_to_come_back_in_
 {
 	expect_piece(scene, 1, 7, 9);
 	hand_over(scene);
-	links_settle_for_image(scene->links, 0);
+	links_part.number(scene->links, 0);
+	links_settle_for_image(scene->links);
 	assert_int_equal(scene->resumed_calls, 3);
 	assert_int_equal(scene->resumed_to, 9);
 }

@@ -10,6 +10,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
 
 /* As a session's is in tests/fuzz/fuzz_image.c, and what streams_image.c has of one that waits for it. */
 static void write_session(struct image *image, struct hop *hop)
@@ -89,7 +90,7 @@ static void read_section(struct image *image, struct image_hops *hops, struct st
 		hops->hops[hops->count++] = session;
 		hops->sessions = 1;
 	} else if (type == IMAGE_STREAM && hops->count == 1) {
-		streams_read_image(streams, image, hops);
+		part_read(&streams_part, streams, image, type, hops);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &channel);
 	} else {
@@ -100,8 +101,10 @@ static void read_section(struct image *image, struct image_hops *hops, struct st
 /* Of the stream that was read last: how much of a frame was written. */
 static uint32_t written_before;
 
-static void note_stream(void *userdata, struct stream *stream)
+static void note_stream(void *userdata, struct hop *hop)
 {
+	struct stream *stream = hop_owner(hop);
+
 	written_before = stream->written;
 	memcpy(stream->rings.bytes, &lain, sizeof(lain));
 }
@@ -132,8 +135,8 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 		read_section(&image, &hops, streams, session, type);
 	r = image.error;
 	if (r == 0) {
-		streams_each(streams, note_stream, NULL);
-		streams_go_on(streams);
+		streams_part.each_hop(streams, note_stream, NULL);
+		streams_part.go_on(streams);
 	}
 	switch_run(&rig.board[0], 10);
 	image_free(&image);

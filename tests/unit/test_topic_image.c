@@ -10,6 +10,7 @@
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/topic/topic_internal.h"
+#include "daemon/switch/part.h"
 
 #define MESSAGES 21u
 #define SIZE	 5000u /* so that a subscriber has credit for some of them only, */
@@ -66,14 +67,14 @@ static uint8_t *bytes_of(struct topic_rig *rig, size_t *size)
 {
 	struct image image;
 
-	assert_int_equal(topics_number_for_image(rig->topics, 1), 1);
+	assert_int_equal(topics_part.number(rig->topics, 1), 2);
 	image_begin(&image);
 	image_section(&image, IMAGE_LINK);
 	hop_link_image(&image, rig->hop);
-	topics_write_image(rig->topics, &image);
+	topics_part.write(rig->topics, &image);
 	hop_write_channels(&image, rig->hop);
-	topics_write_channels(rig->topics, &image);
-	topics_write_parties(rig->topics, &image);
+	topics_part.write_channels(rig->topics, &image);
+	topics_part.write_rest(rig->topics, &image);
 	return image_to_bytes(&image, size);
 }
 
@@ -84,13 +85,13 @@ static void read_section(struct topic_rig *rig, struct image *image, struct imag
 		hops->hops[hops->count++] = rig->hop;
 		hops->links++;
 	} else if (type == IMAGE_TOPIC && hops->count == 1) {
-		topics_read_topic(rig->topics, image, hops);
+		part_read(&topics_part, rig->topics, image, type, hops);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &last_read);
 	} else if (type == IMAGE_SERIAL) {
 		channel_serial_image(image, last_read);
 	} else if (type == IMAGE_PARTY) {
-		topics_read_party(rig->topics, image, hops);
+		part_read(&topics_part, rig->topics, image, type, hops);
 	} else {
 		image_fail(image, -EINVAL);
 	}
@@ -136,7 +137,7 @@ TEST(a_topic_and_who_subscribes_are_read_as_they_were)
 	again = bytes_of(after, &size_again);
 	assert_int_equal(size_again, size);
 	assert_memory_equal(again, bytes, size);
-	topics_go_on(after->topics);
+	topics_part.go_on(after->topics);
 	switch_run(&after->board, 10);
 	free(bytes);
 	free(again);
@@ -150,9 +151,9 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 	int r = read_rig(rig, bytes, size);
 
 	if (r < 0)
-		topics_drop_image(rig->topics);
+		topics_part.drop(rig->topics);
 	else
-		topics_go_on(rig->topics);
+		topics_part.go_on(rig->topics);
 	switch_run(&rig->board, 10);
 	topic_rig_free(rig);
 	return r;
