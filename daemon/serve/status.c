@@ -371,11 +371,17 @@ static void describe_peer(struct status_walk *walk, struct json *peer)
 		json_flag(peer, "whole", false);
 }
 
+void status_find_link(struct status_walk *walk, struct peer_id peer)
+{
+	walk->link =
+		(struct link_info){.state = LINK_IDLE, .state_name = "idle", .version = "", .last_error = ""};
+	links_info(walk->sources->links, peer, &walk->link);
+}
+
 /* Returns whether `xenmsg peers` lists the peer. */
 static bool peer_is_listed(struct status_walk *walk)
 {
-	walk->link = (struct link_info){.state_name = "idle", .version = ""};
-	links_info(walk->sources->links, peer_domain(walk->peer.domid), &walk->link);
+	status_find_link(walk, peer_domain(walk->peer.domid));
 	return walk->peer.up || walk->link.state != LINK_IDLE;
 }
 

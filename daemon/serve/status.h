@@ -92,6 +92,7 @@ struct status_walk {
 	struct access_about about;
 	struct hop *hop;
 	const struct topic *replica;
+	struct topic_view subscription; /* of it */
 	struct topics_place replica_place;
 	struct stream_info stream;
 	/* of a stream that a session carries; NULL: the entry is no stream */

@@ -39,8 +39,7 @@ static bool next_other_host(struct status_walk *walk)
 
 static void describe_other_host(struct status_walk *walk, struct json *json)
 {
-	walk->link = (struct link_info){.state_name = "idle", .version = "", .last_error = ""};
-	links_info(walk->sources->links, peer_host(walk->host.number), &walk->link);
+	status_find_link(walk, peer_host(walk->host.number));
 	add_host(json, &walk->host);
 	json_flag(json, "own", false);
 	json_begin(json, "link", '{');
@@ -131,13 +130,11 @@ static void describe_seen_own_host(struct status_walk *walk, struct json *json)
 
 static void describe_seen_host(struct status_walk *walk, struct json *json)
 {
-	struct link_info link = {.state = LINK_IDLE};
-
-	links_info(walk->sources->links, peer_host(walk->host.number), &link);
+	status_find_link(walk, peer_host(walk->host.number));
 	add_text(json, "host", walk->host.name);
 	json_flag(json, "own", false);
 	json_flag(json, "up", walk->host.up);
-	if (!walk->host.up || link.state != LINK_AWAY)
+	if (!walk->host.up || walk->link.state != LINK_AWAY)
 		return;
 	json_begin(json, "link", '{');
 	add_text(json, "state", "away");

@@ -106,6 +106,8 @@ unsigned status_rank_of_stream(struct status_walk *walk);
 void status_describe_stream(struct status_walk *walk, struct json *json);
 /* Returns the number of bytes that wait in the daemon for the program behind this hop. */
 uint64_t status_queued_for(struct status_walk *walk, struct hop *hop);
+/* Looks up the link with the peer, for walk->link: an idle one where there is none. */
+void status_find_link(struct status_walk *walk, struct peer_id peer);
 /* The list of accounts (status_accounts.c). */
 bool status_next_account(struct status_walk *walk);
 bool status_account_is_visible(struct status_walk *walk);

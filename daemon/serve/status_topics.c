@@ -96,25 +96,27 @@ void status_add_topic(struct status_walk *walk, struct json *json, const struct 
 bool status_next_subscription(struct status_walk *walk)
 {
 	walk->replica = topics_next_replica(walk->sources->topics, &walk->replica_place);
+	if (walk->replica)
+		walk->subscription = topic_view(walk->replica);
 	return walk->replica;
 }
 
 bool status_subscription_is_visible(struct status_walk *walk)
 {
-	return is_own(walk, topic_view(walk->replica).uid);
+	return is_own(walk, walk->subscription.uid);
 }
 
 unsigned status_rank_of_subscription(struct status_walk *walk)
 {
-	return rank_of(true, topic_view(walk->replica).published);
+	return rank_of(true, walk->subscription.published);
 }
 
 void status_describe_subscription(struct status_walk *walk, struct json *json)
 {
-	const struct topic_view view = topic_view(walk->replica);
+	const struct topic_view *view = &walk->subscription;
 
-	add_text(json, "address", view.address);
-	json_number(json, "uid", view.uid);
-	add_text(json, "state", view.state);
-	add_view(walk, json, walk->replica, &view);
+	add_text(json, "address", view->address);
+	json_number(json, "uid", view->uid);
+	add_text(json, "state", view->state);
+	add_view(walk, json, walk->replica, view);
 }
