@@ -61,6 +61,8 @@ struct config {
 	enum config_sight host_sight;
 
 	/* [links] sizes in bytes, for each direction; times in milliseconds */
+	/* where vchans that we grant begin, what they shrink to while pages are short, and what busy ones
+	 * grow to */
 	uint32_t ring_size, min_ring_size, max_ring_size;
 	enum config_map map;
 	bool relay; /* take part in relaying through domain 0 */

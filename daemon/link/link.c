@@ -188,7 +188,7 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 
 	*session = (struct link_session){.state = RESUME_ENDED};
 	memcpy(session->peer_instance, hello->instance, sizeof(session->peer_instance));
-	if (!(hello->flags & HELLO_RESUMES) || !link->links->options.resume_for_ms ||
+	if (!(hello->flags & HELLO_RESUMES) || !link->links->options.config->resume_for_ms ||
 	    link_make_timer(link) < 0)
 		return;
 	session->state = RESUME_UP;
@@ -488,7 +488,8 @@ uint32_t link_make_hello(struct link *link, uint8_t *payload)
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_MINOR,
-		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->resume_for_ms ? HELLO_RESUMES : 0) |
+		.flags = (options->config->relay ? HELLO_RELAYS : 0) |
+			 (options->config->resume_for_ms ? HELLO_RESUMES : 0) |
 			 (options->obeys && !link_is_remote(link) ? HELLO_OBEYS : 0),
 		.max_message = link->links->board->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
@@ -508,7 +509,7 @@ void link_take_next(struct link *link)
 	link->carrier = link->next;
 	link->next = (struct carrier){0};
 	link->times.heard_ms = link->times.used_ms = link->times.carried_ms = clock_ms();
-	busy_poll_init(&link->busy_poll, link->links->options.busy_poll_ns);
+	busy_poll_init(&link->busy_poll, link->links->options.config->busy_poll_us * UINT64_C(1000));
 	link_hear_carrier(link);
 }
 

@@ -38,6 +38,7 @@ struct peers;
 struct self;
 struct carrier;
 struct carrier_maker;
+struct config;
 
 #define LINK_REASON_SIZE 240
 
@@ -51,20 +52,12 @@ enum link_state {
 
 struct links_options {
 	const struct self *self;
-	uint32_t heartbeat_ms, dead_after_ms, idle_close_ms;
-	uint32_t resume_for_ms; /* 0: a lost vchan ends the session */
+	const struct config *config; /* stays the caller's, for as long */
 	uint32_t channels_max;
-	uint64_t busy_poll_ns; /* how long to poll before sleeping; 0: not at all */
 	struct registry *registry;
-	bool relays;	     /* HELLO says that we take part in relaying */
-	struct hosts *hosts; /* finds other hosts' daemons; NULL: there are none */
-	const struct carrier_maker
-		*maker; /* for links that move; NULL: none does. Stays the caller's, for as long */
-	/* each way, of vchans that we grant: where links begin, and what busy ones move to. The same: none
-	 * does */
-	uint32_t ring_size, max_ring_size;
-	uint32_t min_ring_size; /* and where pages are short */
-	bool obeys;		/* the host's policy: HELLO says so */
+	struct hosts *hosts;		   /* finds other hosts' daemons; NULL: there are none */
+	const struct carrier_maker *maker; /* for links that move; NULL: none does. Stays the caller's, too */
+	bool obeys;			   /* the host's policy: HELLO says so */
 };
 
 struct links_callbacks {

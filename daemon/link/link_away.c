@@ -26,7 +26,7 @@ bool link_may_resume(const struct link *link, int error)
 
 static uint64_t away_until(const struct link *link)
 {
-	return link->session.away_ms + link->links->options.resume_for_ms;
+	return link->session.away_ms + link->links->options.config->resume_for_ms;
 }
 
 /* --- another vchan ---------------------------------------------------------------------------- */
@@ -132,7 +132,7 @@ void link_leave(struct link *link, const char *why)
 	link_tell(link, REGISTRY_LINK_LOST);
 	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,
 		    "%s: link is away: %s; it may be resumed within %u s", link->title, why,
-		    links->options.resume_for_ms / 1000);
+		    links->options.config->resume_for_ms / 1000);
 	if (carrier_is_there(&link->next)) {
 		wait_to_try_again(link);
 		link_try_next(link);
@@ -510,6 +510,6 @@ void link_look_at_attempt(struct link *link)
 	on_next(link); /* what has come in time may lie there unread */
 	if (link_find(links, peer) == link && link->state == LINK_AWAY && carrier_is_there(&link->next) &&
 	    link->handshake.in.tail == heard &&
-	    clock_ms_since(link->handshake.begun_ms) >= links->options.dead_after_ms)
+	    clock_ms_since(link->handshake.begun_ms) >= links->options.config->dead_after_ms)
 		link_away_drop(link, "nothing came in time");
 }

@@ -136,10 +136,8 @@ int link_on_control(void *owner, const struct frame_header *header, const uint8_
  * only if it has heard nothing for as long, or never how long an answer takes. */
 static bool is_ping_due(const struct link *link)
 {
-	const struct links_options *options = &link->links->options;
-
 	return link_is_lower(link) || !link->rtt_ns ||
-	       clock_ms_since(link->times.heard_ms) >= options->heartbeat_ms;
+	       clock_ms_since(link->times.heard_ms) >= link->links->options.config->heartbeat_ms;
 }
 
 static bool carries_directory(const struct link *link)
@@ -152,7 +150,7 @@ static bool carries_directory(const struct link *link)
  * be an OPEN; nor if the peer has gone, which has its own end. */
 static bool is_idle(const struct link *link)
 {
-	uint32_t idle_close_ms = link->links->options.idle_close_ms;
+	uint32_t idle_close_ms = link->links->options.config->idle_close_ms;
 
 	return idle_close_ms && !carries_directory(link) &&
 	       clock_ms_since(link->times.used_ms) >= idle_close_ms &&
@@ -178,7 +176,7 @@ static bool close_idle(struct link *link)
  * once more since the session was away, has its time. */
 static void look_at_answer(struct link *link)
 {
-	uint32_t patience_ms = 2 * link->links->options.dead_after_ms;
+	uint32_t patience_ms = 2 * link->links->options.config->dead_after_ms;
 
 	if (clock_ms_since(link->times.asked_ms) >= patience_ms &&
 	    clock_ms_since(link->times.carried_ms) >= patience_ms && !hop_has_input(link->hop))
@@ -220,7 +218,7 @@ int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)
 static void beat(struct link *link)
 {
 	const struct links *links = link->links;
-	const struct links_options *options = &links->options;
+	const uint32_t dead_after_ms = links->options.config->dead_after_ms;
 	struct peer_id peer = link->peer;
 
 	if (link->state == LINK_AWAY)
@@ -242,10 +240,9 @@ static void beat(struct link *link)
 		link->times.used_ms = clock_ms();
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
-	if (clock_ms_since(link->times.heard_ms) >= options->dead_after_ms && !hop_has_input(link->hop) &&
+	if (clock_ms_since(link->times.heard_ms) >= dead_after_ms && !hop_has_input(link->hop) &&
 	    (link->pings.sent_ns || hop_is_silent(link->hop))) {
-		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
-			 options->dead_after_ms / 1000);
+		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s", dead_after_ms / 1000);
 		return;
 	}
 	if (hop_is_silent(link->hop)) {
@@ -263,7 +260,7 @@ static void beat(struct link *link)
 static bool is_forgotten(const struct link *link)
 {
 	return link->state == LINK_IDLE && !link_is_wanted(link) &&
-	       clock_ms_since(link->times.used_ms) >= link->links->options.dead_after_ms;
+	       clock_ms_since(link->times.used_ms) >= link->links->options.config->dead_after_ms;
 }
 
 void link_on_heartbeat(int fd, short what, void *userdata)

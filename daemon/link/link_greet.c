@@ -146,7 +146,7 @@ void link_greet(struct link *link)
 void link_look_at_greeting(struct link *link)
 {
 	const struct links *links = link->links;
-	uint32_t dead_after_ms = links->options.dead_after_ms;
+	uint32_t dead_after_ms = links->options.config->dead_after_ms;
 	struct peer_id peer = link->peer;
 	char why[LINK_REASON_SIZE];
 

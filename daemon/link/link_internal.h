@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/config.h"
 #include "base/log.h"
 #include "daemon/link/elastic.h"
 #include "daemon/link/link.h"

@@ -96,7 +96,7 @@ void link_look_at_move(struct link *link)
 {
 	/* With unread input it was we who stood still. */
 	if (link->move.state != MOVE_NOT && !hop_has_input(link->hop) &&
-	    clock_ms_since(link->move.begun_ms) >= link->links->options.dead_after_ms)
+	    clock_ms_since(link->move.begun_ms) >= link->links->options.config->dead_after_ms)
 		hop_fail(link->hop, -ETIMEDOUT, "the link didn't move in time");
 }
 
@@ -263,23 +263,24 @@ static bool is_elastic(const struct link *link)
 
 static struct supply link_move_look_at_all(struct links *links, uint64_t elapsed_ms)
 {
-	const struct links_options *options = &links->options;
-	uint32_t limit = options->maker->pages_limit(options->maker->userdata), others = 0;
+	const struct carrier_maker *maker = links->options.maker;
+	const uint32_t first = links->options.config->ring_size;
+	uint32_t limit = maker->pages_limit(maker->userdata), others = 0;
 	struct supply supply = {.pages = limit ? limit - limit / RESERVE : PAGES_UNKNOWN,
 				.waiting = peers_waiting(links->peers)};
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next) {
-		elastic_look(&link->elastic, hop_tx(link->hop)->bytes, hop_rx(link->hop)->bytes,
-			     options->ring_size, elapsed_ms);
+		elastic_look(&link->elastic, hop_tx(link->hop)->bytes, hop_rx(link->hop)->bytes, first,
+			     elapsed_ms);
 		supply.has_hurry |= is_elastic(link) && link->elastic.much && !link->elastic.is_busy;
 		supply.lacking += is_elastic(link) && link->elastic.is_short;
 		if (is_elastic(link) && link->elastic.is_busy)
 			supply.busy++;
 		else if (carrier_is_granter(&link->carrier))
-			others += elastic_pages(options->ring_size);
+			others += elastic_pages(first);
 	}
-	others += supply.waiting * elastic_pages(options->ring_size);
+	others += supply.waiting * elastic_pages(first);
 	supply.pages -= others < supply.pages ? others : supply.pages;
 	return supply;
 }
@@ -302,7 +303,7 @@ static void shrink(struct link *link, uint32_t size)
 {
 	int r = -ENOSPC;
 
-	for (; size && size >= link->links->options.min_ring_size && r == -ENOSPC; size /= 2)
+	for (; size && size >= link->links->options.config->min_ring_size && r == -ENOSPC; size /= 2)
 		r = link_offer(link, size);
 }
 
@@ -317,16 +318,16 @@ static bool rests(const struct link *link, const struct supply *supply, uint64_t
  * 0: never. */
 static uint32_t link_move_settle(struct link *link, const struct supply *supply)
 {
-	const struct links_options *options = &link->links->options;
+	const struct config *config = link->links->options.config;
 	struct elastic *elastic = &link->elastic;
 	bool others_lack = supply->waiting || supply->lacking > elastic->is_short;
-	uint32_t first = options->ring_size, wanted = first;
+	uint32_t first = config->ring_size, wanted = first;
 	uint64_t now = clock_ms();
 	/* While pages are short, a link that has nothing to send at the moment gives them back at once. */
 	bool is_busy = elastic->is_busy && !(others_lack && elastic->little);
 
 	if (is_busy)
-		wanted = elastic_share(first, options->max_ring_size, supply->pages, supply->busy);
+		wanted = elastic_share(first, config->max_ring_size, supply->pages, supply->busy);
 	if (link->ring_bytes >= wanted)
 		elastic->is_short = false;
 	if (link_may_move(link) && !rests(link, supply, now)) {
@@ -375,15 +376,15 @@ static void link_move_on_look(int fd, short what, void *userdata)
 void link_elastic_used(struct link *link)
 {
 	struct links *links = link->links;
-	const struct links_options *options = &links->options;
+	const struct config *config = links->options.config;
 
 	/* One that was resumed may be larger than it should become. */
-	if (links->elastic_runs || !options->maker ||
-	    (options->max_ring_size <= options->ring_size &&
-	     link->ring_bytes <= elastic_larger(options->ring_size)))
+	if (links->elastic_runs || !links->options.maker ||
+	    (config->max_ring_size <= config->ring_size &&
+	     link->ring_bytes <= elastic_larger(config->ring_size)))
 		return;
-	if (hop_tx(link->hop)->bytes - link->elastic.sent < options->ring_size &&
-	    hop_rx(link->hop)->bytes - link->elastic.received < options->ring_size)
+	if (hop_tx(link->hop)->bytes - link->elastic.sent < config->ring_size &&
+	    hop_rx(link->hop)->bytes - link->elastic.received < config->ring_size)
 		return;
 	if (!is_elastic(link))
 		return;

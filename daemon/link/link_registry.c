@@ -79,7 +79,7 @@ void links_on_known(void *userdata, enum registry_what what, uint32_t domid)
 void link_note_former(struct link *link, uint32_t domid)
 {
 	link->former = domid;
-	link->former_until_ms = link->session.away_ms + link->links->options.resume_for_ms;
+	link->former_until_ms = link->session.away_ms + link->links->options.config->resume_for_ms;
 }
 
 static bool has_number(const struct link *link, uint32_t domid)
@@ -220,8 +220,9 @@ static bool may_be_told(const struct link *link)
 {
 	struct links *links = link->links;
 
-	return links->options.relays && links->options.self->domid != 0 && link->peer.kind == PEER_DOMAIN &&
-	       link->peer.number != 0 && (links_relays(links, peer_domain(0)) == 1 || away_zero(links)) &&
+	return links->options.config->relay && links->options.self->domid != 0 &&
+	       link->peer.kind == PEER_DOMAIN && link->peer.number != 0 &&
+	       (links_relays(links, peer_domain(0)) == 1 || away_zero(links)) &&
 	       registry_is_complete(links->options.registry, link->peer.number);
 }
 

@@ -155,8 +155,8 @@ struct log_source link_source(const struct link *link)
 /* Why there is no link: -ENOLINK if nobody is there because it was saved, and domain 0 leads to it. */
 static int why_none(struct links *links, struct peer_id peer, int error)
 {
-	return error == -EHOSTDOWN && links->options.relays && links_zero_knows(links, peer) ? -ENOLINK
-											     : error;
+	return error == -EHOSTDOWN && links->options.config->relay && links_zero_knows(links, peer) ? -ENOLINK
+												    : error;
 }
 
 /* Asks for the link, also where domain 0's word is waited for: somebody may be there by now. */
@@ -505,7 +505,7 @@ int links_new(struct links **out, struct switchboard *board, struct peers *peers
 	links->userdata = userdata;
 	registry_listen(links->options.registry, &links->sink, links_on_known, links);
 	links->heartbeat = event_new(board->base, -1, EV_PERSIST, link_on_heartbeat, links);
-	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0 ||
+	if (!links->heartbeat || timer_set(links->heartbeat, options->config->heartbeat_ms) < 0 ||
 	    links_elastic_start(links) < 0) {
 		links_free(links);
 		return -ENOMEM;

@@ -130,22 +130,13 @@ int wiring_start_links(struct daemon *daemon)
 		.source = source_moved,
 		.word = ask_for_word,
 	};
-	const struct config *config = &daemon->config;
 	const struct links_options options = {
 		.self = &daemon->self,
-		.heartbeat_ms = config->heartbeat_ms,
-		.busy_poll_ns = config->busy_poll_us * UINT64_C(1000),
-		.dead_after_ms = config->dead_after_ms,
-		.idle_close_ms = config->idle_close_ms,
-		.resume_for_ms = config->resume_for_ms,
+		.config = &daemon->config,
 		.channels_max = CHANNEL_NUMBERS / 2, /* the accounts limit how many there are */
 		.registry = daemon->registry,
-		.relays = config->relay,
 		.hosts = daemon->hosts,
 		.maker = &daemon->maker,
-		.ring_size = config->ring_size,
-		.max_ring_size = config->max_ring_size,
-		.min_ring_size = config->min_ring_size,
 		.obeys = obeys(daemon),
 	};
 	int r;

@@ -14,6 +14,7 @@
 
 #include <event2/event.h>
 
+#include "base/config.h"
 #include "base/log.h"
 #include "base/self.h"
 #include "daemon/link/link.h"
@@ -549,13 +550,12 @@ static void wake(bool deaf)
 static void start(uint8_t how)
 {
 	static const struct links_callbacks callbacks = {.open = on_open, .names = take_names};
-	struct links_options options = {
-		.self = &world.self,
+	static const struct config config = {
 		.heartbeat_ms = HEARTBEAT_MS,
 		.dead_after_ms = DEAD_MS,
 		.resume_for_ms = RESUME_MS,
-		.channels_max = CHANNELS,
 	};
+	struct links_options options = {.self = &world.self, .config = &config, .channels_max = CHANNELS};
 
 	memset(&world, 0, sizeof(world));
 	world.self = (struct self){.domid = US, .instance = "instance of us"};

@@ -356,26 +356,27 @@ static const struct hop_callbacks program_callbacks = {.control = no_control};
 /* Those of the scene, the last one first. */
 static struct vchan *vchans;
 
-uint64_t busy_poll_ns;
+struct config links_config = {
+	.heartbeat_ms = HEARTBEAT_MS,
+	.dead_after_ms = DEAD_AFTER_MS,
+	.idle_close_ms = IDLE_CLOSE_MS,
+	.resume_for_ms = RESUME_FOR_MS,
+	.relay = true,
+	.ring_size = 65536,
+	.max_ring_size = 1u << 20,
+	.min_ring_size = 4096,
+};
 const struct carrier_maker *carrier_maker;
 uint32_t channels_max = CHANNELS_MAX;
 
 void start_links(struct scene *scene)
 {
-	struct links_options options = {
+	const struct links_options options = {
 		.registry = (void *)scene,
 		.self = &scene->self,
-		.heartbeat_ms = HEARTBEAT_MS,
-		.dead_after_ms = DEAD_AFTER_MS,
-		.idle_close_ms = IDLE_CLOSE_MS,
-		.resume_for_ms = RESUME_FOR_MS,
+		.config = &links_config,
 		.channels_max = channels_max,
-		.relays = true,
-		.busy_poll_ns = busy_poll_ns,
 		.maker = carrier_maker,
-		.ring_size = 65536,
-		.max_ring_size = 1u << 20,
-		.min_ring_size = 4096,
 	};
 
 	assert_int_equal(links_new(&scene->links, &scene->board, (void *)scene, &options,
@@ -420,7 +421,7 @@ void scene_stop(struct scene *scene)
 	free_closed_vchans();
 	/* Every session that began has ended. */
 	assert_int_equal(scene->ups, scene->downs);
-	busy_poll_ns = yield_takes_ms = 0;
+	yield_takes_ms = links_config.busy_poll_us = 0;
 	carrier_maker = NULL;
 	channels_max = CHANNELS_MAX;
 	guarded = maps = false;

@@ -11,6 +11,7 @@
 
 #include <event2/event.h>
 
+#include "base/config.h"
 #include "base/quota.h"
 #include "base/self.h"
 #include "daemon/registry/registry.h"
@@ -103,7 +104,7 @@ struct scene {
 void on_pong(void *userdata, uint32_t request, int result);
 
 /* For the scene that is started next. */
-extern uint64_t busy_poll_ns;
+extern struct config links_config;
 extern const struct carrier_maker *carrier_maker;
 extern uint32_t channels_max;
 

@@ -10,7 +10,7 @@
 
 static void up_with_busy_poll(struct scene *scene)
 {
-	busy_poll_ns = BUSY_POLL_MS * UINT64_C(1000000);
+	links_config.busy_poll_us = BUSY_POLL_MS * 1000;
 	up(scene);
 }
 

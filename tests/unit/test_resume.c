@@ -451,17 +451,20 @@ static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_
 	rig->elsewhere = elsewhere;
 	rig->is_late = true;
 	for (unsigned side = 0; side < SIDES; side++) {
-		struct links_options options = {
-			.self = &world.self[side],
+		static const struct config config = {
 			.heartbeat_ms = 10000,
 			.dead_after_ms = 30000,
 			.resume_for_ms = RESUME_FOR_MS,
-			.channels_max = 64,
-			.maker = &maker,
 			/* None is larger, so the links leave it to the test when they move, and have no timer
 			 * for it. */
 			.ring_size = 1u << 30,
 			.max_ring_size = 1u << 30,
+		};
+		struct links_options options = {
+			.self = &world.self[side],
+			.config = &config,
+			.channels_max = 64,
+			.maker = &maker,
 		};
 
 		world.self[side] = (struct self){.domid = domid_of(side), .instance = {(uint8_t)(side + 1)}};
