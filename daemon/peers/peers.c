@@ -197,6 +197,7 @@ static uint64_t take_all(struct peer *peer)
 static void peers_on_turn(struct task *task)
 {
 	struct peer *peer = (struct peer *)((char *)task - offsetof(struct peer, task));
+	bool was_connected = peer->rendezvous.state == RENDEZVOUS_CONNECTED;
 	uint64_t cost = COST_TURN + take_all(peer);
 
 	forget_if_idle(peer);
@@ -211,14 +212,13 @@ static void peers_on_turn(struct task *task)
 		}
 	}
 	if (peer->kicked) {
-		bool was_connected = peer->rendezvous.state == RENDEZVOUS_CONNECTED;
-
 		peer->kicked = false;
 		rendezvous_advance(peer);
-		if (!was_connected && peer->rendezvous.state == RENDEZVOUS_CONNECTED)
-			bell_add(peer->peers, peer->domid);
 	}
+	/* A watch that a link has needed which wasn't made at once becomes the bell. */
 	presence_watch_leaf(peer);
+	if (!was_connected && peer->rendezvous.state == RENDEZVOUS_CONNECTED)
+		bell_add(peer->peers, peer->domid);
 	cost += leaves_read(peer);
 	if (!peer->rendezvous.wanted || peer->rendezvous.state != RENDEZVOUS_IDLE)
 		lookups_done(peer);
