@@ -446,5 +446,6 @@ struct hop *local_next(struct local *local, struct local_place *place)
 	if (!member)
 		return NULL;
 	*place = (struct local_place){.hop = member->hop, .number = member->number};
+	session_comm(member->hop); /* also of one that hasn't sent its HELLO */
 	return member->hop;
 }

@@ -57,7 +57,8 @@ struct local_place {
 	const struct hop *hop; /* it may have gone, so it is only compared */
 	uint64_t number;
 };
-/* Returns the hop of the next program, in the order in which they came. NULL: there is no more. */
+/* Returns the hop of the next program, in the order in which they came, with its name. NULL: there is no
+ * more. */
 struct hop *local_next(struct local *local, struct local_place *place);
 /* Returns the program that local_next() returned last, NULL if it has gone. */
 struct hop *local_at(struct local *local, const struct local_place *place);

@@ -169,8 +169,8 @@ static void session_on_failed(void *owner, int error, const char *why)
 	if (error != -ECONNRESET) {
 		account_note_cut_off(hop_account(session->hop));
 		log_limited(LOG_CUT_OFF, LOG_BY_UID(who->uid), LOG_LEVEL_WARNING,
-			    "%s (pid %d, uid %u) is cut off: %s", session_comm(session), who->pid, who->uid,
-			    why);
+			    "%s (pid %d, uid %u) is cut off: %s", session_comm(session->hop), who->pid,
+			    who->uid, why);
 		if (session->pumped.bytes)
 			session_pump(session); /* send the answers so far */
 		session_send_goodbye(session, error, why);
@@ -210,8 +210,8 @@ void session_refuse(struct hop *program, int error, const char *why)
 
 	if (error != -ECONNRESET && error != -EPIPE) /* a program that has gone isn't a refused one */
 		log_limited(LOG_ACCEPTING, LOG_BY_UID(who->uid), LOG_LEVEL_WARNING,
-			    "%s (pid %d, uid %u) is refused: %s", session_comm(session), who->pid, who->uid,
-			    why);
+			    "%s (pid %d, uid %u) is refused: %s", session_comm(session->hop), who->pid,
+			    who->uid, why);
 	session_send_goodbye(session, error, why);
 	session_end(session);
 }
@@ -446,13 +446,13 @@ int session_socket(const struct hop *program)
 	return ((const struct session *)hop_owner(program))->fd;
 }
 
-const char *session_comm(struct session *session)
+const char *session_comm(struct hop *program)
 {
-	struct hop_program *program = hop_own_program(session->hop);
+	struct hop_program *who = hop_own_program(program);
 
-	if (!program->comm[0])
-		program_name((pid_t)program->identity.pid, program->comm);
-	return program->comm;
+	if (!who->comm[0])
+		program_name((pid_t)who->identity.pid, who->comm);
+	return who->comm;
 }
 
 bool session_shares_memory(const struct hop *program)

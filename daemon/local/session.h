@@ -112,6 +112,8 @@ void session_end_unfit(struct hop *program);
 void session_go_on(struct hop *program);
 
 int session_socket(const struct hop *program);
+/* Returns the program's name, for which its kernel is asked once: the handshake of a stream needs none. */
+const char *session_comm(struct hop *program);
 /* Returns whether its program takes another socket for the stream that this connection is to become. */
 bool session_takes_socket(const struct hop *program);
 bool session_shares_memory(const struct hop *program);

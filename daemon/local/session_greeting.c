@@ -74,7 +74,7 @@ static bool pay_for_memory(struct session *session, bool *shared)
 			LOG_LIMIT, LOG_BY_UID(hop_program(session->hop)->identity.uid), LOG_LEVEL_WARNING,
 			"%s (pid %d, uid %u) shares no memory with the daemon and is slower: others of its user have most of what he "
 			"may have",
-			session_comm(session), hop_program(session->hop)->identity.pid,
+			session_comm(session->hop), hop_program(session->hop)->identity.pid,
 			hop_program(session->hop)->identity.uid);
 		*shared = false;
 	}
@@ -91,7 +91,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	int r;
 
 	hop_own_program(session->hop)->carries_streams = hello->flags & HELLO_MUX;
-	session_comm(session); /* while the program is there */
+	session_comm(session->hop); /* while the program is there */
 	if (!pay_for(session, QUOTA_CLIENTS, 1) || !pay_for_memory(session, &shared))
 		return;
 	if (shared) {

@@ -129,8 +129,6 @@ void session_offer_memory(struct session *session);
 /* Sends WELCOME or MEMORY with so many descriptors. 0 or a negative errno. */
 int session_send_with(struct session *session, uint8_t type, uint8_t *frame, uint32_t length, const int *fds,
 		      unsigned count);
-/* The name of its program; for the handshake of a stream none is needed. */
-const char *session_comm(struct session *session);
 /* The session is over: calls `gone`. */
 void session_end(struct session *session);
 /* Refuses it for what the daemon lacks, if this error says so. */

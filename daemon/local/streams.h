@@ -19,7 +19,6 @@ struct part;
 struct image;
 struct image_hops;
 struct switchboard;
-struct hop;
 struct streams;
 struct stream;
 

@@ -33,7 +33,6 @@ struct links;
 struct peers;
 struct router;
 struct self;
-struct hop;
 struct worker;
 struct streams;
 struct topic;

@@ -222,7 +222,7 @@ static void describe_activation(const struct activation *activation, struct json
 	json_end(json, '}');
 }
 
-/* Tells who has bound it; `session`: NULL for viewers who may not know, and where nobody has. */
+/* Tells who has bound it; `program`: NULL for viewers who may not know, and where nobody has. */
 static void describe_binder(struct json *json, struct hop *program)
 {
 	const struct frame_identity *who = program ? &hop_program(program)->identity : NULL;

@@ -41,7 +41,6 @@ struct image_shelf;
 struct registry;
 struct switchboard;
 struct self;
-struct hop;
 struct topic;
 struct topics;
 

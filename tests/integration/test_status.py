@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import threading
 
@@ -44,6 +45,13 @@ def test_status_of_an_idle_daemon_is_valid(one, valid):
     assert status["domid"] == 1
     assert status["socket"] == one.socket
     assert status["links"] == [] and status["endpoints"] == []
+
+
+def test_a_program_that_has_not_greeted_has_its_name(one):
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.connect(one.socket)
+        names = [client["comm"] for client in one.status()["clients"] if client["pid"] == os.getpid()]
+    assert names and all(names)
 
 
 @pytest.mark.unless(relayed="direct", small="rings")
