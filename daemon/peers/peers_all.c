@@ -58,9 +58,9 @@ static uint32_t wait_ms(const struct peers *peers)
 	return peers->options.setup_timeout_ms / 2;
 }
 
-/* So often it is waited anew for what XenStore says of domain 0, and once more for a domain 0 that has begun
- * to make a link with us. If these are that slow, many domains start at once, and if each watched all others
- * XenStore would have N² events to tell. */
+/* So often it is waited anew for what XenStore says of domain 0, or while it is slow; and once more for a
+ * domain 0 that has begun to make a link with us. If these are that slow, many domains start at once, and if
+ * each watched all others XenStore would have N² events to tell. */
 #define TOLD_WAITS 8u
 
 /* Whether domain 0's daemon may still begin to tell of the others, so nobody else is looked for. */
@@ -144,8 +144,9 @@ static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 	const struct peer *zero = zero_looked_up(peers);
+	bool is_slow = zero ? rendezvous_store_is_slow(zero) : peers->zero.phase == TOLD_LOOKS_UP;
 
-	if (!zero && peers->zero.phase == TOLD_LOOKS_UP && peers->zero.waits < TOLD_WAITS) {
+	if (is_slow && peers->zero.waits < TOLD_WAITS) {
 		peers->zero.waits++;
 		deadline_set(&peers->zero.deadline, wait_ms(peers));
 	} else if (zero && peers->zero.phase == TOLD_SEEN && peer_hello_is_current(zero)) {

@@ -27,6 +27,8 @@
 /* A peer asks XenStore some three times as often until it has answered as our hello takes, and answers others
  * before us. */
 #define ANSWER_HELLOS 8
+#define SLOW_MS	      100 /* it takes some milliseconds where XenStore has little to do */
+#define AGAIN_MOST_MS 60000u
 
 bool rendezvous_may_map(const struct peers_options *options)
 {
@@ -345,16 +347,26 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 		rendezvous_take_step(peer, RENDEZVOUS_TIMEOUT);
 }
 
+/* Domain 0 and a guest watch each other by themselves, so they miss nothing as two guests may whom nobody
+ * tells of each other; and it answers all guests that start at once. */
+static bool is_with_zero(const struct peer *peer)
+{
+	return peer->domid == 0 || peer->peers->options.self->domid == 0;
+}
+
 /* Where XenStore is slow, since many guests start at once, the pause is longer: each of them that says again
  * what was only slow makes it slower for all. */
-static void set_again(struct rendezvous *rendezvous)
+static void set_again(struct peer *peer)
 {
-	uint32_t times = 1;
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+	const uint32_t later = ANSWER_HELLOS * rendezvous->again_ms;
+	uint32_t ms = ANSWER_HELLOS * rendezvous->hello_took_ms;
 
-	while (times < ANSWER_HELLOS &&
-	       times * rendezvous->again_ms < ANSWER_HELLOS * rendezvous->hello_took_ms)
-		times++;
-	timer_set(rendezvous->again, times * rendezvous->again_ms);
+	if (is_with_zero(peer) ? ms < later : ms > later)
+		ms = later;
+	if (is_with_zero(peer) && ms > AGAIN_MOST_MS)
+		ms = AGAIN_MOST_MS;
+	timer_set(rendezvous->again, ms < rendezvous->again_ms ? rendezvous->again_ms : ms);
 }
 
 void rendezvous_again_later(struct peer *peer, uint32_t before_ms)
@@ -362,13 +374,13 @@ void rendezvous_again_later(struct peer *peer, uint32_t before_ms)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	rendezvous->again_ms = retry_pause(RETRY_OTHERS, before_ms);
-	set_again(rendezvous);
+	set_again(peer);
 }
 
 void rendezvous_again_from_now(struct peer *peer)
 {
 	if (event_pending(peer->rendezvous.again, EV_TIMEOUT, NULL))
-		set_again(&peer->rendezvous);
+		set_again(peer);
 }
 
 /* Says once more all that we have said, and reads all that we wait for: while nobody told the peer of
@@ -396,6 +408,14 @@ static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 		rendezvous_begin_anew(peer);
 	else if (rendezvous->state != RENDEZVOUS_IDLE)
 		rendezvous_write_again(peer, LEAF_OUR_HELLO);
+}
+
+bool rendezvous_store_is_slow(const struct peer *peer)
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+
+	return (rendezvous->hello_request ? clock_ms_since(rendezvous->hello_since_ms)
+					  : rendezvous->hello_took_ms) >= SLOW_MS;
 }
 
 static void rendezvous_on_retry(evutil_socket_t fd, short what, void *userdata)
@@ -440,7 +460,7 @@ void rendezvous_wanted(struct peer *peer)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	deadline_set(&rendezvous->deadline, peer->peers->options.setup_timeout_ms);
-	if (rendezvous->state != RENDEZVOUS_IDLE)
+	if (rendezvous->state != RENDEZVOUS_IDLE && !rendezvous_store_is_slow(peer))
 		rendezvous_again_later(peer, 0);
 }
 

@@ -729,12 +729,30 @@ SCENE_TEST(who_waits_for_xenstore_does_not_watch_all, begin_slowly)
 	assert_true(is_watched(scene, "/local/domain")); /* now domain 0 is late */
 }
 
+/* N guests that start at once and watch all have N² events. */
+SCENE_TEST(who_waits_for_a_slow_xenstore_does_not_watch_all, begin_slowly)
+{
+	struct rendezvous *rendezvous;
+
+	settle(scene);
+	connect_to(scene, 0, NULL);
+	rendezvous = &peer_find(scene->peers, 0)->rendezvous;
+	rendezvous->hello_took_ms = 1000;
+	for (unsigned i = 0; i < 15; i++)
+		pass_time(scene, 100);
+	assert_false(is_watched(scene, "/local/domain"));
+	rendezvous->hello_took_ms = 1;
+	for (unsigned i = 0; i < 100 && !is_watched(scene, "/local/domain"); i++)
+		pass_time(scene, 100);
+	assert_true(is_watched(scene, "/local/domain"));
+}
+
 /* In how many milliseconds all is said again to the peer. */
-static int64_t says_again_in_ms(struct scene *scene)
+static int64_t says_again_in_ms(struct scene *scene, uint32_t domid)
 {
 	struct timeval when, now, left;
 
-	assert_true(event_pending(peer_find(scene->peers, 2)->rendezvous.again, EV_TIMEOUT, &when));
+	assert_true(event_pending(peer_find(scene->peers, domid)->rendezvous.again, EV_TIMEOUT, &when));
 	gettimeofday(&now, NULL);
 	timersub(&when, &now, &left);
 	return (int64_t)left.tv_sec * 1000 + left.tv_usec / 1000;
@@ -748,8 +766,22 @@ static struct peer *connect_and_wait_long(struct scene *scene)
 	connect_to(scene, 2, NULL);
 	peer = peer_find(scene->peers, 2);
 	rendezvous_again_later(peer, UINT32_MAX);
-	assert_in_range(says_again_in_ms(scene), 40000, 60000);
+	assert_in_range(says_again_in_ms(scene, 2), 40000, 60000);
 	return peer;
+}
+
+SCENE_TEST(domain_0_has_longer_to_answer_than_a_guest, begin_as_granter)
+{
+	for (uint32_t domid = 0; domid <= 2; domid += 2) {
+		change(scene, domid ? THEIRS "/presence" : "/local/domain/0/data/xenmsg/presence",
+		       "1 " INSTANCE);
+		connect_to(scene, domid, NULL);
+	}
+	assert_in_range(says_again_in_ms(scene, 0), 2000, 4000);
+	assert_in_range(says_again_in_ms(scene, 2), 0, 500);
+	peer_find(scene->peers, 0)->rendezvous.hello_took_ms = 600000;
+	rendezvous_again_later(peer_find(scene->peers, 0), 0);
+	assert_in_range(says_again_in_ms(scene, 0), 40000, 60000);
 }
 
 SCENE_TEST(slow_xenstore_gives_a_peer_longer, begin_as_mapper)
@@ -757,7 +789,7 @@ SCENE_TEST(slow_xenstore_gives_a_peer_longer, begin_as_mapper)
 	rendezvous_write_again(connect_and_wait_long(scene), LEAF_OUR_HELLO);
 	later_ms += 60000; /* until it is confirmed */
 	settle(scene);
-	assert_in_range(says_again_in_ms(scene), 120000, 8 * 60000);
+	assert_in_range(says_again_in_ms(scene, 2), 120000, 8 * 60000);
 }
 
 SCENE_TEST(what_was_said_last_has_its_whole_pause, begin_as_granter)
@@ -767,7 +799,7 @@ SCENE_TEST(what_was_said_last_has_its_whole_pause, begin_as_granter)
 	timer_set(peer->rendezvous.again, 20000); /* most of it is over */
 	change(scene, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
 	assert_int_equal(held.granted, 1);
-	assert_in_range(says_again_in_ms(scene), 40000, 60000);
+	assert_in_range(says_again_in_ms(scene, 2), 40000, 60000);
 }
 
 /* The first refusal may be the first sign that this is another domain by now. */
