@@ -29,7 +29,7 @@ struct store_watch {
 	void *userdata;
 	struct store_request *set; /* under way */
 	struct store_request *end; /* made with the watch, so that ending it needs no memory */
-	struct store_watch *prev, *next;
+	UT_hash_handle hh;
 };
 
 struct store {
@@ -39,8 +39,7 @@ struct store {
 	struct event *more;    /* something is left of what was taken over from the worker */
 	struct store_request *taken_results;
 	struct store_event *taken_events;
-	struct store_watch *watches;
-	unsigned watches_count;
+	struct store_watch *watches; /* by number */
 	unsigned last_watch;
 	bool leaves_watches; /* to the end of the connection */
 };
@@ -62,7 +61,7 @@ static void event_fires(struct store *store, struct store_event *event)
 
 	/* The watch is looked up each time, since a callback may have removed it. */
 	if (event->fires)
-		DL_SEARCH_SCALAR(store->watches, watch, number, event->watch);
+		HASH_FIND(hh, store->watches, &event->watch, sizeof(event->watch), watch);
 	if (watch)
 		watch->event(watch->userdata, event->path);
 	store_event_free(event);
@@ -210,7 +209,8 @@ void store_free(struct store *store)
 
 	store_requests_free(&store->taken_results);
 	store_events_free(&store->taken_events);
-	DL_FOREACH_SAFE(store->watches, watch, next) {
+	HASH_ITER(hh, store->watches, watch, next) {
+		HASH_DEL(store->watches, watch);
 		store_request_free(watch->end);
 		free(watch);
 	}
@@ -338,19 +338,21 @@ static int watch_path(struct store *store, const char *path, bool needed, store_
 	struct store_request *set = request_new(STORE_WATCH, &leaf, 1);
 	struct store_request *end = request_new(STORE_UNWATCH, &leaf, 1);
 
-	if (!watch || !set || !end) {
+	if (watch && set && end) {
+		watch->number = ++store->last_watch;
+		HASH_ADD(hh, store->watches, number, sizeof(watch->number), watch);
+	}
+	if (!watch || !HASH_ADDED(watch)) {
 		free(watch);
 		store_request_free(set);
 		store_request_free(end);
 		return -ENOMEM;
 	}
 	set->needed = needed;
-	watch->number = set->watch = end->watch = ++store->last_watch;
+	set->watch = end->watch = watch->number;
 	watch->event = event;
 	watch->userdata = userdata;
 	watch->end = end;
-	DL_APPEND(store->watches, watch);
-	store->watches_count++;
 	set->done = done;
 	set->userdata = userdata;
 	submit(store, set, &watch->set);
@@ -390,8 +392,7 @@ static void unwatch(struct store *store, struct store_watch **handle, bool at_on
 		store_request_free(watch->end);
 	else
 		submit(store, watch->end, NULL);
-	DL_DELETE(store->watches, watch);
-	store->watches_count--;
+	HASH_DEL(store->watches, watch);
 	free(watch);
 }
 
@@ -419,5 +420,5 @@ uint64_t store_stalled_ms(const struct store *store)
 
 unsigned store_watches(const struct store *store)
 {
-	return store->watches_count;
+	return HASH_COUNT(store->watches);
 }
