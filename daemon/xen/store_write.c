@@ -75,7 +75,8 @@ static int store_write_make_directories(struct xs_handle *xs, xs_transaction_t t
 		}
 		first = (size_t)(end - path);
 	}
-	while (first < length) {
+	/* Those below the first one are made with its permissions. */
+	for (bool is_first = true; first < length; is_first = false) {
 		const char *next = memchr(path + first + 1, '/', length - first - 1);
 		int r;
 
@@ -84,7 +85,7 @@ static int store_write_make_directories(struct xs_handle *xs, xs_transaction_t t
 		directory[first] = '\0';
 		if (!xs_mkdir(xs, transaction, directory))
 			return write_error();
-		r = set_permissions(xs, transaction, directory, owner, STORE_NOBODY);
+		r = is_first ? set_permissions(xs, transaction, directory, owner, STORE_NOBODY) : 0;
 		if (r < 0)
 			return r;
 	}
