@@ -545,9 +545,11 @@ void sim_tree_graft(struct sim_tree *tree, const char *path, struct sim_node *no
 	parent->children[position] = node;
 	/* A domain that has no node any more is left out by oxenstored. */
 	for (unsigned i = 0; i < after->n_owners; i++) {
-		const struct sim_owner *owner = &after->owners[i];
+		const struct sim_owner *owner = &after->owners[i], *was = &before->owners[i];
 
-		owner_add(tree, owner->domid, owner->nodes - sim_tree_owned(before, owner->domid));
+		/* Most are as they were, and in the same place. */
+		if (i >= before->n_owners || was->domid != owner->domid || was->nodes != owner->nodes)
+			owner_add(tree, owner->domid, owner->nodes - sim_tree_owned(before, owner->domid));
 	}
 }
 
