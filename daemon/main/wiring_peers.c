@@ -150,16 +150,7 @@ int wiring_start_peers(struct daemon *daemon)
 		.self = &daemon->self,
 		.registry = daemon->registry,
 		.access = daemon->access,
-		.ring_size = config->ring_size,
-		.min_ring_size = config->min_ring_size,
-		.map = config->map == CONFIG_MAP_YES  ? PEERS_MAP_YES
-		       : config->map == CONFIG_MAP_NO ? PEERS_MAP_NO
-						      : PEERS_MAP_AUTO,
-		.presence_private = config->presence_private,
-		.allowed = config->peers,
-		.allowed_count = config->peer_count,
-		.setup_timeout_ms = config->setup_timeout_ms,
-		.forget_ms = config->idle_close_ms,
+		.config = config,
 		.domains = daemon->domains,
 		.takes_over = daemon->handover != NULL,
 		/* It can't see the presence of one that hides it, so it doesn't know that we can be told. */

@@ -23,10 +23,12 @@
 
 static bool is_allowed(const struct peers *peers, uint32_t domid)
 {
-	if (!peers->options.presence_private)
+	const struct config *config = peers->options.config;
+
+	if (!config->presence_private)
 		return true;
-	for (unsigned i = 0; i < peers->options.allowed_count; i++)
-		if (peers->options.allowed[i] == domid)
+	for (unsigned i = 0; i < config->peer_count; i++)
+		if (config->peers[i] == domid)
 			return true;
 	return false;
 }
@@ -143,7 +145,7 @@ static bool is_forgettable(const struct peer *peer)
 	       !peer->advert.asks_us && !peer->watch && !tell_is_pending(peer) && !peer->leaves.hello_seen &&
 	       !peer->leaves.presence_major && !peer->leaves.hello_major &&
 	       peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
-	       !(peer->peers->options.presence_private && peer->allowed);
+	       !(peer->peers->options.config->presence_private && peer->allowed);
 }
 
 /* Gives what was read to the part that it is for. */
@@ -291,8 +293,8 @@ static int take_tree_over(struct peers *peers)
 {
 	char path[PEERS_PATH_SIZE];
 
-	peers->adverts.public_unknown = !peers->options.presence_private;
-	if (peers->options.presence_private) {
+	peers->adverts.public_unknown = !peers->options.config->presence_private;
+	if (peers->options.config->presence_private) {
 		remove_leaf(peers, "presence");
 		remove_leaf(peers, "endpoints");
 	} else {
@@ -318,6 +320,7 @@ static void on_vchan_freed(void *userdata)
 int peers_start(struct peers *peers)
 {
 	const struct peers_options *options = &peers->options;
+	const struct config *config = options->config;
 	bool takes_over = peers->hands_over;
 
 	peers->may_map = rendezvous_may_map(options);
@@ -338,9 +341,9 @@ int peers_start(struct peers *peers)
 	if (repair_watch(peers) < 0 || presence_watch(peers) < 0)
 		return -ENOMEM;
 	advertise_presence(peers);
-	for (unsigned i = 0; options->presence_private && i < options->allowed_count; i++)
-		if (options->allowed[i] != options->self->domid && domid_is_valid(options->allowed[i])) {
-			struct peer *peer = peer_get(peers, options->allowed[i]);
+	for (unsigned i = 0; config->presence_private && i < config->peer_count; i++)
+		if (config->peers[i] != options->self->domid && domid_is_valid(config->peers[i])) {
+			struct peer *peer = peer_get(peers, config->peers[i]);
 
 			if (!peer)
 				return -ENOMEM;
@@ -382,7 +385,7 @@ void peers_stop(struct peers *peers)
 	lookups_destroy(peers);
 	vchan_host_set_freed(peers->host, NULL, NULL);
 	HASH_ITER(hh, peers->peers, peer, next) {
-		if (peers->options.presence_private)
+		if (peers->options.config->presence_private)
 			remove_private(peer);
 		peer_free(peer);
 	}

@@ -43,6 +43,7 @@ struct account;
 struct domains;
 struct event_base;
 struct image;
+struct config;
 struct registry;
 struct quota;
 struct self;
@@ -56,16 +57,10 @@ struct peers_options {
 	const struct self *self;
 	struct registry *registry; /* is told who is there, and with which endpoints */
 	struct access *access;	   /* decides which endpoints a domain may know of; NULL: of all */
-	uint32_t ring_size;	   /* each way, for vchans that we grant */
-	uint32_t min_ring_size;	   /* when pages run out: smaller ones, down to this */
-	enum { PEERS_MAP_AUTO, PEERS_MAP_YES, PEERS_MAP_NO } map;
-	/* write a leaf of our own that nobody may read instead; only `allowed` peers see us */
-	bool presence_private;
-	const uint32_t *allowed; /* with presence_private; stays the caller's, for as long */
-	unsigned allowed_count;
-	uint32_t setup_timeout_ms;
-	/* a peer that nothing here had to do with for so long is forgotten (peers_presence.c); 0: none is */
-	uint32_t forget_ms;
+	/* Stays the caller's, for as long. With presence_private a leaf of our own that nobody may read is
+	 * written instead; a peer that nothing here had to do with for idle_close_ms is forgotten
+	 * (peers_presence.c). */
+	const struct config *config;
 	struct domains *domains; /* in domain 0, else NULL; outlives the peers */
 	bool takes_over;	 /* from a daemon that has called peers_hand_over() */
 	bool told;		 /* a guest: domain 0 can reach us over a link, to tell what changes */

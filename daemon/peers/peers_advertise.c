@@ -99,7 +99,7 @@ static void retry_advertising(struct peers *peers)
 
 bool advertise_is_wanted(const struct peer *peer)
 {
-	return peer->allowed && (peer->up || peer->peers->options.presence_private) &&
+	return peer->allowed && (peer->up || peer->peers->options.config->presence_private) &&
 	       peer->advert.version != peer->peers->adverts.version && !peer->advert.request;
 }
 
@@ -265,7 +265,7 @@ static int look_at_names(struct peers *peers)
 	for (; peers->adverts.looked < peers->adverts.count && looked < PUBLIC_NAMES; looked++) {
 		unsigned i = peers->adverts.looked++;
 
-		peers->adverts.public[i] = access && !peers->options.presence_private &&
+		peers->adverts.public[i] = access && !peers->options.config->presence_private &&
 					   access_visible_to_all(access, peers->adverts.names[i]);
 		peers->adverts.restricted += !peers->adverts.public[i];
 	}
@@ -329,7 +329,7 @@ void advertise_public_anew(struct peers *peers)
 
 const char *peers_own_leaf_name(const struct peers *peers)
 {
-	return peers->options.presence_private ? "own" : "presence";
+	return peers->options.config->presence_private ? "own" : "presence";
 }
 
 void presence_format(const struct peers *peers, char value[PRESENCE_SIZE])
@@ -349,8 +349,8 @@ static void on_presence_written(void *userdata, int error, const char *value, si
 		return;
 	log_error("peers: can't write %s/%s: %s; %s; trying again later", peers->root,
 		  peers_own_leaf_name(peers), strerror(-error),
-		  peers->options.presence_private ? "a migration might go unnoticed"
-						  : "others don't see this daemon");
+		  peers->options.config->presence_private ? "a migration might go unnoticed"
+							  : "others don't see this daemon");
 	retry_advertising(peers);
 }
 
@@ -365,8 +365,8 @@ void advertise_presence(struct peers *peers)
 	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));
 	presence_format(peers, value);
 	r = store_write(peers->store, path, value, peers->options.self->domid,
-			peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written,
-			peers, &peers->adverts.presence_request);
+			peers->options.config->presence_private ? STORE_NOBODY : STORE_EVERYONE,
+			on_presence_written, peers, &peers->adverts.presence_request);
 	if (r < 0)
 		on_presence_written(peers, r, NULL, 0);
 }

@@ -55,7 +55,7 @@ static int watch_all(struct peers *peers)
 /* Half of the time that others wait for our answer to what we can't see before. */
 static uint32_t wait_ms(const struct peers *peers)
 {
-	return peers->options.setup_timeout_ms / 2;
+	return peers->options.config->setup_timeout_ms / 2;
 }
 
 /* So often it is waited anew for what XenStore says of domain 0, or while it is slow; and once more for a
@@ -323,8 +323,8 @@ static void peers_all_ask(struct peers *peers)
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
 	int r;
 
-	peers->all.state = peers->options.presence_private ? ALL_THERE : ALL_AWAITED;
-	if (peers->options.presence_private)
+	peers->all.state = peers->options.config->presence_private ? ALL_THERE : ALL_AWAITED;
+	if (peers->options.config->presence_private)
 		return;
 	peers->all.listed = false;
 	peers->all.settling = 1; /* if XenStore doesn't answer */

@@ -21,6 +21,7 @@
 
 #include <event2/event.h>
 
+#include "base/config.h"
 #include "base/log.h"
 #include "daemon/registry/registry.h"
 #include "daemon/peers/domains.h"

@@ -103,7 +103,7 @@ static uint64_t begin_one(struct lookup_asker *asker)
 	}
 	peer->lookup = lookup;
 	asker->under_way++;
-	deadline_set(&peer->rendezvous.deadline, peers->options.setup_timeout_ms);
+	deadline_set(&peer->rendezvous.deadline, peers->options.config->setup_timeout_ms);
 	peer_look_up(peer);
 	return COST_LOOKUP;
 }

@@ -157,14 +157,14 @@ static bool peers_forget_is_needed(const struct peer *peer)
 
 	return peers->all.state || peer->domid == 0 || peer->asked || peer->rendezvous.wanted ||
 	       peer->rendezvous.state != RENDEZVOUS_IDLE ||
-	       (peers->options.presence_private && peer->allowed);
+	       (peers->options.config->presence_private && peer->allowed);
 }
 
 void forget_later(struct peer *peer)
 {
 	peer->use = PEER_USED;
-	if (peer->peers->options.forget_ms && !peer->peers->options.domains && peer->domid != 0)
-		timer_start(peer->peers->forget, peer->peers->options.forget_ms);
+	if (peer->peers->options.config->idle_close_ms && !peer->peers->options.domains && peer->domid != 0)
+		timer_start(peer->peers->forget, peer->peers->options.config->idle_close_ms);
 }
 
 /* Finds those that weren't used since the last time. */
@@ -174,7 +174,7 @@ static void peers_on_forget(evutil_socket_t fd, short what, void *userdata)
 
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
 		if (peer->domid != 0)
-			timer_start(peers->forget, peers->options.forget_ms);
+			timer_start(peers->forget, peers->options.config->idle_close_ms);
 		peer->use = peers_forget_is_needed(peer) ? PEER_USED
 			    : peer->use == PEER_USED	 ? PEER_UNUSED
 							 : PEER_IDLE;

@@ -193,7 +193,7 @@ static bool stands(const struct peers *peers, enum own_leaf leaf)
 	case OWN_PUBLIC:
 		return peers->adverts.public_value;
 	default:
-		return peers->all.state && !peers->options.presence_private;
+		return peers->all.state && !peers->options.config->presence_private;
 	}
 }
 

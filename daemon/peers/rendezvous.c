@@ -35,8 +35,8 @@ bool rendezvous_may_map(const struct peers_options *options)
 	char type[16] = "";
 	FILE *file;
 
-	if (options->map != PEERS_MAP_AUTO)
-		return options->map == PEERS_MAP_YES;
+	if (options->config->map != CONFIG_MAP_AUTO)
+		return options->config->map == CONFIG_MAP_YES;
 	if (options->self->domid == 0)
 		return true; /* never saved */
 	file = fopen("/sys/hypervisor/guest_type", "re");
@@ -82,7 +82,7 @@ static void rendezvous_lose(struct peer *peer, bool replaced, const char *reason
  * enough. */
 static bool rendezvous_go_on(struct peer *peer)
 {
-	const uint64_t lasts = (uint64_t)ATTEMPT_LASTS * peer->peers->options.setup_timeout_ms;
+	const uint64_t lasts = (uint64_t)ATTEMPT_LASTS * peer->peers->options.config->setup_timeout_ms;
 	const uint64_t age = clock_ms_since(peer->rendezvous.begun_ms);
 
 	if (age >= lasts)
@@ -101,7 +101,7 @@ static void fail_timeout(struct peer *peer)
 	struct peers *peers = peer->peers;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	enum rendezvous_state state = rendezvous->state;
-	unsigned ms = peers->options.setup_timeout_ms;
+	unsigned ms = peers->options.config->setup_timeout_ms;
 	bool was_wanted = rendezvous->wanted;
 	char reason[160];
 
@@ -343,7 +343,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 	struct peer *peer = userdata;
 
 	/* If we stood still ourselves, what the peer has written meanwhile isn't read yet. */
-	if (deadline_is_over(&peer->rendezvous.deadline, peer->peers->options.setup_timeout_ms))
+	if (deadline_is_over(&peer->rendezvous.deadline, peer->peers->options.config->setup_timeout_ms))
 		rendezvous_take_step(peer, RENDEZVOUS_TIMEOUT);
 }
 
@@ -459,7 +459,7 @@ void rendezvous_wanted(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	deadline_set(&rendezvous->deadline, peer->peers->options.setup_timeout_ms);
+	deadline_set(&rendezvous->deadline, peer->peers->options.config->setup_timeout_ms);
 	if (rendezvous->state != RENDEZVOUS_IDLE && !rendezvous_store_is_slow(peer))
 		rendezvous_again_later(peer, 0);
 }

@@ -211,7 +211,7 @@ void rendezvous_begin(struct peer *peer)
 	rendezvous->goes_on = false;
 	rendezvous_again_later(peer, 0);
 	if (!event_pending(rendezvous->deadline.timer, EV_TIMEOUT, NULL))
-		deadline_set(&rendezvous->deadline, peer->peers->options.setup_timeout_ms);
+		deadline_set(&rendezvous->deadline, peer->peers->options.config->setup_timeout_ms);
 	rendezvous_begin_anew(peer);
 }
 

@@ -168,7 +168,8 @@ void rendezvous_publish(struct peer *peer)
 static int grant_something(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
-	uint32_t size = peers->options.ring_size, least = peers->options.min_ring_size, needed;
+	uint32_t size = peers->options.config->ring_size, least = peers->options.config->min_ring_size,
+		 needed;
 	int r;
 
 	needed = peers->callbacks.least_ring ? peers->callbacks.least_ring(peers->userdata, peer->domid) : 0;
@@ -181,11 +182,11 @@ static int grant_something(struct peer *peer)
 			break;
 		size /= 2;
 	}
-	if (r == 0 && size < peers->options.ring_size)
+	if (r == 0 && size < peers->options.config->ring_size)
 		log_limited(
 			LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
 			"rendezvous: grant pages are short: rings of %u bytes instead of %u for domain %u",
-			size, peers->options.ring_size, peer->domid);
+			size, peers->options.config->ring_size, peer->domid);
 	return r;
 }
 

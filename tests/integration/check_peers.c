@@ -15,6 +15,7 @@
  * granted|mapped PAGES", "failed N ERRNO REASON", "lost N REASON". After "lost" the vchan is closed, as its
  * owner must.
  */
+#include "base/config.h"
 #include "base/self.h"
 #include "daemon/registry/changes.h"
 #include "daemon/registry/registry.h"
@@ -46,6 +47,7 @@ struct tool {
 	struct turns turns;
 	struct self self;
 	struct peers_options options;
+	struct config config;
 	uint32_t allowed[16];
 	struct link links[MAX_LINKS];
 	char *endpoints[MAX_DOMAINS]; /* as told last */
@@ -264,25 +266,25 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 
 static bool parse_option(struct tool *tool, char *text)
 {
-	struct peers_options *options = &tool->options;
+	struct config *config = &tool->config;
 	char *value = strchr(text, '=');
 
 	if (!value)
 		return false;
 	*value++ = '\0';
 	if (!strcmp(text, "map"))
-		options->map = !strcmp(value, "yes")  ? PEERS_MAP_YES
-			       : !strcmp(value, "no") ? PEERS_MAP_NO
-						      : PEERS_MAP_AUTO;
+		config->map = !strcmp(value, "yes")  ? CONFIG_MAP_YES
+			      : !strcmp(value, "no") ? CONFIG_MAP_NO
+						     : CONFIG_MAP_AUTO;
 	else if (!strcmp(text, "min"))
-		options->min_ring_size = (uint32_t)atoi(value);
+		config->min_ring_size = (uint32_t)atoi(value);
 	else if (!strcmp(text, "timeout"))
-		options->setup_timeout_ms = (uint32_t)atoi(value);
+		config->setup_timeout_ms = (uint32_t)atoi(value);
 	else if (!strcmp(text, "forget"))
-		options->forget_ms = (uint32_t)atoi(value);
-	else if (!strcmp(text, "private") && options->allowed_count < 16) {
-		options->presence_private = true;
-		tool->allowed[options->allowed_count++] = (uint32_t)atoi(value);
+		config->idle_close_ms = (uint32_t)atoi(value);
+	else if (!strcmp(text, "private") && config->peer_count < 16) {
+		config->presence_private = true;
+		config->peers[config->peer_count++] = (uint32_t)atoi(value);
 	} else if (!strcmp(text, "few"))
 		tool->few = !strcmp(value, "yes");
 	else
@@ -293,10 +295,7 @@ static bool parse_option(struct tool *tool, char *text)
 int main(int argc, char **argv)
 {
 	struct tool tool = {
-		.options = {.ring_size = 65536,
-			    .min_ring_size = 1024,
-			    .setup_timeout_ms = 10000,
-			    .map = PEERS_MAP_AUTO},
+		.config = {.ring_size = 65536, .min_ring_size = 1024, .setup_timeout_ms = 10000},
 	};
 	struct event_base *base = event_base_new();
 	const char *what = "XenStore";
@@ -307,7 +306,8 @@ int main(int argc, char **argv)
 		return 1;
 	fclose(uuid);
 	tool.options.self = &tool.self;
-	tool.options.allowed = tool.allowed;
+	tool.config.peers = tool.allowed;
+	tool.options.config = &tool.config;
 	tool.options.registry = tool.registry = registry_new(&tool.self);
 	registry_listen(tool.registry, &tool.sink, on_known, &tool);
 	for (int i = 1; i < argc; i++)

@@ -17,7 +17,11 @@
 
 #define SETUP_TIMEOUT_MS (2 * PATIENCE_MS)
 
-unsigned setup_timeout_ms = SETUP_TIMEOUT_MS;
+struct config rendezvous_config = {
+	.ring_size = 65536,
+	.min_ring_size = 1024,
+	.setup_timeout_ms = SETUP_TIMEOUT_MS,
+};
 static bool store_is_slow;
 unsigned writes;
 
@@ -309,13 +313,11 @@ static void scene_begin(struct scene *scene, bool maps)
 		.turns = &scene->turns,
 		.self = &scene->self,
 		.access = (void *)scene,
-		.ring_size = 65536,
-		.min_ring_size = 1024,
-		.map = maps ? PEERS_MAP_YES : PEERS_MAP_NO,
-		.setup_timeout_ms = setup_timeout_ms,
+		.config = &rendezvous_config,
 		.told = store_is_slow,
 	};
 
+	rendezvous_config.map = maps ? CONFIG_MAP_YES : CONFIG_MAP_NO;
 	*scene = (struct scene){.base = event_base_new(), .self = {.domid = 1, .instance_text = INSTANCE}};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
 	options.registry = scene->registry = registry_new(&scene->self);
@@ -333,7 +335,7 @@ static void scene_begin(struct scene *scene, bool maps)
 void begin_slowly(struct scene *scene)
 {
 	store_is_slow = true;
-	setup_timeout_ms = 1000;
+	rendezvous_config.setup_timeout_ms = 1000;
 	begin_as_mapper(scene);
 	fake_write(&scene->store, "/local/domain/0/data/xenmsg/presence", "1 " OTHER_INSTANCE);
 }
@@ -355,7 +357,7 @@ void begin_as_mapper(struct scene *scene)
 
 void begin_impatient(struct scene *scene)
 {
-	setup_timeout_ms = 100;
+	rendezvous_config.setup_timeout_ms = 100;
 	begin_as_mapper(scene);
 	fake_write(&scene->store, THEIRS "/presence", "1 " INSTANCE);
 }
@@ -417,7 +419,7 @@ void scene_stop(struct scene *scene)
 	assert_int_equal(held.granted, 0);
 	assert_int_equal(held.mapped, 0);
 	held = (struct held){.left = held.left};
-	setup_timeout_ms = SETUP_TIMEOUT_MS;
+	rendezvous_config.setup_timeout_ms = SETUP_TIMEOUT_MS;
 }
 
 const char *node_path(struct scene *scene, const char *name)

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/config.h"
 #include "base/quota.h"
 #include "base/self.h"
 #include "base/turns.h"
@@ -38,7 +39,7 @@ struct held {
 	uint32_t domids[2], size;
 };
 extern struct held held;
-extern unsigned setup_timeout_ms;
+extern struct config rendezvous_config;
 extern uint64_t later_ms; /* the clock of ages is ahead by this */
 extern unsigned writes;	  /* of our endpoints for domain 2 */
 

@@ -609,7 +609,7 @@ static bool let_requests_time_out(struct scene *scene)
 	for (unsigned i = 1; i <= 3; i++) {
 		while (scene->failures < i)
 			pass_time(scene, 10);
-		if (clock_ms() - begun_ms >= 10 * (uint64_t)setup_timeout_ms)
+		if (clock_ms() - begun_ms >= 10 * (uint64_t)rendezvous_config.setup_timeout_ms)
 			return false;
 		assert_non_null(value_at(scene, OURS "/to/2/hello"));
 		assert_int_equal(peers_connect(scene->peers, 2, NULL), 0);
@@ -645,7 +645,7 @@ SCENE_TEST(attempt_has_as_long_again_if_nobody_ran_when_its_time_was_up, begin_i
 	begun_ms += 1000;
 	while (!scene->failures)
 		pass_time(scene, 10);
-	assert_true(clock_ms() - begun_ms >= 2 * setup_timeout_ms - 50);
+	assert_true(clock_ms() - begun_ms >= 2 * rendezvous_config.setup_timeout_ms - 50);
 }
 
 /* --- what Xen forbids (XSM) -------------------------------------------------------------------- */
