@@ -747,7 +747,8 @@ SCENE_TEST(who_waits_for_a_slow_xenstore_does_not_watch_all, begin_slowly)
 	assert_true(is_watched(scene, "/local/domain"));
 }
 
-/* In how many milliseconds all is said again to the peer. */
+/* In how many milliseconds all is said again to the peer: about, since libevent tells a time of the day, and
+ * time passes. */
 static int64_t says_again_in_ms(struct scene *scene, uint32_t domid)
 {
 	struct timeval when, now, left;
@@ -766,7 +767,7 @@ static struct peer *connect_and_wait_long(struct scene *scene)
 	connect_to(scene, 2, NULL);
 	peer = peer_find(scene->peers, 2);
 	rendezvous_again_later(peer, UINT32_MAX);
-	assert_in_range(says_again_in_ms(scene, 2), 40000, 60000);
+	assert_in_range(says_again_in_ms(scene, 2), 39000, 61000);
 	return peer;
 }
 
@@ -777,11 +778,11 @@ SCENE_TEST(domain_0_has_longer_to_answer_than_a_guest, begin_as_granter)
 		       "1 " INSTANCE);
 		connect_to(scene, domid, NULL);
 	}
-	assert_in_range(says_again_in_ms(scene, 0), 2000, 4000);
-	assert_in_range(says_again_in_ms(scene, 2), 0, 500);
+	assert_in_range(says_again_in_ms(scene, 0), 1000, 5000);
+	assert_in_range(says_again_in_ms(scene, 2), 0, 999);
 	peer_find(scene->peers, 0)->rendezvous.hello_took_ms = 600000;
 	rendezvous_again_later(peer_find(scene->peers, 0), 0);
-	assert_in_range(says_again_in_ms(scene, 0), 40000, 60000);
+	assert_in_range(says_again_in_ms(scene, 0), 39000, 61000);
 }
 
 SCENE_TEST(slow_xenstore_gives_a_peer_longer, begin_as_mapper)
@@ -789,7 +790,7 @@ SCENE_TEST(slow_xenstore_gives_a_peer_longer, begin_as_mapper)
 	rendezvous_write_again(connect_and_wait_long(scene), LEAF_OUR_HELLO);
 	later_ms += 60000; /* until it is confirmed */
 	settle(scene);
-	assert_in_range(says_again_in_ms(scene, 2), 120000, 8 * 60000);
+	assert_in_range(says_again_in_ms(scene, 2), 120000, 481000);
 }
 
 SCENE_TEST(what_was_said_last_has_its_whole_pause, begin_as_granter)
@@ -799,7 +800,7 @@ SCENE_TEST(what_was_said_last_has_its_whole_pause, begin_as_granter)
 	timer_set(peer->rendezvous.again, 20000); /* most of it is over */
 	change(scene, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
 	assert_int_equal(held.granted, 1);
-	assert_in_range(says_again_in_ms(scene, 2), 40000, 60000);
+	assert_in_range(says_again_in_ms(scene, 2), 39000, 61000);
 }
 
 /* The first refusal may be the first sign that this is another domain by now. */
