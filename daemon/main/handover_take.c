@@ -465,21 +465,30 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 		begin_again(daemon, questions_take_up(daemon->questions));
 }
 
-/* Ends who couldn't be taken, and his channels at the other ends. */
+/* Ends whose hop couldn't be taken, and his channels at the other ends. */
+static void lose(struct daemon *daemon, const struct image_hops *hops, uint32_t number)
+{
+	unsigned part = 0;
+
+	if (hops->states[number] != HOP_LOST)
+		return;
+	while (part < PARTS &&
+	       !(parts[part]->lose && parts[part]->lose(part_self(daemon, part), hops->hops[number])))
+		part++;
+	if (part == PARTS)
+		hop_reset_channels(hops->hops[number], ECONNRESET);
+}
+
+/* A stream comes before the program that it waits for, with which it would end; a topic behind its own. */
 static void end_lost(struct daemon *daemon, struct image_hops *hops)
 {
-	image_hops_end_channels(hops);
-	for (uint32_t i = 0; i < hops->state_count; i++) {
-		unsigned part = 0;
+	uint32_t streams = hops->sessions + hops->links + hops->topics;
 
-		if (hops->states[i] != HOP_LOST)
-			continue;
-		while (part < PARTS &&
-		       !(parts[part]->lose && parts[part]->lose(part_self(daemon, part), hops->hops[i])))
-			part++;
-		if (part == PARTS)
-			hop_reset_channels(hops->hops[i], ECONNRESET);
-	}
+	image_hops_end_channels(hops);
+	for (uint32_t i = streams; i < hops->state_count; i++)
+		lose(daemon, hops, i);
+	for (uint32_t i = 0; i < streams && i < hops->state_count; i++)
+		lose(daemon, hops, i);
 }
 
 static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, const struct head *head)

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from frames import DATA, MEMORY, REQUEST, WELCOME, frame, hello, message
+from frames import DATA, MEMORY, REQUEST, STREAM, WELCOME, frame, hello, message, open_frame
 from library import RETAIN, TOPIC, Connection
 from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, open_to_others, stopped, tool
 from protocol import Program
@@ -23,6 +23,7 @@ from test_cli_interrupt import signals
 from test_handover import scribble
 from test_policy import rule
 from test_resume import at_work, numbered
+from test_streams import RawStream
 
 pytestmark = pytest.mark.unless(renewed="counts")  # and it would meet what is prepared for the one hand-over of a test
 
@@ -453,8 +454,8 @@ SECTIONS = {"SESSION": 2, "TOPIC": 4, "CHANNEL": 5, "LEDGER": 6, "ENDPOINT": 8, 
 OF_NOBODY = ("HOSTS", "KNOWN", "POLICY")
 
 SPOILS = """import fcntl, os, sys
-kind, start, own = {kind}, {start}, {own}
-def spoilt(data):
+own = {own}
+def spoilt(data, kind, start):
     count, at, sections = int.from_bytes(data[12:16], "little"), int.from_bytes(data[24:32], "little"), []
     at += 20 * count
     while at < len(data):
@@ -474,7 +475,8 @@ def spoilt(data):
 if sys.argv[1] == "--take-over":
     image, rest = sys.argv[2].split(":", 1)
     data = bytearray(os.pread(int(image), 1 << 26, 0))
-    spoilt(data)
+    for kind, start in {spoils}:
+        spoilt(data, kind, start)
     image = os.memfd_create("other", os.MFD_ALLOW_SEALING)
     os.write(image, data)
     fcntl.fcntl(image, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
@@ -491,7 +493,7 @@ def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, e
     """Others go on, with all that they have; those with a channel to it are told for certain."""
     node, install = installed
     other = install.folder / "other"
-    other.write_text(SPOILS.format(kind=SECTIONS[kind], start=start, own=repr(tool("xenmsgd"))))
+    other.write_text(SPOILS.format(spoils=[(SECTIONS[kind], start)], own=repr(tool("xenmsgd"))))
     outcomes, answers = [], []
     with (at_work(*numbered(node, node, "own")) as goes_on, Connection(node.socket) as caller, Connection(node.socket, binds="upper") as server,
           Connection(node.socket, binds="bad-one") as bad, Connection(node.socket) as sender):
@@ -520,3 +522,22 @@ def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, e
             process_until(lambda: outcomes, "its message has ended", sender)
             assert outcomes == [-errno.ECONNRESET]
         assert (sender.bind("sender") == 0) == (kind != "CHANNEL" or not ends), "who hasn't the section goes on"
+
+
+def test_a_stream_is_lost_with_the_program_that_has_not_fetched_it(installed):
+    """Both couldn't be taken: the one isn't looked for behind the end of the other."""
+    node, install = installed
+    other = install.folder / "other"
+    other.write_text(SPOILS.format(spoils=[(SECTIONS["CHANNEL"], 12), (SECTIONS["LEDGER"], 8)], own=repr(tool("xenmsgd"))))
+    waiting = Waiting(node)
+    with Connection(node.socket) as bad:
+        assert bad.listen("bad-one") == 0
+        caller = RawStream(node.socket, open_frame(0, "self:bad-one", STREAM)).socket
+        eventually(lambda: node.status()["streams"], "it waits")
+        install(f'exec {sys.executable} {other} "$@"')
+        renewal = install.renews()
+        assert renewal.wait(timeout=60 * PATIENCE) == EXIT_LOST
+        assert took_over(node) == 1
+        waiting.come()
+        crashes(bad)
+        caller.close()
