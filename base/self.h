@@ -3,10 +3,9 @@
 #define XENMSG_BASE_SELF_H
 
 /*
- * The identity of this domain, and of this daemon in it. The daemon has the only copy; all others have a
- * const pointer to it, since the number changes when the domain is restored or migrated
- * (daemon/main/restore.c); but for daemon/hosts/, which learns the name of the host. The domain's name is in
- * registry.h, like those of all others.
+ * The identity of this domain, and of this daemon in it. The daemon has the only copy; others have a const
+ * pointer to it, but for daemon/hosts/, since the number changes when the domain is restored or migrated
+ * (daemon/main/restore.c). The domain's name is in registry.h, like those of all others.
  */
 
 #include <stdbool.h>
