@@ -104,11 +104,12 @@ static int on_listeners(struct xenmsg *conn, const uint8_t *payload, uint32_t le
 
 static int on_reply(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
 {
-	struct binding *binding = inbox_find_asked(&conn->inbox, header->channel);
+	int r = requests_frame(&conn->requests, header, payload);
+	struct binding *binding = r > 0 ? inbox_find_asked(&conn->inbox, header->channel) : NULL;
 
-	if (binding && header->length >= 4 && get_u32(payload) == 0)
+	if (binding)
 		binding->asked = 0;
-	return requests_frame(&conn->requests, header, payload);
+	return r < 0 ? r : 0;
 }
 
 static int conn_dispatch(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
@@ -385,7 +386,7 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 	char endpoint[ADDRESS_MAX + 1] = "";
 	uint8_t type = request->type == FRAME_SUBSCRIBE ? FRAME_UNSUBSCRIBE : FRAME_UNBIND;
 
-	/* The daemon hasn't bound it, so nothing has come for it. */
+	/* It isn't granted, as far as the program knows, so nothing was taken for it. */
 	if (binding) {
 		snprintf(endpoint, sizeof(endpoint), "%s", binding->endpoint);
 		inbox_unbind(&conn->inbox, binding);
@@ -393,7 +394,7 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 		snprintf(endpoint, sizeof(endpoint), "%s", listening);
 		incoming_forget(&conn->incoming, endpoint);
 	}
-	if (!request->finished && endpoint[0] && !conn->dead)
+	if ((!request->finished || request->granted) && endpoint[0] && !conn->dead)
 		conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
 }
 

@@ -1134,7 +1134,7 @@ void mux_undo(struct mux *mux, const struct request *request, int dead)
 	if (!listening)
 		return;
 	DL_DELETE(mux->listening, listening);
-	if (!request->finished && !dead)
+	if ((!request->finished || request->granted) && !dead)
 		mux_check(mux, tell_gone(mux, listening->endpoint, FRAME_UNBIND));
 	free(listening);
 }

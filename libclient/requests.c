@@ -483,13 +483,16 @@ void requests_free(struct requests *requests)
 static int take_answer(struct requests *requests, struct request *request, int error, const void *text,
 		       size_t size)
 {
-	if (!request->op.settled && size && fifo_append(&request->body, text, size) < 0)
+	bool is_wanted = !request->op.settled;
+
+	if (is_wanted && size && fifo_append(&request->body, text, size) < 0)
 		return -ENOMEM;
+	request->granted = error == 0;
 	if (may_pass(request, error))
 		watch_later(request);
 	else
 		requests_finish(request, error);
-	return 0;
+	return error == 0 && is_wanted;
 }
 
 int requests_frame(struct requests *requests, const struct frame_header *header, const uint8_t *payload)

@@ -33,6 +33,7 @@ struct request {
 	uint32_t after_loss;
 	bool rests;    /* such a one has failed for a reason that passes: it is sent again at `expires` */
 	bool finished; /* its REPLY has come, or the session is over */
+	bool granted;  /* by that */
 	bool told;
 	int error;	  /* negative errno, once settled */
 	struct fifo body; /* of the REPLY, once it has come */
@@ -132,7 +133,7 @@ int requests_unwatch(struct requests *requests, uint32_t number);
 /* Calls back for up to `budget` events. Returns for how many. */
 int requests_run_events(struct requests *requests, int budget, const bool *stop);
 
-/* Handles the frame REPLY. Returns 0, -EPROTO or -ENOMEM. */
+/* Handles the frame REPLY. Returns 1: that grants what is still wanted, else 0, -EPROTO or -ENOMEM. */
 int requests_frame(struct requests *requests, const struct frame_header *header, const uint8_t *payload);
 
 #endif

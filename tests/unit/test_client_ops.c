@@ -152,6 +152,27 @@ BOTH(what_is_withdrawn_is_undone_at_the_daemon)
 	assert_int_equal(bind.times, 1);
 }
 
+BOTH(what_is_granted_while_it_is_withdrawn_is_undone)
+{
+	struct ended bind = {0}, listen = {0};
+	struct xenmsg_op *ops[2];
+
+	assert_int_equal(xenmsg_begin_bind(fake.conn, "inbox", NULL, NULL, note_end, &bind, &ops[0]), 0);
+	assert_int_equal(xenmsg_begin_listen(fake.conn, "streams", NULL, note_end, &listen, &ops[1]), 0);
+	xenmsg_process(fake.conn);
+	fake_answer(&fake, FRAME_BIND, 0, "");
+	fake_answer(&fake, FRAME_BIND, 0, "");
+	assert_int_equal(xenmsg_op_withdraw(ops[0]), 0); /* before it has read that */
+	assert_int_equal(xenmsg_op_withdraw(ops[1]), 0);
+	expect_end(&bind, -ETIMEDOUT);
+	expect_end(&listen, -ETIMEDOUT);
+	fake_expect(&fake, FRAME_UNBIND);
+	assert_memory_equal(fake.payload, "inbox", 5);
+	fake_expect(&fake, FRAME_UNBIND);
+	assert_memory_equal(fake.payload, "streams", 7);
+	fake_bind(&fake, "inbox", NULL, NULL);
+}
+
 BOTH(a_question_whose_time_is_up_ends_in_the_loop)
 {
 	struct ended late = {0}, soon = {0};
