@@ -553,10 +553,11 @@ int handover_read(struct daemon *daemon)
 			"what the daemon before this hands over can't be taken: %s; this one begins afresh, and all "
 			"connections end",
 			strerror(-handover->image.error));
-		/* Topics come behind their publishers. */
-		for (unsigned i = 0; i < PARTS; i++)
-			if (parts[i]->drop)
+		/* Topics come behind their publishers, and these behind what waits for them. */
+		for (unsigned i = PARTS; i-- > 0;)
+			if (parts[i]->drop && i != PART_TOPICS)
 				parts[i]->drop(part_self(daemon, i));
+		topics_part.drop(daemon->topics);
 		image_hops_end(&handover->hops);
 	} else {
 		r = go_on_by_number(daemon, handover, domid);
