@@ -209,13 +209,13 @@ func TestAContextThatEndsWithdraws(t *testing.T) {
 		t.Fatalf("what was withdrawn was delivered: %d bytes", len(m.Data))
 	}
 	left := make(chan error, 1)
+	canceled, cancel = context.WithCancel(ctx)
 	serve(t, other, "slow", nil, func(ctx context.Context, m *xenmsg.Message) ([]byte, error) {
+		cancel()
 		<-ctx.Done()
 		left <- ctx.Err()
 		return nil, ctx.Err()
 	})
-	canceled, cancel = context.WithCancel(ctx)
-	time.AfterFunc(50*time.Millisecond, cancel)
 	_, err = one.Call(canceled, "2:slow", nil)
 	fails(t, err, context.Canceled, xenmsg.Unknown)
 	if err := <-left; err != context.Canceled {
