@@ -213,7 +213,7 @@ func fetch(ctx context.Context, sock *net.UnixConn, request []byte, peer *Peer) 
 	if given != nil {
 		defer given.Close()
 	}
-	if isOver(ctx) { // the daemon resets what it had opened
+	if err != nil && isOver(ctx) { // the daemon resets what it had opened; what is there is given
 		err = ended(ctx, Unknown)
 	}
 	if err == nil {

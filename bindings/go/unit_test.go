@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -239,6 +240,16 @@ func TestAnEndpointThatIsBoundAgainBeginsEmpty(t *testing.T) {
 	}
 }
 
+// A lateContext's time is up when its test says so, which nothing but Deadline tells.
+type lateContext struct {
+	context.Context
+	isLate *int32
+}
+
+func (c lateContext) Deadline() (time.Time, bool) {
+	return time.Unix(1, 0), atomic.LoadInt32(c.isLate) != 0
+}
+
 func TestDescriptorsThatADaemonSendsAreClosed(t *testing.T) {
 	descriptors := func() int {
 		names, _ := filepath.Glob("/proc/self/fd/*")
@@ -258,7 +269,7 @@ func TestDescriptorsThatADaemonSendsAreClosed(t *testing.T) {
 		syscall.UnixRights(int(file.Fd()), int(null.Fd()))} {
 		rights := rights
 		t.Run("", func(t *testing.T) {
-			l := listen(t)
+			l, ctx := listen(t), lateContext{context.Background(), new(int32)}
 			go func() {
 				for {
 					daemon, err := l.AcceptUnix()
@@ -270,6 +281,7 @@ func TestDescriptorsThatADaemonSendsAreClosed(t *testing.T) {
 						asked(daemon)
 						daemon.WriteMsgUnix(helloWelcome, rights, nil)
 						if asked(daemon).kind == frameOpen {
+							atomic.StoreInt32(ctx.isLate, 1) // a stream that is there is given also then
 							daemon.WriteMsgUnix(appendFrame(nil, frameReply, 0, make([]byte, 8)), rights, nil)
 						}
 					}()
@@ -279,7 +291,7 @@ func TestDescriptorsThatADaemonSendsAreClosed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stream, err := conn.Connect(context.Background(), "2:stream")
+			stream, err := conn.Connect(ctx, "2:stream")
 			if (err == nil) != (rights == nil) {
 				t.Error(err)
 			}
