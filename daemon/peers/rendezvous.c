@@ -342,10 +342,11 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
 
-	/* If we stood still ourselves, what the peer has written meanwhile isn't read yet. A client that has
-	 * come is taken in the turn that it has made due. */
-	if (rendezvous_of_vchan(peer) == RENDEZVOUS_NO_EVENT &&
-	    deadline_is_over(&peer->rendezvous.deadline, peer->peers->options.config->setup_timeout_ms))
+	/* A client that has come is taken in the turn that it has made due, if it stays. If we stood still
+	 * ourselves, what the peer has written meanwhile isn't read yet. */
+	if (rendezvous_of_vchan(peer) == RENDEZVOUS_LIVE)
+		deadline_set(&peer->rendezvous.deadline, RETRY_EACH_MS);
+	else if (deadline_is_over(&peer->rendezvous.deadline, peer->peers->options.config->setup_timeout_ms))
 		rendezvous_take_step(peer, RENDEZVOUS_TIMEOUT);
 }
 

@@ -380,6 +380,18 @@ SCENE_TEST(client_that_has_taken_back_its_hello_is_left, start_as_granter)
 	assert_int_equal(held.left, 1);
 }
 
+/* The time is up before the peer's turn. */
+SCENE_TEST(client_that_came_and_went_leaves_the_attempt_its_time, start_as_granter)
+{
+	struct rendezvous *rendezvous = &peer_find(scene->peers, 2)->rendezvous;
+
+	event_del(rendezvous->deadline.timer);
+	event_active(rendezvous->deadline.timer, EV_TIMEOUT, 0);
+	close_granted(scene);
+	assert_int_not_equal(rendezvous->state, RENDEZVOUS_IDLE);
+	assert_true(event_pending(rendezvous->deadline.timer, EV_TIMEOUT, NULL));
+}
+
 TEST(what_was_granted_is_closed_if_we_stop_for_good)
 {
 	struct scene scene;
