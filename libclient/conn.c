@@ -386,7 +386,7 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 	char endpoint[ADDRESS_MAX + 1] = "";
 	uint8_t type = request->type == FRAME_SUBSCRIBE ? FRAME_UNSUBSCRIBE : FRAME_UNBIND;
 
-	/* It isn't granted, as far as the program knows, so nothing was taken for it. */
+	/* To the program it isn't granted, so nothing was taken for it. */
 	if (binding) {
 		snprintf(endpoint, sizeof(endpoint), "%s", binding->endpoint);
 		inbox_unbind(&conn->inbox, binding);
