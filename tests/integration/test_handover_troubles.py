@@ -524,7 +524,7 @@ def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, e
         assert (sender.bind("sender") == 0) == (kind != "CHANNEL" or not ends), "who hasn't the section goes on"
 
 
-def test_a_stream_is_lost_with_the_program_that_has_not_fetched_it(installed):
+def test_a_stream_is_lost_with_the_program_that_was_to_fetch_it(installed):
     """Both couldn't be taken: the one isn't looked for behind the end of the other."""
     node, install = installed
     other = install.folder / "other"
