@@ -156,13 +156,26 @@ BOTH(what_is_granted_while_it_is_withdrawn_is_undone)
 {
 	struct ended bind = {0}, listen = {0};
 	struct xenmsg_op *ops[2];
+	uint32_t first;
+	int r;
 
 	assert_int_equal(xenmsg_begin_bind(fake.conn, "inbox", NULL, NULL, note_end, &bind, &ops[0]), 0);
 	assert_int_equal(xenmsg_begin_listen(fake.conn, "streams", NULL, note_end, &listen, &ops[1]), 0);
 	xenmsg_process(fake.conn);
-	fake_answer(&fake, FRAME_BIND, 0, "");
-	fake_answer(&fake, FRAME_BIND, 0, "");
-	assert_int_equal(xenmsg_op_withdraw(ops[0]), 0); /* before it has read that */
+	fake_expect(&fake, FRAME_BIND);
+	first = fake.header.channel;
+	fake_expect(&fake,
+		    FRAME_BIND); /* it reads what there is while this waits, so the answers come behind */
+	fake_reply(&fake, first, 0, "");
+	fake_reply(&fake, fake.header.channel, 0, "");
+	r = xenmsg_op_withdraw(ops[0]);
+	if (r == -EALREADY) { /* with shared memory it may have read that */
+		assert_true(fake.shared);
+		expect_end(&bind, 0);
+		expect_end(&listen, 0);
+		return;
+	}
+	assert_int_equal(r, 0);
 	assert_int_equal(xenmsg_op_withdraw(ops[1]), 0);
 	expect_end(&bind, -ETIMEDOUT);
 	expect_end(&listen, -ETIMEDOUT);
