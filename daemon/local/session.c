@@ -460,11 +460,6 @@ bool session_shares_memory(const struct hop *program)
 	return ((const struct session *)hop_owner(program))->memory != NULL;
 }
 
-bool session_has_unread(const struct hop *program)
-{
-	return hop_has_unsent(program);
-}
-
 unsigned session_unanswered(const struct hop *program)
 {
 	return ((const struct session *)hop_owner(program))->unanswered;

@@ -117,9 +117,6 @@ const char *session_comm(struct hop *program);
 /* Returns whether its program takes another socket for the stream that this connection is to become. */
 bool session_takes_socket(const struct hop *program);
 bool session_shares_memory(const struct hop *program);
-/* Returns whether something that it was told, or answered, waits until the program has read what came
- * before. */
-bool session_has_unread(const struct hop *program);
 /* Returns the number of requests not yet answered, including the one that has just come. REQUESTS_MAX are
  * allowed; the callee of `request` enforces that for those that it doesn't answer at once. */
 unsigned session_unanswered(const struct hop *program);

@@ -25,12 +25,10 @@
 
 struct frame_identity requests_identity(const struct request_context *context, const struct hop *program)
 {
-	return (struct frame_identity){
-		.domid = context->self->domid,
-		.uid = hop_program(program)->identity.uid,
-		.gid = hop_program(program)->identity.gid,
-		.pid = hop_program(program)->identity.pid,
-	};
+	struct frame_identity identity = hop_program(program)->identity;
+
+	identity.domid = context->self->domid; /* also of one that hasn't begun */
+	return identity;
 }
 
 static const char *why_not_bound(int error)

@@ -77,7 +77,7 @@ static void tell_publisher(struct topic *topic)
 
 	if (!topic->publisher)
 		return;
-	if (session_has_unread(topic->publisher)) { /* it is told when it reads again */
+	if (hop_has_unsent(topic->publisher)) { /* it is told when it reads again */
 		listeners_told(topic, topic->listeners_told);
 		return;
 	}

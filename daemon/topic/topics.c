@@ -16,11 +16,6 @@
 #include "daemon/topic/topic_internal.h"
 #include "wire/ut.h"
 
-static void topics_send_answer(struct hop *program, uint32_t request, int error, const char *why)
-{
-	session_reply(program, request, error, why, strlen(why));
-}
-
 static const char *topics_why_not(int error)
 {
 	switch (error) {
@@ -45,7 +40,7 @@ void topics_answer(struct subscriber *subscriber, int error)
 
 	subscriber->number = 0;
 	if (request)
-		topics_send_answer(subscriber->hop, request, error, topics_why_not(error));
+		session_reply_error(subscriber->hop, request, error, topics_why_not(error));
 }
 
 /* --- the subscriptions of a program ----------------------------------------------------------- */
@@ -170,7 +165,7 @@ static void topics_leave(struct topics *topics, struct hop *program, uint32_t re
 		subscriber_leave(subscriber, true);
 		subscriber->leaves_for_good = true;
 	}
-	topics_send_answer(program, request, r, "");
+	session_reply_error(program, request, r, "");
 }
 
 void topics_subscribe(struct topics *topics, struct hop *program, uint32_t request,
@@ -195,7 +190,7 @@ void topics_subscribe(struct topics *topics, struct hop *program, uint32_t reque
 			subscriber_discard(subscriber);
 	}
 	if (r < 0) {
-		topics_send_answer(program, request, -r, topics_why_not(-r));
+		session_reply_error(program, request, -r, topics_why_not(-r));
 		return;
 	}
 	r = topics_find_replica(topics, subscriber, &replica);

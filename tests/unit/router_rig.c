@@ -55,11 +55,6 @@ void session_cut_off(struct hop *program, int error, const char *why)
 {
 }
 
-bool session_has_unread(const struct hop *program)
-{
-	return false;
-}
-
 int questions_accept(struct questions *questions, struct channel *channel)
 {
 	return -EACCES;
