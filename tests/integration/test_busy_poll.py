@@ -44,5 +44,9 @@ def test_round_trips_in_a_row_need_fewer_notifications(nodes):
 def test_without_looking_each_round_trip_is_notified_of(nodes):
     one, two = nodes(1, 2, config=FAST + "busy-poll = 0\n").values()
     deliver(one, two)
-    # On a busy machine an answer may come before its daemon sleeps.
-    assert sum(notifications_of_round_trips(one, two) >= ROUND_TRIPS * 9 // 10 for _ in range(6)) >= 3
+
+    def three_in_a_row():
+        """Where others have the processors an answer may come before its daemon sleeps."""
+        return all(notifications_of_round_trips(one, two) >= ROUND_TRIPS * 9 // 10 for _ in range(3))
+
+    eventually(three_in_a_row, "answers wake their daemon", timeout=120)
