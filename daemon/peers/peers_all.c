@@ -58,10 +58,13 @@ static uint32_t wait_ms(const struct peers *peers)
 	return peers->options.config->setup_timeout_ms / 2;
 }
 
-/* So often it is waited anew for what XenStore says of domain 0, or while it is slow; and once more for a
- * domain 0 that has begun to make a link with us. If these are that slow, many domains start at once, and if
- * each watched all others XenStore would have N² events to tell. */
+/* So often it is waited anew for what XenStore says of domain 0, or as long as domain 0 may be behind with
+ * others; and once more for a domain 0 that has begun to make a link with us. If these are that slow, many
+ * domains start at once, and if each watched all others XenStore would have N² events to tell. */
 #define TOLD_WAITS 8u
+/* Of a thousand guests that start at once each is told after 3 to 80 times what XenStore takes for its hello,
+ * since domain 0 asks it for all of them. */
+#define TOLD_HELLOS 100u
 
 /* Whether domain 0's daemon may still begin to tell of the others, so nobody else is looked for. */
 static bool told_is_awaited(const struct peers *peers)
@@ -144,7 +147,9 @@ static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 	const struct peer *zero = zero_looked_up(peers);
-	bool is_slow = zero ? rendezvous_store_is_slow(zero) : peers->zero.phase == TOLD_LOOKS_UP;
+	bool is_slow =
+		zero ? TOLD_HELLOS * rendezvous_hello_ms(zero) > (peers->zero.waits + 1) * wait_ms(peers)
+		     : peers->zero.phase == TOLD_LOOKS_UP;
 
 	if (is_slow && peers->zero.waits < TOLD_WAITS) {
 		peers->zero.waits++;

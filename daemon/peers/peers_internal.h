@@ -371,8 +371,8 @@ bool rendezvous_may_map(const struct peers_options *options);
 void rendezvous_take_step(struct peer *peer, enum rendezvous_event event);
 /* Looks later whether something was missed, behind a pause of so many milliseconds (0: there was none). */
 void rendezvous_again_later(struct peer *peer, uint32_t before_ms);
-/* Whether XenStore has taken long for our hello, or takes long now: it has much to do. */
-bool rendezvous_store_is_slow(const struct peer *peer);
+/* What XenStore has taken for our hello, or takes now. */
+uint64_t rendezvous_hello_ms(const struct peer *peer);
 /* The pause begins now, since something was only just said. */
 void rendezvous_again_from_now(struct peer *peer);
 

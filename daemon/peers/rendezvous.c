@@ -27,7 +27,7 @@
 /* A peer asks XenStore some three times as often until it has answered as our hello takes, and answers others
  * before us. */
 #define ANSWER_HELLOS 8
-#define SLOW_MS	      100 /* it takes some milliseconds where XenStore has little to do */
+#define SLOW_MS	      100 /* a hello takes some milliseconds where XenStore has little to do */
 #define AGAIN_MOST_MS 60000u
 
 bool rendezvous_may_map(const struct peers_options *options)
@@ -357,19 +357,32 @@ static bool is_with_zero(const struct peer *peer)
 	return peer->domid == 0 || peer->peers->options.self->domid == 0;
 }
 
+uint64_t rendezvous_hello_ms(const struct peer *peer)
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+	uint64_t ms = rendezvous->hello_request ? clock_ms_since(rendezvous->hello_since_ms) : 0;
+
+	return ms > rendezvous->hello_took_ms ? ms : rendezvous->hello_took_ms;
+}
+
 /* Where XenStore is slow, since many guests start at once, the pause is longer: each of them that says again
- * what was only slow makes it slower for all. */
+ * what was only slow makes it slower for all. Those that wait for domain 0 since one moment, as when it has
+ * gone, don't say it all in one moment either. */
 static void set_again(struct peer *peer)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
-	const uint32_t later = ANSWER_HELLOS * rendezvous->again_ms;
-	uint32_t ms = ANSWER_HELLOS * rendezvous->hello_took_ms;
+	const uint64_t later = (uint64_t)ANSWER_HELLOS * rendezvous->again_ms;
+	uint64_t ms = ANSWER_HELLOS * rendezvous_hello_ms(peer);
 
 	if (is_with_zero(peer) ? ms < later : ms > later)
 		ms = later;
-	if (is_with_zero(peer) && ms > AGAIN_MOST_MS)
-		ms = AGAIN_MOST_MS;
-	timer_set(rendezvous->again, ms < rendezvous->again_ms ? rendezvous->again_ms : ms);
+	if (ms < rendezvous->again_ms)
+		ms = rendezvous->again_ms;
+	if (is_with_zero(peer)) {
+		ms = ms < AGAIN_MOST_MS ? ms : AGAIN_MOST_MS;
+		ms -= ms / 64 * ((peer->domid + peer->peers->options.self->domid) % 16);
+	}
+	timer_set(rendezvous->again, ms);
 }
 
 void rendezvous_again_later(struct peer *peer, uint32_t before_ms)
@@ -411,14 +424,6 @@ static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 		rendezvous_begin_anew(peer);
 	else if (rendezvous->state != RENDEZVOUS_IDLE)
 		rendezvous_write_again(peer, LEAF_OUR_HELLO);
-}
-
-bool rendezvous_store_is_slow(const struct peer *peer)
-{
-	const struct rendezvous *rendezvous = &peer->rendezvous;
-
-	return (rendezvous->hello_request ? clock_ms_since(rendezvous->hello_since_ms)
-					  : rendezvous->hello_took_ms) >= SLOW_MS;
 }
 
 static void rendezvous_on_retry(evutil_socket_t fd, short what, void *userdata)
@@ -463,7 +468,7 @@ void rendezvous_wanted(struct peer *peer)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	deadline_set(&rendezvous->deadline, peer->peers->options.config->setup_timeout_ms);
-	if (rendezvous->state != RENDEZVOUS_IDLE && !rendezvous_store_is_slow(peer))
+	if (rendezvous->state != RENDEZVOUS_IDLE && rendezvous_hello_ms(peer) < SLOW_MS)
 		rendezvous_again_later(peer, 0);
 }
 
