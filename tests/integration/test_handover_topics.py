@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from library import COUNT_LISTENERS, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
+from library import ENDED, KEEP_OLDEST, KEPT, SUBSCRIBED, WAITING
 from messaging import eventually
-from renewing import process_until, renew, renew_while
-from test_topics import account, expect, publish, publish_keyed, publish_many, receive, subscriber, topic, until
+from renewing import renew, renew_while
+from test_topics import Heard, account, expect, publish, publish_many, receive, rest, subscriber, topic, until
 
 
 def content(number):
@@ -64,114 +64,42 @@ def test_all_that_is_published_reaches_all_of_this_domain(nodes, memory):
         published.finish()
 
 
-def test_who_lags_gets_what_waits_and_is_told_what_not(one, memory):
-    """It reads nothing before all was published, twice as much as a log has, and the daemon has handed over in between."""
-    with topic(one) as publisher, subscriber(one, "self:news") as slow:
-        publish_many(publisher, 150, 10000)
-        renew(one)
-        publish_many(publisher, 150, 10000, first=150)
-        renew(one)
-        assert account(slow, 300) > 0
-
-
-@pytest.mark.parametrize("oldest", [False, True], ids=["newest", "oldest"])
-def test_a_bound_stays(one, memory, oldest):
-    with topic(one) as publisher, Connection(one.socket) as conn:
-        assert conn.subscribe("self:news", 4, KEEP_OLDEST if oldest else 0) == 0
-        expect(conn, SUBSCRIBED)
-        publish(publisher, *(b"%d" % number for number in range(10)))
-        renew(one)
-        publish(publisher, *(b"%d" % number for number in range(10, 20)))
-        got, missed = [], 0
-        while len(got) + missed < 20:
-            message = receive(conn)
-            if message.notice:
-                assert message.notice.kind == MISSED and not message.notice.unknown, message.notice
-                missed += message.notice.count
-            else:
-                got.append(int(message.data))
-        assert got == sorted(set(got)) and 0 < missed <= 16, (got, missed)
-        assert (19 in got) != oldest, got
-
-
-def test_what_is_kept_stays(one, memory):
-    with Connection(one.socket) as publisher:
-        assert publisher.bind_keys("news", 3) == 0
-        publish_keyed(publisher, "a 1", "b 1", "c 1", "d 1", "b 2")
-        renew(one)
-        with subscriber(one, "self:news") as early:
-            def kept(conn):
-                told = []
-                for _ in range(3):
-                    expect(conn, KEPT)
-                    message = receive(conn)
-                    told.append((message.key, message.data))
-                return told
-            before = kept(early)
-            renew(one)
-            publish_keyed(publisher, "e 1")
-            assert receive(early).key == "e"
-            with subscriber(one, "self:news") as late:
-                after = kept(late)
-    assert [key for key, _ in before] == ["c", "d", "b"]
-    assert [key for key, _ in after] == ["d", "b", "e"]
-
-
-def test_listeners_are_counted_on(nodes, memory):
-    node = nodes(1)[1]
-    counts = []
-    with Connection(node.socket) as publisher:
-        publisher.on_listeners(lambda endpoint, count: counts.append(count))
-        assert publisher.bind("news", TOPIC | COUNT_LISTENERS) == 0
-        one = subscriber(node, "self:news")
-        process_until(lambda: counts and counts[-1] == 1, "it hears of one", publisher)
+def test_what_a_topic_and_its_subscribers_have_stays(here, there, memory):
+    """What is kept, what lies unread, also where its publisher has ended, bounds, how many listen, and what waits for a topic."""
+    news, heard, several = topic(here), Heard(here, "heard"), topic(here, "few")
+    assert several.bind_keys("kept", 3) == 0
+    slow, listener, waits = subscriber(there), subscriber(there, "1:heard"), subscriber(there, "1:later", first=WAITING)
+    bound = [subscriber(there, "1:few", queue=4, flags=flags) for flags in (0, KEEP_OLDEST)]
+    heard.until(1)
+    for number, key in enumerate("abcdb"):
+        assert several.send_key("self:kept", key.encode(), b"%d" % number) == 0
+    publish(several, *(b"%d" % number for number in range(10)), name="few")
+    publish_many(news, 150, 10000)
+    for node in {here, there}:
         renew(node)
-        with subscriber(node, "self:news"):
-            process_until(lambda: counts[-1] == 2, "it hears of the second", publisher)
-            one.close()
-            process_until(lambda: counts[-1] == 1, "it hears of the end of the first", publisher)
-
-
-def test_a_subscription_waits_on_for_its_topic(one, memory):
-    with subscriber(one, "self:news", first=WAITING) as conn:
-        renew(one)
-        with topic(one) as publisher:
-            expect(conn, SUBSCRIBED, unknown=0)
-            publish(publisher, b"one")
-            assert receive(conn).data == b"one"
-            renew(one)
-        assert until(conn, WAITING).unknown == 0
-        renew(one)
-        with topic(one) as publisher:
-            until(conn, SUBSCRIBED)
-            publish(publisher, b"two")
-            assert receive(conn).data == b"two"
-
-
-def test_who_unsubscribes_or_unbinds_after_it_has_ended_it(one, memory):
-    with topic(one) as publisher, subscriber(one, "self:news") as conn:
-        renew(one)
-        assert conn.subscribe("self:news") == -errno.EEXIST
-        assert conn.unsubscribe("self:news") == 0
-        assert conn.subscribe("self:news") == 0
-        expect(conn, SUBSCRIBED)
-        renew(one)
-        assert publisher.unbind("news") == 0
-        process_until(lambda: not one.status()["endpoints"], "it is unbound", publisher)  # where it lies nobody reads any more
-        expect(conn, WAITING)
-        assert publisher.bind("news", TOPIC) == 0
-        expect(conn, SUBSCRIBED)
-
-
-def test_the_last_message_of_who_ended_before_it_comes(one, memory):
-    """The topic itself goes on for a while, since who subscribes is slow."""
-    publisher = topic(one)
-    with subscriber(one, "self:news") as slow:
-        publish_many(publisher, 60, 10000)
-        publisher.close()
-        renew(one)
-        assert account(slow, 60) == 0
-        expect(slow, WAITING, unknown=0)
+    publish(several, *(b"%d" % number for number in range(10, 20)), name="few")
+    for conn, keeps_oldest in zip(bound, (False, True)):
+        came, missed = rest(conn, 19)
+        assert 0 < sum(missed) <= 16 and (19 in came) != keeps_oldest, (came, missed)
+    publish_many(news, 150, 10000, first=150)
+    news.close()
+    for node in {here, there}:
+        renew(node)
+    assert account(slow, 300) > 0  # twice as much as a log has
+    expect(slow, WAITING, unknown=0)
+    with subscriber(there, "1:kept") as late:
+        for word in ("c2", "d3", "b4"):
+            expect(late, KEPT)
+            message = receive(late)
+            assert message.key + message.data.decode() == word
+    with subscriber(there, "1:heard"):
+        heard.until(2)
+        assert listener.unsubscribe("1:heard") == 0
+        heard.until(1, listener)
+    with topic(here, "later") as later:
+        expect(waits, SUBSCRIBED, unknown=0)
+        publish(later, b"one", name="later")
+        assert receive(waits).data == b"one"
 
 
 @pytest.mark.parametrize("who", ["publisher", "subscriber"])
@@ -190,17 +118,6 @@ def test_through_domain_0_all_comes_whoever_hands_over(guests, zero, memory):
         for node in (zero, one, two, zero):
             renew_under(node, published)
         published.finish()
-
-
-def test_retained_at_the_next_daemon_too(one, two, memory):
-    with topic(one, flags=RETAIN) as publisher, subscriber(two) as conn:
-        publish(publisher, b"kept")
-        assert receive(conn).data == b"kept"
-        renew(two)
-        renew(one)
-        with subscriber(two) as late:
-            expect(late, KEPT)
-            assert receive(late).data == b"kept"
 
 
 def test_who_may_subscribe_no_more_is_told_by_the_next_daemon(here, there):
