@@ -201,20 +201,3 @@ class Waiting:
         assert self.receiver.process.wait(timeout=20 * PATIENCE) == 0
         assert [int(line.split()[0]) for line in self.path.read_text().splitlines()] == list(range(self.count))
         self.sender.close()
-
-
-def call_under_hand_overs(source, target, address, renewed):
-    """Calls are in service, and others lie in their server's ring, while these daemons hand over: each is answered."""
-    answers = []
-    with Connection(source.socket) as caller, Connection(target.socket, binds="upper") as server:
-        for number in range(8):
-            assert caller.call_post(address, b"q%d" % number, answers.append) == 0
-        taken = [server.take() for _ in range(4)]
-        for node in renewed:
-            renew(node)
-        taken += [server.take() for _ in range(4)]
-        for request in taken:
-            assert request.reply(request.data.upper()) == 0
-            request.free()
-        process_until(lambda: len(answers) == 8, "all are answered", caller, server)
-    assert answers == [b"Q%d" % number for number in range(8)]

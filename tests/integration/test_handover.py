@@ -16,13 +16,10 @@ import sys
 import pytest
 
 from library import Connection
-from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, resident, start_all, stopped, tool
+from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, start_all, stopped, tool
 from protocol import Program
-from renewing import (Waiting, all_are_delivered, call_under_hand_overs, crashes, ended, held_by, hold_no_more_than, post, process_until, renew,
-                      took_over)
+from renewing import Waiting, all_are_delivered, crashes, ended, post, process_until, renew, took_over
 from test_policy import rule
-
-BIND_SHARED = 4096
 
 
 def test_a_full_disk_is_told_by_the_command(one):
@@ -31,18 +28,6 @@ def test_a_full_disk_is_told_by_the_command(one):
         said = done.communicate(timeout=60 * PATIENCE)[1]
     assert done.returncode != EXIT_OK and said.count(b"\n") == 1 and b"No space left on device" in said
     eventually(lambda: took_over(one) == 1, "the daemon is renewed all the same")
-
-
-def test_a_receiver_goes_on_with_the_next_daemon(one, memory):
-    """It has asked for no connection that outlives its daemon (--once), and yet it ends by its signal alone."""
-    receiver = one.receiver("inbox")
-    pid = one.pid
-    for times in range(3):
-        one.send("self:inbox", f"before {times}")
-        renew(one)
-        one.send("self:inbox", f"after {times}")
-    assert ended(receiver.process).splitlines() == [f"{when} {i}" for i in range(3) for when in ("before", "after")]
-    assert os.path.exists(f"/proc/{pid}") and one.alive()
 
 
 @contextlib.contextmanager
@@ -108,10 +93,6 @@ def test_who_leaves_before_it_has_moved_has_sent_all(one, memory):
         assert [receiver.receive().data for _ in range(3)] == [b"first", b"before", b"after"]
 
 
-def test_calls_in_service_are_answered_after_it(one, memory):
-    call_under_hand_overs(one, one, "self:upper", [one])
-
-
 def test_a_time_out_after_it_takes_a_message_back(one, memory):
     outcomes = []
     receiver = one.receiver("inbox")
@@ -126,23 +107,6 @@ def test_a_time_out_after_it_takes_a_message_back(one, memory):
     lines = ended(receiver.process).splitlines()
     assert (outcomes, lines) in (([-errno.ETIMEDOUT], ["then"]), ([-errno.ECONNRESET], ["late", "then"]),
                                  ([-errno.ECONNRESET], ["then"])), (outcomes, lines, fate)
-
-
-def test_a_program_that_is_killed_meanwhile_ends_alone(one, memory):
-    victim, other = one.receiver("victim"), one.receiver("other")
-    outcomes = []
-    with Connection(one.socket) as sender:
-        os.kill(victim.process.pid, signal.SIGSTOP)
-        assert sender.post("self:victim", b"in doubt", outcomes.append) == 0
-        sender.wait(0)
-        renew(one)
-        victim.process.kill()
-        victim.process.communicate()
-        process_until(lambda: outcomes, "what was sent to it has ended", sender)
-        assert outcomes == [-errno.ECONNRESET]
-        assert sender.send("self:victim", b"nobody") == -errno.ENOENT
-        assert sender.send("self:other", b"goes on") == 0
-    assert ended(other.process) == "goes on\n"
 
 
 def scribble(pid):
@@ -180,25 +144,6 @@ def test_who_changes_its_memory_meanwhile_harms_itself_alone(one, dies):
         process_until(lambda: len(outcomes) == 3, "what was sent to it has ended", sender)
         renew(one)
         assert one.alive()
-
-
-def test_who_shares_an_endpoint_takes_over_after_it(one, memory):
-    """What a program hasn't taken goes to the other one, also what was sent to it by the daemon before."""
-    outcomes, got = [], []
-    with Connection(one.socket) as sender, Connection(one.socket) as second:
-        first = Connection(one.socket)
-        assert first.bind("shared", BIND_SHARED) == 0
-        for number in range(10):
-            assert sender.post("self:shared", b"%d" % number, outcomes.append) == 0
-        sender.wait(0)
-        assert second.bind("shared", BIND_SHARED) == 0
-        assert first.receive().data == b"0"
-        renew(one)
-        first.close()
-        got = [second.receive().data for _ in range(9)]
-        process_until(lambda: len(outcomes) == 10, "all have ended", sender, second)
-    assert got == [b"%d" % number for number in range(1, 10)]
-    assert outcomes == [0] * 10
 
 
 class Watch:
@@ -541,28 +486,6 @@ def test_status_and_doctor_tell_who_handed_over(one):
         assert one.status()["renewed"] == {"times": times, "from": version}
         assert b"took over from xenmsgd %s then, hand-overs so far: %d\n" % (version.encode(), times) in one.xenmsg("status").stdout
         assert b"this one took over from xenmsgd %s " % version.encode() in one.xenmsg("doctor").stdout
-
-
-@pytest.mark.slow
-@pytest.mark.unless(relayed="direct")
-def test_a_thousand_hand_overs_leave_nothing_behind(host, one, two, memory):
-    """Under traffic within the domain and over a link, which is resumed each time."""
-    local, inbox = one.receiver("inbox"), two.receiver("inbox")
-    with Connection(one.socket) as sender:
-        for times in range(1000):
-            outcomes = []
-            for address in ("self:inbox", "2:inbox"):
-                post(address, b"%d" % times, outcomes, sender)
-            renew(one)
-            process_until(lambda: len(outcomes) == 2, "both have ended", sender)
-            assert outcomes == [0, 0], times
-            if times == 20:
-                eventually(lambda: one.link_state(2) == "up", "what a link holds is counted")
-                memory_before, before = resident(one.pid), held_by(one, two)
-    hold_no_more_than(before, one, two)
-    assert resident(one.pid) < 1.5 * memory_before
-    for receiver in (local, inbox):
-        assert ended(receiver.process).splitlines() == [str(times) for times in range(1000)]
 
 
 def image_format_of(sources):

@@ -2,18 +2,14 @@
 """A daemon hands over while programs of its host talk to those of another one, over NATS. Its gateway goes on and notices nothing of it;
 the link with the other host is resumed."""
 
-import errno
-import socket
-
 import pytest
 
 from library import Connection
 from messaging import EXIT_OK, eventually, is_built_with_systemd, stopped
-from renewing import Installer, all_are_delivered, call_under_hand_overs, ended, posted, process_until, renew, renew_while
+from renewing import all_are_delivered, ended, posted, renew
 from test_handover_links import renew_each
-from test_handover_streams import Way
 from test_handover_topics import Published, renew_under
-from joined_hosts import IN, OUT, STRICT, Stream
+from joined_hosts import IN, OUT, STRICT
 from test_hosts_lists import watching
 from test_hosts_promise import account_of
 from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
@@ -35,13 +31,6 @@ def both_ways(here, there):
     return messages(here, there, "hosta", "hostb")
 
 
-def test_traffic_between_hosts_goes_on_over_hand_overs(hosts):
-    here, there = hosts()
-    with both_ways(here, there) as goes_on:
-        renew_each(3 * (here, there), goes_on)
-    sees_no_end(hosts)
-
-
 @pytest.mark.parametrize("times", [1, pytest.param(25, marks=pytest.mark.slow)])
 def test_who_relays_between_guests_of_hosts_may_hand_over(hosts, times):
     """Domain 0 at either end, which has no rules of its own but whom it lets out, and the guests' daemons."""
@@ -49,31 +38,6 @@ def test_who_relays_between_guests_of_hosts_may_hand_over(hosts, times):
     with both_ways(here[1], there[1]) as goes_on:
         renew_each(times * (here[0], there[0], here[1], there[1], here[0]), goes_on)
     sees_no_end(hosts)
-
-
-def test_calls_to_another_host_in_service_are_answered(hosts):
-    here, there = hosts(guests=1, policy=STRICT)
-    call_under_hand_overs(here[1], there[1], "hostb/1:upper", (here[0], there[0], here[1], there[1]))
-
-
-@pytest.mark.parametrize("guest", [0, 1], ids=["of_domain_0", "of_guests"])
-def test_every_byte_of_a_stream_between_hosts_arrives(hosts, guest):
-    here, there = hosts(guests=1)
-    with Stream(here[guest], there[guest], f"hostb/{guest}:stream") as stream:
-        stream.near.setblocking(False)
-        stream.far.setblocking(False)
-        ways = Way(stream.near, stream.far, 1), Way(stream.far, stream.near, 2)
-
-        def go_on():
-            for way in ways:
-                way.run(1 << 62)
-        for node in (here[0], there[0], *([here[1], there[1]] if guest else [])):
-            renew_while(node, go_on, lambda: [way.got for way in ways])
-        for way in ways:
-            way.source.shutdown(socket.SHUT_WR)
-        for way in ways:
-            eventually(way.receive, "it ends behind all that was sent", timeout=60)
-            assert way.got == way.sent
 
 
 def test_all_that_is_published_on_another_host_comes(hosts):

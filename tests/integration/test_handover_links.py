@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A daemon hands over while programs of this domain talk to those of others: its links are away for a moment, and resumed."""
 
-import contextlib
-
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNREACHABLE, LOST_SOON, eventually, start_all, stopped, works
-from renewing import all_are_delivered, call_under_hand_overs, ended, held_by, hold_no_more_than, posted, process_until, renew
-from test_names import knows
-from test_policy import rule
+from messaging import EXIT_UNREACHABLE, LOST_SOON, eventually, resident, stopped, works
+from renewing import all_are_delivered, ended, held_by, hold_no_more_than, post, posted, process_until, renew
 from test_resume import at_work, messages, numbered, traffic
-from test_shared import SHARED, post, received
+from test_shared import SHARED, received
 
 
 def renew_each(nodes, goes_on):
@@ -62,10 +58,6 @@ def test_a_hand_over_waits_for_greetings_under_way(one, two):
         two.start()
 
 
-def test_calls_to_another_domain_in_service_are_answered(one, two, memory):
-    call_under_hand_overs(one, two, "2:upper", (one, two))
-
-
 @pytest.mark.unless(relayed="direct")
 def test_a_link_that_is_away_is_resumed_after_several(nodes):
     """The peer's daemon stands still, so that none of these hand-overs finds it."""
@@ -102,50 +94,27 @@ def test_what_waits_for_a_link_waits_on(one, two, was_up):
     assert ended(receiver.process).split() == ["0", "1", "2", "3", "4"]
 
 
-def test_domain_0_without_rules_hands_over_while_it_relays(guests, nodes):
-    """Neither guest may map, so all that they say to each other goes through the daemon that is replaced, which has no rules of its
-    own. Theirs are by names, which it tells them."""
-    zero = nodes(0, start=False)[0]
-    zero.policy = None
-    zero.start()
-    one, two = guests(2, start=False)
-    for node, other in ((one, two), (two, one)):
-        node.policy = rule(guests.names[other.domid], "*")
-    start_all(one, two)
-    for node in (one, two):
-        knows(node, guests.names)
-    with traffic(one, two) as goes_on:
-        renew_each((zero, one, zero, two), goes_on)
-
-
-def test_many_links_are_resumed_at_once(nodes):
-    hub, *others = nodes(1, 0, 2, 3).values()
-    with contextlib.ExitStack() as stack:
-        each_goes_on = [stack.enter_context(messages(hub, other, mark=f"-{other.domid}")) for other in others]
-        for _ in range(3):
-            renew(hub)
-            for goes_on in each_goes_on:
-                goes_on()
-    eventually(lambda: all(link["state"] == "up" and link["resumes"] for link in hub.status()["links"]), "all are up")
-
-
-@pytest.mark.parametrize("times", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_nothing_is_left_behind_by_hand_overs(one, two, memory, times):
-    with Connection(two.socket) as receiver, Connection(one.socket) as sender:
-        assert receiver.bind("inbox") == 0
-
-        def hand_over():
+@pytest.mark.parametrize("first, times", [(2, 5), pytest.param(20, 500, marks=pytest.mark.slow)])
+def test_nothing_is_left_behind_by_hand_overs(one, two, memory, first, times):
+    """Of traffic within a domain, and over a link, which is resumed each time."""
+    with Connection(one.socket) as sender, Connection(one.socket, binds="inbox") as near, Connection(two.socket, binds="inbox") as far:
+        def hand_over(number):
             for node in (one, two):
+                outcomes = []
+                for address in ("self:inbox", "2:inbox"):
+                    post(address, b"%d" % number, outcomes, sender)
                 renew(node)
-                outcomes = posted(sender, "2:inbox", 1)
-                process_until(lambda: getattr(receiver.receive(50), "data", None) == b"0", "it comes", sender)
-                all_are_delivered(outcomes, 1, sender, receiver)
-        for _ in range(2):
-            hand_over()
-        before = held_by(one, two)
-        for _ in range(times):
-            hand_over()
+                for receiver in (near, far):
+                    process_until(lambda receiver=receiver: getattr(receiver.receive(50), "data", None) == b"%d" % number, "it comes", sender)
+                all_are_delivered(outcomes, 2, sender, near, far)
+        for number in range(first):
+            hand_over(number)
+        eventually(lambda: all(link["state"] == "up" for link in one.status()["links"]), "what a link holds is counted")
+        before, memory_before = held_by(one, two), resident(one.pid)
+        for number in range(first, first + times):
+            hand_over(number)
         hold_no_more_than(before, one, two)
+        assert resident(one.pid) < 1.5 * memory_before
 
 
 def test_a_session_is_sought_by_the_next_daemon_too(one, two):
@@ -164,7 +133,7 @@ def test_what_one_hasnt_taken_goes_on_though_its_sender_is_away(nodes, memory):
     with Connection(one.socket) as sender, Connection(two.socket) as heir:
         leaver = Connection(two.socket)
         assert leaver.bind("work", SHARED) == 0
-        outcomes = post(sender, "2:work", [b"%d" % number for number in range(5)])
+        outcomes = posted(sender, "2:work", 5)
         assert received(leaver, 1) == [b"0"]
         assert heir.bind("work", SHARED) == 0
         with stopped(one.pid):
