@@ -4,9 +4,7 @@
 import contextlib
 import errno
 import os
-import resource
 import socket
-import subprocess
 import time
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from frames import STREAM, open_frame
 from library import Connection
 from messaging import EXIT_NO_ENDPOINT, PATIENCE, eventually, is_built_with_systemd, tool
-from renewing import post, process_until, renew, took_over
+from renewing import post, process_until, renew
 from service_manager import Systemd
 from test_activation import GATE, Activation, have_gone, xenmsg
 from test_restart import Service
@@ -51,63 +49,42 @@ def domain_whose_daemon_hands_over(nodes, tmp_path, request):
         yield place
 
 
-def test_messages_and_calls_wait_on_for_a_command(place, memory):
-    """Each comes once and in order. A command that is still a child isn't started again."""
-    for name, words in (("inbox", f"recv --count 5 inbox > {place.activation.output('inbox')}"), ("rev", "serve --once rev -- rev")):
+def test_all_that_waits_for_a_command_waits_on(place, nodes, memory):
+    """Messages, calls, also of another domain, and a stream: each comes once and in order. A command that is still a child isn't started
+    again."""
+    commands = {"inbox": f"recv --count 5 inbox > {place.activation.output('inbox')}", "rev": "serve --once rev -- rev",
+                "far": "serve --once far -- rev", "pipe": "listen --once pipe -- cat"}
+    for name, words in commands.items():
         place.activation.add(name, GATE + xenmsg(words))
     place.start()
-    outcomes, answers = [], []
-    with Connection(place.node.socket) as sender:
+    other, outcomes, answers, far = nodes(2)[2], [], [], []
+    other.sees(place.node)
+    with (Connection(place.node.socket) as sender, Connection(other.socket) as caller,
+          RawStream(place.node.socket, open_frame(0, "self:pipe", STREAM)) as stream):
+        stream.socket.settimeout(60 * PATIENCE)
+        stream.socket.sendall(b"before ")
         for number in range(5):
             post("self:inbox", b"%d" % number, outcomes, sender)
-        assert sender.call_post("self:rev", b"ab", answers.append) == 0
-        place.activation.waiting("rev")
-        place.activation.waiting("inbox")  # one channel has them all
+        assert sender.call_post("self:rev", b"ab", answers.append) == caller.call_post("1:far", b"cd", far.append) == 0
+        for name in commands:  # one channel has all messages
+            process_until(lambda name=name: place.activation.about(name)["waiting"] == 1, "it waits", sender, caller)
         pid = place.activation.pid("inbox")
         place.hand_over()
-        assert not outcomes and not answers
+        assert not outcomes and not answers and not far
         if not place.restarts:
             assert place.activation.about("inbox")["state"] == "starting" and place.activation.pid("inbox") == pid
-        for name in ("inbox", "rev"):
+        stream.socket.sendall(b"after")
+        stream.socket.shutdown(socket.SHUT_WR)
+        for name in commands:
             place.activation.open_gate(name)
-        process_until(lambda: len(outcomes) == 5 and answers, "all have ended", sender)
-    assert outcomes == [0] * 5 and answers == [b"ba"]
+        process_until(lambda: len(outcomes) == 5 and answers and far, "all have ended", sender, caller)
+        got = b"".join(iter(lambda: stream.socket.recv(100), b""))
+    assert outcomes == [0] * 5 and answers == [b"ba"] and far == [b"dc"]
+    assert got.endswith(b"before after")  # behind the frame that says that it is open
     eventually(lambda: place.activation.output("inbox").read_text().split() == list("01234"), "all have come")
-    for name in ("inbox", "rev"):
+    for name in commands:
         assert place.activation.about(name)["starts"] == (3 if place.restarts else 1)
         assert place.restarts or place.activation.starts(name) == 1
-
-
-def test_a_stream_waits_on_for_a_command(place):
-    place.activation.add("pipe", GATE + xenmsg("listen --once pipe -- cat"))
-    place.start()
-    caller = RawStream(place.node.socket, open_frame(0, "self:pipe", STREAM)).socket
-    caller.settimeout(60 * PATIENCE)
-    caller.sendall(b"before ")
-    place.activation.waiting("pipe")
-    place.hand_over()
-    caller.sendall(b"after")
-    caller.shutdown(socket.SHUT_WR)
-    place.activation.open_gate("pipe")
-    got = b""
-    while data := caller.recv(100):
-        got += data
-    assert got.endswith(b"before after")  # behind the frame that says that it is open
-    caller.close()
-
-
-def test_what_comes_from_another_domain_waits_on(place, nodes):
-    place.activation.add("rev", GATE + xenmsg("serve --once rev -- rev"))
-    place.start()
-    other, answers = nodes(2)[2], []
-    other.sees(place.node)
-    with Connection(other.socket) as caller:
-        assert caller.call_post("1:rev", b"ab", answers.append) == 0
-        process_until(lambda: place.activation.about("rev")["waiting"] == 1, "it waits", caller)
-        place.hand_over()
-        place.activation.open_gate("rev")
-        process_until(lambda: answers, "it is answered", caller)
-    assert answers == [b"ba"]
 
 
 def test_a_unit_is_waited_for_on(place, tmp_path):
@@ -260,26 +237,3 @@ def test_a_command_that_lives_on_is_not_started_a_second_time(renewable):
         process_until(lambda: outcomes, "it has ended", sender)
     assert outcomes == [0] and activation.starts("inbox") == 1
     eventually(lambda: activation.output("inbox").read_text() == "first\nsecond\n", "both have come")
-
-
-def test_what_waits_goes_on_where_there_can_be_no_image(renewable):
-    node, install, activation = renewable
-    activation.add("rev", GATE + xenmsg("serve --once rev -- cat"))
-    node.start()
-    install.first("--check-takeover", "prlimit --fsize=65536: --pid $PPID")
-    answers = []
-    callers = [Connection(node.socket) for _ in range(4)]
-    try:
-        for caller in callers:
-            assert caller.call_post("self:rev", b"x" * 30000, answers.append) == 0
-        process_until(lambda: activation.about("rev")["waiting"] == 4, "all wait", *callers)
-        install.renews()
-        eventually(lambda: "File too large; this daemon goes on" in node.log.read_text(), "it says so")
-        assert took_over(node) == 0
-        resource.prlimit(node.pid, resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE))
-        activation.open_gate("rev")
-        process_until(lambda: len(answers) == 4, "all are answered", *callers)
-    finally:
-        for caller in callers:
-            caller.close()
-    assert answers == [b"x" * 30000] * 4 and activation.starts("rev") == 1

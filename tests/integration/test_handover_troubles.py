@@ -19,8 +19,10 @@ from library import RETAIN, TOPIC, Connection
 from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, open_to_others, stopped, tool
 from protocol import Program
 from renewing import Waiting, crashes, ended, post, process_until, renew, took_over
+from test_activation import GATE, Activation, xenmsg
 from test_cli_interrupt import signals
 from test_handover import scribble
+from test_handover_streams import Stream, renew_under
 from test_policy import rule
 from test_resume import at_work, numbered
 from test_streams import RawStream
@@ -64,9 +66,17 @@ def test_a_program_that_spoils_at_the_last_moment_loses_nothing(installed, scrip
 
 
 @pytest.mark.parametrize("size", [200000, 10], ids=["for itself", "for the memory of a program"])
-def test_an_image_that_there_is_no_room_for_loses_nothing(installed, two, size):
-    """The daemon goes on, with links, watches, and what waits; and hands over when it can."""
+def test_an_image_that_there_is_no_room_for_loses_nothing(installed, two, tmp_path, size):
+    """The daemon goes on, with links, watches, streams, and what waits; and hands over when it can."""
     node, install = installed
+    node.stop()
+    activation = Activation(node, tmp_path)
+    activation.add("rev", GATE + xenmsg("serve --once rev -- cat"))
+    node.start()
+    caller, answers, stream = Connection(node.socket), [], Stream(node, "self").accept()
+    assert caller.call_post("self:rev", b"x" * 30000, answers.append) == 0
+    process_until(lambda: activation.about("rev")["waiting"] == 1, "it waits", caller)
+    stream.there.send(100000)
     inbox, waiting = two.receiver("inbox"), Waiting(node)
     publisher = Connection(node.socket)
     assert publisher.bind("large", TOPIC | RETAIN) == 0 and publisher.send("self:large", b"x" * size) == 0
@@ -85,8 +95,14 @@ def test_an_image_that_there_is_no_room_for_loses_nothing(installed, two, size):
     resource.prlimit(node.pid, resource.RLIMIT_FSIZE, usual)
     assert took_over(node) == 0
     node.send("2:inbox", "after")
+    stream.run(stream.there.sent + 100000)
+    activation.open_gate("rev")
+    process_until(lambda: answers, "it is answered", caller)
+    assert answers == [b"x" * 30000] and activation.starts("rev") == 1
     install()
-    renew(node)
+    renew_under(node, [stream])
+    stream.finish()
+    caller.close()
     assert told() == ["up"]  # neither of them has told it again
     ended(watch)
     with Connection(node.socket) as late:
@@ -307,19 +323,6 @@ def test_who_scribbles_between_two_daemons_harms_itself(between):
     between.goes_on()
     victim.process.kill()
     victim.process.communicate()
-
-
-def test_a_next_daemon_that_is_killed_is_as_a_crash(between):
-    with between.install.nobody_reads():
-        between.node.kill()
-    for connection in (between.sender, between.local):
-        assert connection.receive() == -errno.ENOTCONN
-    between.install()
-    between.node.start()
-    with Connection(between.node.socket) as again:
-        again.post("2:remote", b"after", lambda error: None)
-        process_until(lambda: between.remote.wait(0) >= 0, "it is posted", again)
-        assert between.remote.receive().data == b"after"
 
 
 def test_both_daemons_may_hand_over_at_once(between):
