@@ -101,20 +101,27 @@ struct gateway_reading {
 	unsigned members; /* that must be there */
 };
 
+/* Of a member that is there twice the last one counts, and nothing of the one before is left behind it. */
+static void take_plain(struct frame_text text, char *out, size_t room)
+{
+	memset(out, 0, room);
+	frame_text_copy_plain(text, out, room, ' ');
+}
+
 static void gateway_take_text(struct gateway_reading *reading, const struct json_value *value)
 {
 	struct gateway_packet *packet = reading->packet;
 	const struct frame_text text = {value->text, value->size};
 
 	if (!strcmp(value->key, "host") && host_name_is_valid(value->text, value->size)) {
-		memcpy(packet->host, value->text, value->size + 1);
+		take_plain(text, packet->host, sizeof(packet->host));
 		reading->members |= HOST;
 	} else if (!strcmp(value->key, "instance")) {
-		frame_text_copy_plain(text, packet->instance, sizeof(packet->instance), ' ');
+		take_plain(text, packet->instance, sizeof(packet->instance));
 	} else if (!strcmp(value->key, "server")) {
-		frame_text_copy_plain(text, packet->server, sizeof(packet->server), ' ');
+		take_plain(text, packet->server, sizeof(packet->server));
 	} else if (!strcmp(value->key, "why")) {
-		frame_text_copy_plain(text, packet->why, sizeof(packet->why), ' ');
+		take_plain(text, packet->why, sizeof(packet->why));
 	} else if (!strcmp(value->key, "error")) {
 		for (size_t i = 0; i < ERRORS; i++)
 			if (!strcmp(value->text, errors[i].name))
