@@ -40,24 +40,17 @@ enum image_section_type {
 	IMAGE_ENDPOINT,	 /* daemon/serve/router_image.c: what one has bound */
 	IMAGE_STANDING,	 /* daemon/serve/questions.c: a question that stands */
 	IMAGE_QUESTIONS, /* daemon/serve/questions.c: the hop at which questions to the daemon come */
-	IMAGE_END,	 /* the last one */
 	IMAGE_STREAM, /* daemon/local/streams_image.c: a byte stream; they are numbered behind the topics */
 	/* daemon/activation/activation_image.c: an endpoint that is started on demand; they are numbered
 	 * behind the streams */
 	IMAGE_ROOM,
 	IMAGE_COMMAND, /* the same: a command that was started, and is only to be reaped or stopped */
 	IMAGE_CLOSING, /* daemon/switch/work_pool.c: a socket that is only to be closed */
-	/* daemon/switch/channel_image.c: the number in traces of the channel before it, which another daemon
-	 * has given out */
-	IMAGE_SERIAL,
 	/* daemon/hosts/hosts_image.c: the other hosts, and the gateway's connection */
 	IMAGE_HOSTS,
-	IMAGE_COUNTERS, /* daemon/main/handover.c: what was done for whom until now */
+	IMAGE_COUNTERS, /* daemon/main/handover.c: what was done for whom until now; the last one */
 	/* daemon/link/relay.c: what waits for a link; they are numbered behind the waiting rooms */
 	IMAGE_WAITING,
-	/* daemon/link/link_image.c: the session with a domain whose number isn't known since this domain was
-	 * restored; it has its number among those of IMAGE_LINK */
-	IMAGE_SOUGHT,
 	IMAGE_REGISTRY, /* daemon/registry/registry.c, daemon/link/link_registry.c: of other domains */
 	IMAGE_POLICY,	/* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
 	IMAGE_MEMORY,	/* daemon/switch/memfd_lifetimes.c: memory that programs keep, and its payer */

@@ -223,14 +223,15 @@ static void links_write(void *self, struct image *image)
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next) {
-		bool is_away = link->state == LINK_AWAY;
+		bool is_away = link->state == LINK_AWAY, is_sought = link_is_unattributed(link);
 
 		if (!is_in_image(link))
 			continue;
 		if (!is_away)
 			link_note_awaited(link);
-		image_section(image, link_is_unattributed(link) ? IMAGE_SOUGHT : IMAGE_LINK);
-		image_u32(image, link_is_unattributed(link) ? &link->stamped.number : &link->peer.number);
+		image_section(image, IMAGE_LINK);
+		image_bool(image, &is_sought);
+		image_u32(image, is_sought ? &link->stamped.number : &link->peer.number);
 		link_image(image, link, &is_away);
 	}
 }
@@ -268,12 +269,14 @@ static int go_away_again(struct link *link)
 	return link_make_timer(link);
 }
 
-static void read_link(struct links *links, struct image *image, bool is_sought, struct image_hops *hops)
+static void links_read(void *self, struct image *image, struct image_hops *hops)
 {
+	struct links *links = self;
 	struct link *link = NULL;
-	bool is_away = false;
+	bool is_away = false, is_sought = false;
 	uint32_t number;
 
+	image_bool(image, &is_sought);
 	image_u32(image, &number);
 	image_expect(image, number < HOST_FIRST || (!is_sought && *hosts_name(links->options.hosts, number)));
 	if (!image->error && is_sought)
@@ -326,16 +329,6 @@ static void links_stay(void *self)
 	links_take_up(self);
 }
 
-static void read_known(void *self, struct image *image, struct image_hops *hops)
-{
-	read_link(self, image, false, hops);
-}
-
-static void read_sought(void *self, struct image *image, struct image_hops *hops)
-{
-	read_link(self, image, true, hops);
-}
-
 static bool links_lose(void *self, struct hop *hop)
 {
 	const struct links *links = self;
@@ -367,7 +360,7 @@ const struct part links_part = {
 	.write = links_write,
 	.write_channels = links_write_channels,
 	.stay = links_stay,
-	.sections = {{IMAGE_LINK, read_known}, {IMAGE_SOUGHT, read_sought}},
+	.sections = {{IMAGE_LINK, links_read}},
 	.lose = links_lose,
 	.drop = links_drop,
 };

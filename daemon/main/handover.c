@@ -202,7 +202,6 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	/* Behind those who hold accounts: a domain's account that nobody holds is forgotten. */
 	image_section(image, IMAGE_COUNTERS);
 	handover_counters_image(image, daemon);
-	image_section(image, IMAGE_END);
 }
 
 static int handover_inherit(int fd)

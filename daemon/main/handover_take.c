@@ -47,7 +47,6 @@ struct handover {
 	uint32_t fd_count;
 	struct image_hops hops;
 	struct head head;
-	struct channel *channel; /* that was read last, NULL: none */
 	int spare;		 /* a parcel of all descriptors, until the image was read; 0: none */
 	char again[INHERITED_TEXT_SIZE];
 	char **arguments; /* of the program that begins once more; NULL: it can't */
@@ -240,7 +239,7 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 }
 
 /* Sections come in this order of their types, of which later ones have larger numbers than those before which
- * they belong; what is told of a channel besides comes behind it. */
+ * they belong. */
 static unsigned handover_take_rank(uint32_t type)
 {
 	static const uint8_t order[] = {
@@ -251,10 +250,6 @@ static unsigned handover_take_rank(uint32_t type)
 	};
 	unsigned i = 0;
 
-	if (type == IMAGE_SERIAL)
-		type = IMAGE_CHANNEL;
-	if (type == IMAGE_SOUGHT)
-		type = IMAGE_LINK;
 	while (i < sizeof(order) && order[i] != type)
 		i++;
 	return i;
@@ -270,7 +265,6 @@ static bool is_in_turn(const struct handover *handover, uint32_t type)
 	case IMAGE_SESSION:
 		return hops->count < head->sessions;
 	case IMAGE_LINK:
-	case IMAGE_SOUGHT:
 		return hops->sessions == head->sessions && hops->links < head->links;
 	case IMAGE_TOPIC:
 		return are_links_read(hops, head) && hops->topics < head->topics;
@@ -309,10 +303,7 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		memfd_lifetimes_read_image(image, &daemon->board);
 		break;
 	case IMAGE_CHANNEL:
-		channel_image(image, hops, &handover->channel);
-		break;
-	case IMAGE_SERIAL:
-		channel_serial_image(image, handover->channel);
+		channel_read_image(image, hops);
 		break;
 	case IMAGE_LEDGER:
 		hop = image_program(image, hops, &number);
@@ -350,8 +341,6 @@ static const char *without(uint32_t type)
 		return "a command that was started is watched no more";
 	case IMAGE_CLOSING:
 		return "what a program has left is closed later";
-	case IMAGE_SERIAL:
-		return "traces give a channel another number";
 	default:
 		return NULL;
 	}
@@ -444,7 +433,7 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	int error;
 
 	switch_image(image, &daemon->board);
-	while ((type = image_next(image)) && type != IMAGE_END) {
+	while ((type = image_next(image))) {
 		image_expect(image, handover_take_rank(type) >= handover_take_rank(last) &&
 					    is_in_turn(handover, type));
 		if (image->error)
@@ -456,9 +445,8 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 		if (error < 0)
 			image_fail(image, handover_take_lose(daemon, handover, type, error, &before));
 	}
-	image_expect(image, type == IMAGE_END && are_links_read(&handover->hops, head) &&
+	image_expect(image, last == IMAGE_COUNTERS && are_links_read(&handover->hops, head) &&
 				    handover->hops.topics == head->topics);
-	image_expect(image, image_next(image) == 0);
 	if (!image->error && topics_lose_unfit(&handover->hops) < 0)
 		image_fail(image, -ENOMEM);
 	if (!image->error)

@@ -18,7 +18,8 @@
 #include "wire/probes.h"
 #include "wire/ut.h"
 
-uint16_t channel_own_serial(const struct channel *channel)
+/* Of the number that its program knows the channel by. */
+static uint16_t channel_own_serial(const struct channel *channel)
 {
 	/* A stream with a socket of its own is the only channel of its hop. */
 	return channel->kind == CHANNEL_STREAM ? (uint16_t)(0x8000u | (channel->stream / 2 & 0x7fffu))

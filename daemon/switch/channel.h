@@ -274,9 +274,6 @@ static inline bool channel_is_unannounced(const struct channel_end *end)
  * -ENOMEM; -EPROTO: the number is in use. */
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 		const struct frame_identity *identity, struct channel **channel);
-/* Returns the serial of a channel that was opened at this daemon: of the number that its program knows it
- * by. */
-uint16_t channel_own_serial(const struct channel *channel);
 /* Returns a tally with one reference, or NULL: out of memory. */
 struct channel_tally *channel_tally_new(void);
 /* NULL is allowed. */

@@ -265,6 +265,15 @@ static void channel_head_image(struct image *image, struct channel *channel)
 	image_u8_upto(image, &channel->verdict, CHANNEL_AWAITS_NUMBER);
 }
 
+/* What traces call it. A channel that a program opens here has its number at the program in it. */
+static void serial_image(struct image *image, struct channel *channel)
+{
+	uint32_t serial = channel->serial;
+
+	image_upto(image, &serial, UINT16_MAX);
+	channel->serial = (uint16_t)serial;
+}
+
 /* The number of the end's hop, to whose owner the section belongs. */
 static uint32_t owner_image(struct image *image, const struct image_hops *hops, const struct channel_end *end)
 {
@@ -343,16 +352,12 @@ static void channel_give_up(struct image *image, struct image_hops *hops, struct
 		image_fail(image, -ENOMEM);
 }
 
-void channel_image(struct image *image, struct image_hops *hops, struct channel **made)
+/* Returns whether the channel's ends are known, so that it can be reset, if it can't be taken. */
+static bool channel_fields_image(struct image *image, const struct image_hops *hops, struct channel *channel)
 {
-	struct channel *channel = image->is_read ? new_channel(image, hops) : *made;
 	uint32_t opener, acceptor;
 	bool are_known;
 
-	if (image->is_read)
-		*made = NULL;
-	if (!channel)
-		return;
 	kind_image(image, channel);
 	opener = owner_image(image, hops, &channel->opener);
 	acceptor = owner_image(image, hops, &channel->acceptor);
@@ -360,14 +365,24 @@ void channel_image(struct image *image, struct image_hops *hops, struct channel 
 	channel_end_image(image, hops, &channel->acceptor, acceptor);
 	are_known = !image->error && (channel->opener.hop || channel->acceptor.hop);
 	channel_head_image(image, channel);
+	serial_image(image, channel);
 	queue_image(image, &channel->opener);
 	queue_image(image, &channel->acceptor);
 	sharing_image(image, channel);
 	reassigned_image(image, channel);
 	charge_image(image, channel);
 	cancels_image(image, channel);
-	if (!image->is_read)
+	return are_known;
+}
+
+void channel_read_image(struct image *image, struct image_hops *hops)
+{
+	struct channel *channel = new_channel(image, hops);
+	bool are_known;
+
+	if (!channel)
 		return;
+	are_known = channel_fields_image(image, hops, channel);
 	image_expect(image, (channel->opener.hop || channel->acceptor.hop) &&
 				    (channel->endpoint || !channel->acceptor.hop));
 	image_expect(image, channel_adds_up(&channel->opener) && channel_adds_up(&channel->acceptor));
@@ -378,26 +393,7 @@ void channel_image(struct image *image, struct image_hops *hops, struct channel 
 	}
 	if (!channel->opener.hop)
 		orphans_add(channel);
-	else if (!channel->opener.hop->traits->is_daemon)
-		channel->serial = channel_own_serial(channel);
 	channel_enlist(channel);
-	*made = channel;
-}
-
-/* What this daemon hasn't given out can't be made again. */
-static bool has_others_serial(const struct channel *channel)
-{
-	return channel->serial && (!channel->opener.hop || channel->opener.hop->traits->is_daemon);
-}
-
-void channel_serial_image(struct image *image, struct channel *channel)
-{
-	uint32_t serial = channel ? channel->serial : 0;
-
-	image_upto(image, &serial, UINT16_MAX);
-	image_expect(image, channel);
-	if (!image->error)
-		channel->serial = (uint16_t)serial;
 }
 
 void hop_write_channels(struct image *image, const struct hop *hop)
@@ -406,15 +402,9 @@ void hop_write_channels(struct image *image, const struct hop *hop)
 	uint32_t number = 0;
 
 	while ((end = channel_table_next(&hop->channels, &number))) {
-		struct channel *channel = end->channel;
-
-		if (!end->is_opener && channel->opener.hop)
+		if (!end->is_opener && end->channel->opener.hop)
 			continue;
 		image_section(image, IMAGE_CHANNEL);
-		channel_image(image, NULL, &channel);
-		if (!has_others_serial(channel))
-			continue;
-		image_section(image, IMAGE_SERIAL);
-		channel_serial_image(image, channel);
+		channel_fields_image(image, NULL, end->channel);
 	}
 }

@@ -177,7 +177,7 @@ static int stand_in(struct image_hops *hops, struct switchboard *board)
 
 static bool is_numbered(uint32_t type)
 {
-	return type == IMAGE_SESSION || type == IMAGE_LINK || type == IMAGE_SOUGHT || type == IMAGE_TOPIC ||
+	return type == IMAGE_SESSION || type == IMAGE_LINK || type == IMAGE_TOPIC ||
 	       type == IMAGE_STREAM || type == IMAGE_ROOM || type == IMAGE_WAITING;
 }
 
@@ -188,7 +188,7 @@ static int lose_numbered(struct image_hops *hops, struct switchboard *board, uin
 
 	if (type == IMAGE_SESSION)
 		hops->sessions = hops->count;
-	else if (type == IMAGE_LINK || type == IMAGE_SOUGHT)
+	else if (type == IMAGE_LINK)
 		hops->links = hops->count - hops->sessions;
 	else if (type == IMAGE_TOPIC)
 		hops->topics = hops->count - hops->sessions - hops->links;

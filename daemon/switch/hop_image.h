@@ -99,13 +99,9 @@ void hop_image(struct image *image, struct hop *hop);
 void hop_link_image(struct image *image, struct hop *hop);
 /* Likewise an inner one (inner.h), whose owner hands over the rest. */
 void hop_inner_image(struct image *image, struct hop *hop);
-/* Writes a channel, or reads one and enters it into its hops. Where it leads to is looked up by the caller:
- * *channel has it, if the image has no error. Both ends must be at hops of the image, or gone. One that can't
- * be taken, but whose ends are known, is spoilt; else its owners have to end. */
-void channel_image(struct image *image, struct image_hops *hops, struct channel **channel);
-/* Writes by which number, which another daemon has given, traces name the channel, or reads it into the one
- * that was read last (NULL: there was none). */
-void channel_serial_image(struct image *image, struct channel *channel);
+/* Reads a channel and enters it into its hops. Both ends must be at hops of the image, or gone. One that
+ * can't be taken, but whose ends are known, is spoilt; else its owners have to end. */
+void channel_read_image(struct image *image, struct image_hops *hops);
 /* Writes a section for each channel with this hop, but for those that another one's opener has. */
 void hop_write_channels(struct image *image, const struct hop *hop);
 /* Writes what lies in the hop's rings, or reads it, once all channels were read. */

@@ -6,9 +6,8 @@
  * started on demand and have no file here, their channels, what lies in the programs' rings, other hosts,
  * names and the host's policy. What is taken must go on: it gets rings and passes. Whatever is wrong,
  * nothing is left, and an owner without a bad section is there, with its channels. Where all of an image is
- * good, each section is spoilt in turn, and only those end whose it is. Seeds are made by
- * XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image, test_stream_image, test_activation,
- * test_hosts_image, test_told_image and test_memfd_lifetimes.
+ * good, each section is spoilt in turn, and only those end whose it is. `make check` takes its seeds from the
+ * unit tests that write images (image_seeds in local.mk), so they are of the layout that there is.
  */
 
 #include <sys/socket.h>
@@ -124,7 +123,6 @@ struct parts {
 	struct relay *relay;
 	struct memfd_lifetimes *lives;
 	struct quota *quota;	 /* of those who pay for memory that they keep */
-	struct channel *channel; /* that was read last */
 };
 
 /* --- sections --------------------------------------------------------------------------------- */
@@ -169,7 +167,7 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		hop_set_image_number(programs[hops->count].hop, hops->count);
 		hops->hops[hops->count] = programs[hops->count].hop;
 		hops->sessions = ++hops->count;
-	} else if ((type == IMAGE_LINK || type == IMAGE_SOUGHT) && hops->sessions == hops->count) {
+	} else if (type == IMAGE_LINK && hops->sessions == hops->count) {
 		hop_link_image(image, programs[LINK].hop);
 		hop_set_image_number(programs[LINK].hop, hops->count);
 		hops->hops[hops->count++] = programs[LINK].hop;
@@ -187,9 +185,7 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 	} else if (type == IMAGE_POLICY) {
 		access_image(image, parts->access);
 	} else if (type == IMAGE_CHANNEL) {
-		channel_image(image, hops, &parts->channel);
-	} else if (type == IMAGE_SERIAL) {
-		channel_serial_image(image, parts->channel);
+		channel_read_image(image, hops);
 	} else if (type == IMAGE_LEDGER) {
 		hop = image_program(image, hops, &number);
 		if (hop)
@@ -228,7 +224,7 @@ static bool is_late(const struct image_hops *hops, uint32_t type)
 	uint32_t links = hops->sessions + hops->links;
 
 	return (type == IMAGE_SESSION && hops->count > hops->sessions) ||
-	       ((type == IMAGE_LINK || type == IMAGE_SOUGHT) && hops->count > links) ||
+	       (type == IMAGE_LINK && hops->count > links) ||
 	       (type == IMAGE_TOPIC && hops->count > links + hops->topics);
 }
 
@@ -249,10 +245,8 @@ static void read_all(struct image *image, struct image_hops *hops, struct progra
 		before = *hops;
 		read_section(image, hops, programs, parts, board, type);
 		error = image_leave_section(image);
-		if (error < 0) {
-			parts->channel = NULL;
+		if (error < 0)
 			check(image_hops_lose_section(hops, board, image, type, &before) >= 0);
-		}
 		see(seen, image, hops, &before, at, type == IMAGE_CHANNEL, error);
 	}
 }
@@ -444,15 +438,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct seen *seen = calloc(1, sizeof(*seen));
 	uint8_t *bytes = malloc(size + FORMAT_AT + 4);
+	int r;
 
 	check(seen && bytes);
 	log_set_level(LOG_LEVEL_ERROR);
 	memcpy(bytes, data, size);
-	put_u32(bytes + FORMAT_AT, image_format); /* a seed may be older */
+	put_u32(bytes + FORMAT_AT, image_format);
 	read_it(bytes, size, seen, NULL);
 	for (unsigned i = 0; i < seen->count && !seen->is_bad; i++)
 		read_spoilt(bytes, size, seen, i);
 	free(bytes);
+	r = seen->is_bad ? -1 : 0;
 	free(seen);
-	return 0;
+	return r;
 }

@@ -28,6 +28,24 @@ fuzz_replays = \
 check_PROGRAMS += $(fuzz_replays)
 TESTS += $(fuzz_replays)
 
+# Tests that write an image leave it as a seed, which is so always of the present layout.
+image_seeds = \
+	tests/unit/test_activation \
+	tests/unit/test_hosts_image \
+	tests/unit/test_image \
+	tests/unit/test_memfd_lifetimes \
+	tests/unit/test_relay \
+	tests/unit/test_stream_image \
+	tests/unit/test_told_image \
+	tests/unit/test_topic_image
+AM_TESTS_ENVIRONMENT = $(MKDIR_P) tests/fuzz/seeds/image; XENMSG_SEEDS=tests/fuzz/seeds; export XENMSG_SEEDS;
+# By its name Automake would take this for the rule itself.
+seeded = tests/fuzz/replay_image.log
+$(seeded): $(image_seeds:=.log)
+clean-local: clean-fuzz-seeds
+clean-fuzz-seeds:
+	rm -rf tests/fuzz/seeds
+
 # The connections of the library end in the target itself.
 wrap_connect = -Wl,--wrap=connect
 tests_fuzz_replay_activation_SOURCES = tests/fuzz/fuzz_activation.c tests/fuzz/replay_main.c

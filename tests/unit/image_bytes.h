@@ -60,7 +60,7 @@ static inline int image_open_bytes(struct image *image, const void *bytes, size_
 	return image->error;
 }
 
-/* Writes a seed for fuzz_image into the folder XENMSG_SEEDS, if it is wanted. */
+/* Writes a seed for fuzz_image into the folder `image` of XENMSG_SEEDS, if it is wanted. */
 static inline void image_write_seed(const char *name, const uint8_t *bytes, size_t size)
 {
 	const char *folder = getenv("XENMSG_SEEDS");
@@ -69,7 +69,7 @@ static inline void image_write_seed(const char *name, const uint8_t *bytes, size
 
 	if (!folder)
 		return;
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	snprintf(path, sizeof(path), "%s/image/%s", folder, name);
 	file = fopen(path, "wb");
 	image_must(file != NULL);
 	image_must(fwrite(bytes, 1, size, file) == size);

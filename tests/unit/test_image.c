@@ -55,7 +55,7 @@ static int write_fields(int fd)
 	image_begin(&image);
 	image_section(&image, IMAGE_HEAD);
 	fields_image(&image, &fields);
-	image_section(&image, IMAGE_END);
+	image_section(&image, IMAGE_COUNTERS);
 	memfd = image_seal(&image);
 	assert_true(memfd >= 0);
 	image_free(&image);
@@ -73,7 +73,7 @@ TEST(what_was_written_is_read_again)
 	assert_int_equal(image_open(&image, memfd), 0);
 	assert_int_equal(image_next(&image), IMAGE_HEAD);
 	fields_image(&image, &fields);
-	assert_int_equal(image_next(&image), IMAGE_END);
+	assert_int_equal(image_next(&image), IMAGE_COUNTERS);
 	assert_int_equal(image_next(&image), 0);
 	assert_int_equal(image.error, 0);
 	assert_int_equal(fields.small, 7);
@@ -410,14 +410,13 @@ static int read_world(struct world *world, struct image *image)
 {
 	struct hop *hops[] = {world->programs[0].hop, world->programs[1].hop};
 	struct image_hops all = {.hops = hops};
-	struct channel *channel;
 	uint32_t type, number;
 
 	while ((type = image_next(image))) {
 		if (all.count < 2 && type == section_of(world, all.count)) {
 			program_image(image, world, all.count++);
 		} else if (type == IMAGE_CHANNEL) {
-			channel_image(image, &all, &channel);
+			channel_read_image(image, &all);
 		} else if (type == IMAGE_LEDGER) {
 			image_u32(image, &number);
 			image_expect(image, number < all.count);
@@ -591,6 +590,20 @@ TEST(what_lies_in_a_ring_that_is_not_its_channel_s_is_refused)
 	assert_int_equal(read_again(world), -EINVAL);
 	ledger_free(ledger);
 	end->newest_handed = newest;
+	world_free(world);
+}
+
+TEST(reassigned_that_is_owed_but_is_not_there_is_refused)
+{
+	struct world *world = world_at_work(MEMORIES);
+	struct channel_end *end = sink_of(world), *other = &end->channel->opener;
+
+	end->owed |= OWED_REASSIGNED;
+	assert_int_equal(read_again(world), -EINVAL);
+	end->owed &= (uint8_t)~OWED_REASSIGNED;
+	other->owed |= OWED_REASSIGNED;
+	assert_int_equal(read_again(world), -EINVAL);
+	other->owed &= (uint8_t)~OWED_REASSIGNED;
 	world_free(world);
 }
 

@@ -243,7 +243,6 @@ SCENE_TEST(what_is_handed_over_is_paid_for_once_and_spoilt_by_nobody, scene_star
 
 	image_begin(&image);
 	memfd_lifetimes_write_image(&image, &scene->board);
-	image_section(&image, IMAGE_END);
 	bytes = image_to_bytes(&image, &size);
 	image_write_seed("kept", bytes, size);
 	scene->board.quota = scene->quota;

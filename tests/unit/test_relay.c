@@ -5,6 +5,10 @@
  */
 #include "tests/unit/relay_rig.h"
 
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/part.h"
+#include "tests/unit/image_bytes.h"
+
 /* --- where it begins -------------------------------------------------------------------------- */
 
 SCENE_TEST(what_is_for_a_domain_without_a_link_goes_to_domain_0, start_in_domain_1)
@@ -34,6 +38,60 @@ SCENE_TEST(it_waits_until_domain_0_has_said_that_it_relays, start_in_domain_1)
 	for (unsigned i = 0; i < 21; i++)
 		expect_open(scene->link[0], "2:inbox", 1);
 	assert_int_equal(scene->awaits, 1);
+}
+
+/* Writes the program, or reads another one. */
+static void program_image(struct image *image, struct hop *program)
+{
+	bool shares = true;
+
+	image_bool(image, &shares);
+	hop_image(image, program);
+}
+
+SCENE_TEST(what_waits_for_domain_0_is_handed_over, start_in_domain_1)
+{
+	struct hop *next = hop_new(&scene->rig.board[0], HOP_SHARED, NULL, NULL, 1, 64);
+	struct image_hops hops = {0};
+	struct image image;
+	uint8_t *bytes;
+	size_t size;
+
+	assert_int_equal(image_hops_add(&hops, next), 0);
+	hops.sessions = 1;
+	scene->relays = 0;
+	participant_open(scene->program, 0, "2:inbox");
+	rig_settle(&scene->rig);
+	hop_set_image_number(&scene->program->hop, 0);
+	assert_int_equal(relay_part.number(scene->relay, 1), 2);
+	image_begin(&image);
+	image_section(&image, IMAGE_SESSION);
+	program_image(&image, &scene->program->hop);
+	relay_part.write(scene->relay, &image);
+	hop_write_channels(&image, &scene->program->hop);
+	bytes = image_to_bytes(&image, &size);
+	image_write_seed("waiting", bytes, size);
+	relay_part.drop(scene->relay);
+	image_open_bytes(&image, bytes, size);
+	assert_int_equal(image_next(&image), IMAGE_SESSION);
+	program_image(&image, next);
+	assert_int_equal(image_next(&image), IMAGE_WAITING);
+	assert_true(part_read(&relay_part, scene->relay, &image, IMAGE_WAITING, &hops));
+	assert_int_equal(image_next(&image), IMAGE_CHANNEL);
+	channel_read_image(&image, &hops);
+	assert_int_equal(image_next(&image), 0);
+	assert_int_equal(image.error, 0);
+	assert_int_equal(scene->awaits, 1);
+	relay_part.go_on(scene->relay);
+	rig_settle(&scene->rig);
+	assert_int_equal(scene->awaits, 2); /* it asks anew */
+	scene->relays = 1;
+	tell_asked(scene, 0);
+	expect_open(scene->link[0], "2:inbox", 1);
+	hop_retire(next, ECONNRESET);
+	image_free(&image);
+	free(hops.hops);
+	free(bytes);
 }
 
 SCENE_TEST(link_that_is_lost_meanwhile_is_waited_for_again, start_in_domain_1)

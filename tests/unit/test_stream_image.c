@@ -81,7 +81,6 @@ static int route(void *userdata, struct channel *channel, const struct frame_ope
 static void read_section(struct image *image, struct image_hops *hops, struct streams *streams,
 			 struct hop *session, uint32_t type)
 {
-	struct channel *channel;
 	bool shares = false;
 
 	if (type == IMAGE_SESSION && !hops->count) {
@@ -92,7 +91,7 @@ static void read_section(struct image *image, struct image_hops *hops, struct st
 	} else if (type == IMAGE_STREAM && hops->count == 1) {
 		part_read(&streams_part, streams, image, type, hops);
 	} else if (type == IMAGE_CHANNEL) {
-		channel_image(image, hops, &channel);
+		channel_read_image(image, hops);
 	} else {
 		image_fail(image, -EINVAL);
 	}

@@ -16,7 +16,6 @@
 #define SIZE	 5000u /* so that a subscriber has credit for some of them only, */
 #define SHORT	 24u   /* or so that the image is short, which is a fuzzer's seed */
 
-static struct channel *last_read; /* out of an image */
 
 /* Publishes so many messages as one entry. */
 static void publish(struct topic *topic, unsigned number, uint32_t size, unsigned count)
@@ -87,9 +86,7 @@ static void read_section(struct topic_rig *rig, struct image *image, struct imag
 	} else if (type == IMAGE_TOPIC && hops->count == 1) {
 		part_read(&topics_part, rig->topics, image, type, hops);
 	} else if (type == IMAGE_CHANNEL) {
-		channel_image(image, hops, &last_read);
-	} else if (type == IMAGE_SERIAL) {
-		channel_serial_image(image, last_read);
+		channel_read_image(image, hops);
 	} else if (type == IMAGE_PARTY) {
 		part_read(&topics_part, rig->topics, image, type, hops);
 	} else {
