@@ -72,7 +72,6 @@ include tests/store/local.mk
 EXTRA_DIST += tests/programs
 EXTRA_DIST += tests/services/in-root tests/services/run tests/musl/libraries tests/musl/run
 EXTRA_DIST += tests/packages/in-root tests/packages/in-root-rpm tests/packages/run tests/packages/taken
-EXTRA_DIST += tests/integration/reached_by_others tests/reach/places.c tests/reach/places.py tests/reach/run
 EXTRA_DIST += tests/lack/lack.c tests/lack/run
 EXTRA_DIST += tests/mutants/README.md tests/mutants/run tests/mutants/found $(wildcard $(srcdir)/tests/mutants/*.mutants)
 EXTRA_DIST += tests/packaged/agent tests/packaged/block tests/packaged/cases.py tests/packaged/machines.py tests/packaged/make-debs \

@@ -356,7 +356,7 @@ def pytest_sessionstart(session):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes a minute or more")
-    config.addinivalue_line("markers", "more: what runs for each change by others: by a few seeds, or because they reach the same places")
+    config.addinivalue_line("markers", "more: of what differs in a seed or in parameters, what others run for at this change")
     modes.configure(config)
 
 
@@ -366,11 +366,6 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.hookimpl(tryfirst=True)  # before they are chosen by their marks
 def pytest_collection_modifyitems(config, items):
-    """Marks what tests/reach has found that others reach, too, and chooses by the mode."""
-    reached_by_others = set((pathlib.Path(__file__).parent / "reached_by_others").read_text(encoding="utf-8").split("\n"))
-    for item in items:
-        if f"{item.path.name}::{item.name}" in reached_by_others:
-            item.add_marker(pytest.mark.more)
     modes.choose(config, items)
 
 

@@ -324,6 +324,7 @@ class Disturber:
 def add_options(parser):
     parser.addoption("--mode", default="", help=f"conditions of all tests, joined by +: {', '.join(MODES)}")
     parser.addoption("--mode-seed", type=int, default=None, help="what happens in it by chance")
+    parser.addoption("--half", type=int, default=None, help="of tests that differ in their parameters, which half has the mark `more`: a seed")
     parser.addoption("--shard", default="1/1", help="K/N: of N parts of the tests the one with number K")
 
 
@@ -343,8 +344,21 @@ def has_daemons(item):
     return not {"nodes", "hosts", "many", "way", "far"}.isdisjoint(item.fixturenames)
 
 
+def mark_half(items, half):
+    """Of each function's tests, which differ in their parameters, one half, by chance, is left to runs for other changes."""
+    functions = {}
+    for item in items:
+        if not (item.get_closest_marker("slow") or item.get_closest_marker("more")):
+            functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for function, tests in functions.items():
+        for item in random.Random(f"{half} {function}").sample(tests, len(tests) // 2):
+            item.add_marker(pytest.mark.more)
+
+
 def choose(config, items):
     """Leaves those that are a part of this run, and marks those that can't bear a mode."""
+    if config.option.half is not None:
+        mark_half(items, config.option.half)
     number, count = map(int, config.option.shard.split("/"))
     kept = [item for item in items
             if (not chosen or has_daemons(item)) and zlib.crc32(f"{item.path.name} {item.name}".encode()) % count == number - 1]
