@@ -47,7 +47,7 @@ struct handover {
 	uint32_t fd_count;
 	struct image_hops hops;
 	struct head head;
-	int spare;		 /* a parcel of all descriptors, until the image was read; 0: none */
+	int spare; /* a parcel of all descriptors, until the image was read; 0: none */
 	char again[INHERITED_TEXT_SIZE];
 	char **arguments; /* of the program that begins once more; NULL: it can't */
 };

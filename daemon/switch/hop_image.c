@@ -177,8 +177,8 @@ static int stand_in(struct image_hops *hops, struct switchboard *board)
 
 static bool is_numbered(uint32_t type)
 {
-	return type == IMAGE_SESSION || type == IMAGE_LINK || type == IMAGE_TOPIC ||
-	       type == IMAGE_STREAM || type == IMAGE_ROOM || type == IMAGE_WAITING;
+	return type == IMAGE_SESSION || type == IMAGE_LINK || type == IMAGE_TOPIC || type == IMAGE_STREAM ||
+	       type == IMAGE_ROOM || type == IMAGE_WAITING;
 }
 
 /* Has what is numbered end, of which so many were read before. What couldn't be made has a stand-in. */

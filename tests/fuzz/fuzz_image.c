@@ -122,7 +122,7 @@ struct parts {
 	struct hosts *hosts;
 	struct relay *relay;
 	struct memfd_lifetimes *lives;
-	struct quota *quota;	 /* of those who pay for memory that they keep */
+	struct quota *quota; /* of those who pay for memory that they keep */
 };
 
 /* --- sections --------------------------------------------------------------------------------- */

@@ -16,7 +16,6 @@
 #define SIZE	 5000u /* so that a subscriber has credit for some of them only, */
 #define SHORT	 24u   /* or so that the image is short, which is a fuzzer's seed */
 
-
 /* Publishes so many messages as one entry. */
 static void publish(struct topic *topic, unsigned number, uint32_t size, unsigned count)
 {
