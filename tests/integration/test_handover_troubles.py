@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import resource
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from frames import DATA, MEMORY, REQUEST, STREAM, WELCOME, frame, hello, message, open_frame
 from library import RETAIN, TOPIC, Connection
-from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, open_to_others, stopped, tool
+from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, open_to_others, stopped, tool
 from protocol import Program
 from renewing import Waiting, crashes, ended, post, process_until, renew, took_over
 from test_activation import GATE, Activation, xenmsg
@@ -453,8 +454,9 @@ def test_a_reload_asked_for_between_two_daemons_is_made(installed, host):
 
 # ---- what the next daemon can't take ----
 
-SECTIONS = {"SESSION": 2, "TOPIC": 4, "CHANNEL": 5, "LEDGER": 6, "ENDPOINT": 8, "HOSTS": 17, "KNOWN": 21, "POLICY": 22}
-OF_NOBODY = ("HOSTS", "KNOWN", "POLICY")
+ENUM = re.search(r"enum image_section_type \{(.*?)\}", pathlib.Path(SOURCES, "base/image.h").read_text(encoding="utf-8"), re.S)[1]
+SECTIONS = {name: number for number, name in enumerate(re.findall(r"^\tIMAGE_(\w+)", ENUM, re.M), 1)}
+OF_NOBODY = ("HOSTS", "REGISTRY", "POLICY")
 
 SPOILS = """import fcntl, os, sys
 own = {own}
@@ -467,7 +469,7 @@ def spoilt(data, kind, start):
     def has(section, type):
         return section[0] == type and b"bad-one" in data[section[1]:sum(section[1:])]
     number = next(data[at:at + 4] for type, at, size in sections if has((type, at, size), 8))
-    if kind in (17, 21, 22):
+    if kind in {of_nobody}:
         some = next(section for section in sections if section[0] == kind)
     elif kind == 2:
         some = [section for section in sections if section[0] == 2][int.from_bytes(number, "little")]
@@ -489,14 +491,20 @@ os.execv(own, sys.argv)
 """
 
 
+def install_spoiler(install, *spoils):
+    """The right one, which gets an image in which each of these sections is spoilt from there on."""
+    other = install.folder / "other"
+    other.write_text(SPOILS.format(of_nobody=[SECTIONS[kind] for kind in OF_NOBODY], own=repr(tool("xenmsgd")),
+                                   spoils=[(SECTIONS[kind], start) for kind, start in spoils]))
+    install(f'exec {sys.executable} {other} "$@"')
+
+
 @pytest.mark.parametrize("kind, start, ends", [
     ("SESSION", 0, True), ("SESSION", 8, True), ("TOPIC", 30, True), ("CHANNEL", 12, True), ("CHANNEL", 240, False), ("LEDGER", 8, True),
-    ("ENDPOINT", 8, True), ("HOSTS", 0, False), ("KNOWN", 0, False), ("POLICY", 0, False)])
+    ("ENDPOINT", 8, True), ("HOSTS", 0, False), ("REGISTRY", 0, False), ("POLICY", 0, False)])
 def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, ends):
     """Others go on, with all that they have; those with a channel to it are told for certain."""
     node, install = installed
-    other = install.folder / "other"
-    other.write_text(SPOILS.format(spoils=[(SECTIONS[kind], start)], own=repr(tool("xenmsgd"))))
     outcomes, answers = [], []
     with (at_work(*numbered(node, node, "own")) as goes_on, Connection(node.socket) as caller, Connection(node.socket, binds="upper") as server,
           Connection(node.socket, binds="bad-one") as bad, Connection(node.socket) as sender):
@@ -507,7 +515,7 @@ def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, e
         if kind == "CHANNEL":
             assert sender.post("self:bad-one", b"in doubt", outcomes.append) == 0
             sender.wait(0)
-        install(f'exec {sys.executable} {other} "$@"')
+        install_spoiler(install, (kind, start))
         renewal = install.renews()
         eventually(lambda: took_over(node) == 1, "the next daemon has taken over")
         assert renewal.wait(timeout=60 * PATIENCE) == EXIT_LOST
@@ -530,14 +538,12 @@ def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, e
 def test_a_stream_is_lost_with_the_program_that_was_to_fetch_it(installed):
     """Both couldn't be taken: the one isn't looked for behind the end of the other."""
     node, install = installed
-    other = install.folder / "other"
-    other.write_text(SPOILS.format(spoils=[(SECTIONS["CHANNEL"], 12), (SECTIONS["LEDGER"], 8)], own=repr(tool("xenmsgd"))))
     waiting = Waiting(node)
     with Connection(node.socket) as bad:
         assert bad.listen("bad-one") == 0
         caller = RawStream(node.socket, open_frame(0, "self:bad-one", STREAM)).socket
         eventually(lambda: node.status()["streams"], "it waits")
-        install(f'exec {sys.executable} {other} "$@"')
+        install_spoiler(install, ("CHANNEL", 12), ("LEDGER", 8))
         renewal = install.renews()
         assert renewal.wait(timeout=60 * PATIENCE) == EXIT_LOST
         assert took_over(node) == 1
