@@ -3,6 +3,7 @@
 package xenmsg
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -163,9 +164,10 @@ type binding struct {
 	word      uint32 // in front of the name: the kinds of BIND, the flags of SUBSCRIBE
 	ready     []*channel
 	streams   []incomingStream // at most as many as the daemon lets wait
-	events    []Event          // one of each domain, endpoint and host
-	wake      chan struct{}    // has something in it when there is something to take
-	over      chan struct{}    // closed when nothing comes any more
+	events    list.List        // Event, one of each thing, which
+	pending   map[thing]*list.Element
+	wake      chan struct{} // has something in it when there is something to take
+	over      chan struct{} // closed when nothing comes any more
 	err       *Error
 	drained   bool
 	isBound   bool          // the daemon has granted it once,
@@ -282,7 +284,7 @@ func (b *binding) next(ctx context.Context, take func() bool) error {
 	for {
 		b.c.mu.Lock()
 		found, err := take(), b.err
-		if found && len(b.ready)+len(b.streams)+len(b.events) > 0 {
+		if found && len(b.ready)+len(b.streams)+b.events.Len() > 0 {
 			b.signal() // for others who wait
 		}
 		b.c.mu.Unlock()

@@ -511,7 +511,7 @@ func TestAnEndpointOutlivesDaemonsThatEndAtOnce(t *testing.T) {
 
 // Of a list that begins anew with the next daemon a watch tells what differs.
 func TestAWatchThatBeginsAnewTellsChanges(t *testing.T) {
-	w := &binding{told: map[thing]*toldThing{}, begun: make(chan struct{}), wake: make(chan struct{}, 1)}
+	w := &Watch{&binding{c: &Conn{}, told: map[thing]*toldThing{}, begun: make(chan struct{}), wake: make(chan struct{}, 1)}}
 	close(w.begun)
 	for _, step := range []struct {
 		says []Event // after it has begun
@@ -526,7 +526,6 @@ func TestAWatchThatBeginsAnewTellsChanges(t *testing.T) {
 		{[]Event{{Kind: DomainUp, DomID: 2}, {Kind: DomainAway, DomID: 2}, {Kind: Listed}},
 			[]Event{{Kind: DomainAway, DomID: 2, Domain: "web"}}},
 	} {
-		w.events = nil
 		if err := w.takeEvent(nil); err != nil {
 			t.Fatal(err)
 		}
@@ -537,8 +536,58 @@ func TestAWatchThatBeginsAnewTellsChanges(t *testing.T) {
 				w.takeChange(e)
 			}
 		}
-		if len(w.events)+len(step.want) > 0 && !reflect.DeepEqual(w.events, step.want) {
-			t.Fatalf("told %v, not %v", w.events, step.want)
+		var told []Event
+		for w.events.Len() > 0 {
+			e, _ := w.Next(context.Background())
+			told = append(told, e)
 		}
+		if !reflect.DeepEqual(told, step.want) {
+			t.Fatalf("told %v, not %v", told, step.want)
+		}
+	}
+}
+
+func TestAWatchThatIsGivenUpSaysWhy(t *testing.T) {
+	t.Parallel() // it takes as long as a daemon is waited for that says nothing
+	l := listen(t)
+	go func() {
+		if daemon, err := l.AcceptUnix(); err == nil {
+			defer daemon.Close()
+			sayWelcome(daemon)
+			hearOut(daemon)
+		}
+	}()
+	conn, err := (&Dialer{Socket: l.Addr().String(), Reconnect: true}).Dial(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	said := make(chan error, 1)
+	go func() {
+		_, err := conn.Watch(ctx, "*")
+		said <- err
+	}()
+	select {
+	case err := <-said:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+	case <-time.After(20 * cancelPatience):
+		t.Fatal("it waits for ever")
+	}
+}
+
+func TestAWatchOfManyThingsTellsThemSoon(t *testing.T) {
+	w := &binding{told: map[thing]*toldThing{}, begun: make(chan struct{}), wake: make(chan struct{}, 1), over: make(chan struct{})}
+	close(w.begun)
+	began := time.Now()
+	for i := 0; i < pendingMax; i++ {
+		w.takeChange(Event{Kind: EndpointUp, DomID: uint32(i), Name: "print"})
+	}
+	w.takeChange(Event{Kind: EndpointDown, DomID: 7, Name: "print"})
+	if took := time.Since(began); w.err != nil || took > 5*time.Second {
+		t.Fatal(w.err, took)
 	}
 }

@@ -3,6 +3,7 @@
 package xenmsg
 
 import (
+	"container/list"
 	"context"
 	"syscall"
 )
@@ -91,7 +92,7 @@ func (b *binding) watchAgain(ctx context.Context) *Error {
 		}
 	}
 	b.c.mu.Lock()
-	if err = err.ofDaemon(); err.Errno == syscall.ECONNRESET {
+	if err = err.ofDaemon(); err.Errno == syscall.ECONNRESET && err.context == nil {
 		err = failed(syscall.ENOTCONN)
 	}
 	return err.about(b.op, b.name)
@@ -123,15 +124,18 @@ func (f *fields) event() (e Event) {
 	return e
 }
 
-// A thing is what events are about: a domain, an endpoint or a host.
+// A thing is what events are about: a domain, an endpoint, a host, or the list of all of them.
 type thing struct {
-	domID  uint32
-	name   string
-	isHost bool
+	domID          uint32
+	name           string
+	isHost, isList bool
 }
 
 func (e *Event) thing() thing {
-	return thing{e.DomID, e.Name, e.Kind == HostUp || e.Kind == HostDown}
+	if e.Kind == Listed {
+		return thing{isList: true}
+	}
+	return thing{domID: e.DomID, name: e.Name, isHost: e.Kind == HostUp || e.Kind == HostDown}
 }
 
 func (t thing) rank() int {
@@ -235,30 +239,29 @@ func (w *binding) endList(listed Event) {
 
 // tell lets Next return it, and nothing else of that thing.
 func (w *binding) tell(e Event) {
-	for i, p := range w.events {
-		if p.thing() == e.thing() && (p.Kind == Listed) == (e.Kind == Listed) {
-			w.events = append(w.events[:i], w.events[i+1:]...)
-			break
-		}
-	}
-	if len(w.events) >= pendingMax {
+	of := e.thing()
+	if before := w.pending[of]; before != nil {
+		w.events.Remove(before)
+	} else if w.events.Len() >= pendingMax {
 		w.end(failed(syscall.ENOBUFS))
 		w.forget()
 		return
+	} else if w.pending == nil {
+		w.pending = map[thing]*list.Element{}
 	}
-	w.events = append(w.events, e)
+	w.pending[of] = w.events.PushBack(e)
 	w.signal()
 }
 
 // Next returns the next event.
 func (w *Watch) Next(ctx context.Context) (e Event, err error) {
 	err = w.next(ctx, func() bool {
-		found := len(w.events) > 0
-		if found {
-			e = w.events[0]
-			w.events = w.events[1:]
+		first := w.events.Front()
+		if first != nil {
+			e = w.events.Remove(first).(Event)
+			delete(w.pending, e.thing())
 		}
-		return found
+		return first != nil
 	})
 	return e, err
 }
