@@ -219,7 +219,7 @@ func greetOnce(ctx context.Context, path string, flags uint32) (sock *net.UnixCo
 	if err == nil {
 		sock = made.(*net.UnixConn)
 		var f frame
-		if f, failure = converse(ctx, sock, helloPatience, appendHello(nil, flags), nil); failure == nil {
+		if f, failure = converse(ctx, sock, helloPatience, 0, appendHello(nil, flags), nil); failure == nil {
 			hello, failure = takeWelcome(f)
 		}
 	} else if failure = errorOf(err); failure.Errno == syscall.ENOENT {
@@ -263,9 +263,9 @@ func goodbye(p fields) *Error {
 	return &Error{Errno: errno, Fate: NotDone, Reason: string(p)}
 }
 
-// converse writes what is asked and reads one frame and nothing behind it, until the context ends, or so long. `look`
-// is called before it reads, unless that is nil.
-func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, asked []byte, look func() error) (frame, *Error) {
+// converse writes what is asked and reads one frame and nothing behind it, until the context has ended for a while, or
+// so long. `look` is called before it reads, unless that is nil.
+func converse(ctx context.Context, sock *net.UnixConn, longest, while time.Duration, asked []byte, look func() error) (frame, *Error) {
 	if longest > 0 {
 		sock.SetDeadline(time.Now().Add(longest))
 	}
@@ -274,7 +274,7 @@ func converse(ctx context.Context, sock *net.UnixConn, longest time.Duration, as
 		defer close(gone)
 		select {
 		case <-ctx.Done():
-			sock.SetDeadline(time.Unix(1, 0))
+			sock.SetDeadline(time.Now().Add(while))
 		case <-over:
 		}
 	}()

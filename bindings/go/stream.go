@@ -197,8 +197,9 @@ func (s *Stream) SyscallConn() (syscall.RawConn, error) { return s.sock.SyscallC
 
 const streamFlags = 2 | 8 // of HELLO: the connection is for a stream, which may be another socket
 
-// fetch asks for a stream by a connection that was made for it, and renames the peer, if the daemon says so. [6]
-func fetch(ctx context.Context, sock *net.UnixConn, request []byte, peer *Peer) (*net.UnixConn, *Error) {
+// fetch asks for a stream by a connection that was made for it, until the context has ended for a while, and renames
+// the peer, if the daemon says so. [6]
+func fetch(ctx context.Context, sock *net.UnixConn, while time.Duration, request []byte, peer *Peer) (*net.UnixConn, *Error) {
 	kept, failure := os.Open(os.DevNull) // a descriptor: what can't be taken isn't asked for
 	if failure != nil {
 		sock.Close()
@@ -206,7 +207,7 @@ func fetch(ctx context.Context, sock *net.UnixConn, request []byte, peer *Peer) 
 	}
 	defer kept.Close()
 	var given *os.File
-	f, err := converse(ctx, sock, 0, append(request, 0), func() (err error) {
+	f, err := converse(ctx, sock, 0, while, append(request, 0), func() (err error) {
 		given, err = lookForDescriptor(ctx, sock, kept)
 		return err
 	})
@@ -230,6 +231,7 @@ func fetch(ctx context.Context, sock *net.UnixConn, request []byte, peer *Peer) 
 	}
 	if err != nil || given != nil { // else this connection is the stream
 		sock.Close()
+		kept.Close() // for socketOf
 	}
 	if err == nil && given != nil {
 		sock, err = socketOf(ctx, given)
@@ -265,7 +267,7 @@ func lookForDescriptor(ctx context.Context, sock *net.UnixConn, kept *os.File) (
 		}
 		kept.Close()
 		if !sleep(ctx, &pause, 100*time.Millisecond) {
-			break
+			return nil, syscall.EMFILE
 		}
 	}
 	return nil, failure
@@ -302,7 +304,7 @@ func (c *Conn) Connect(ctx context.Context, address string) (*Stream, error) {
 		sock, _, err = greet(ctx, c.path, streamFlags, c.outlives)
 	}
 	if err == nil {
-		sock, err = fetch(ctx, sock, appendOpen(nil, 0, kindStream, address), nil)
+		sock, err = fetch(ctx, sock, 0, appendOpen(nil, 0, kindStream, address), nil)
 	}
 	if err != nil {
 		return nil, err.about("connect", address)
@@ -383,7 +385,8 @@ func (l *Listener) AcceptStream(ctx context.Context) (*Stream, error) {
 		}
 		sock, _, err := greet(ctx, c.path, streamFlags, func() bool { return false })
 		if err == nil {
-			sock, err = fetch(ctx, sock, appendU64(nil, frameAccept, 0, in.token), &in.peer)
+			// The daemon has given it away as soon as it has answered, which it does at once.
+			sock, err = fetch(ctx, sock, cancelPatience, appendU64(nil, frameAccept, 0, in.token), &in.peer)
 		}
 		if err == nil {
 			return &Stream{sock: sock, local: Addr("self:" + l.name), remote: Addr(in.peer.String()), peer: in.peer}, nil

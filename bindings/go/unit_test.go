@@ -591,3 +591,54 @@ func TestAWatchOfManyThingsTellsThemSoon(t *testing.T) {
 		t.Fatal(w.err, took)
 	}
 }
+
+// What the daemon has given is the program's, also where its context has ended just before: nobody else gets it.
+func TestAStreamIsAcceptedWhereTheContextEndsMeanwhile(t *testing.T) {
+	l, cancels := listen(t), make(chan context.CancelFunc, 1)
+	go func() {
+		for {
+			daemon, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer daemon.Close()
+				sayWelcome(daemon)
+				switch f := asked(daemon); f.kind {
+				case frameBind:
+					daemon.Write(appendFrame(nil, frameReply, f.channel, make([]byte, 8)))
+					for token := byte(1); token <= 50; token++ {
+						daemon.Write(appendFrame(nil, frameIncoming, 0, append([]byte{token, 23: 0}, "inbox"...)))
+					}
+					hearOut(daemon)
+				case frameAccept:
+					(<-cancels)()
+					daemon.Write(appendFrame(nil, frameReply, 0, make([]byte, 16)))
+					daemon.Write([]byte{f.payload[0]})
+				}
+			}()
+		}
+	}()
+	conn, err := (&Dialer{Socket: l.Addr().String()}).Dial(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	listener, err := conn.Listen(context.Background(), "inbox", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i <= 50; i++ {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancels <- cancel
+		stream, err := listener.AcceptStream(ctx)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		got := []byte{0}
+		if _, err := stream.Read(got); err != nil || int(got[0]) != i {
+			t.Fatal(i, got, err)
+		}
+		stream.Close()
+	}
+}
