@@ -666,7 +666,8 @@ func (c *Conn) request(ctx context.Context, op, about string, kind uint8, payloa
 		case <-r.done:
 		default:
 			if of != nil {
-				of.forget() // behind it: the name is free for the next one
+				of.forget()
+				of.end(ended(ctx, Unknown)) // the name is free for the next one, who asks behind that
 			}
 			c.mu.Unlock()
 			return nil, ended(ctx, Unknown).about(op, about)

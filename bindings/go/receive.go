@@ -204,7 +204,9 @@ func (c *Conn) bind(ctx context.Context, b binding) (*binding, error) {
 		if err == nil {
 			return &b, nil
 		}
-		delete(c.bindings, b.key)
+		if c.bindings[b.key] == &b {
+			delete(c.bindings, b.key)
+		}
 		if err.Errno != syscall.ENOTCONN || !c.dialer.Reconnect || c.closed {
 			return nil, err
 		}

@@ -547,6 +547,21 @@ func TestAWatchThatBeginsAnewTellsChanges(t *testing.T) {
 	}
 }
 
+// A request that nobody waits for any more gives its name to the next one, and isn't made again.
+func TestABindingThatIsGivenUpIsForgottenAtOnce(t *testing.T) {
+	conn := talk(t, hearOut)
+	b := &binding{c: conn, name: "inbox", key: "inbox", ask: frameBind, undo: frameUnbind, over: make(chan struct{})}
+	conn.bindings["inbox"] = b
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for number := conn.nextRequest; conn.nextRequest == number; { // until one was sent
+		conn.request(ctx, "bind", "inbox", frameBind, []byte("\x01\x00\x00\x00inbox"), b)
+	}
+	if b.err == nil || conn.bindings["inbox"] != nil {
+		t.Fatal(b.err, conn.bindings)
+	}
+}
+
 func TestAWatchThatIsGivenUpSaysWhy(t *testing.T) {
 	t.Parallel() // it takes as long as a daemon is waited for that says nothing
 	l := listen(t)
