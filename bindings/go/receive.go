@@ -170,6 +170,7 @@ type binding struct {
 	over      chan struct{} // closed when nothing comes any more
 	err       *Error
 	drained   bool
+	left      chan struct{} // of one that is drained: has something in it when a channel has ended
 	isBound   bool          // the daemon has granted it once,
 	isGranted bool          // and so has this one; what comes before is for one of its name that was closed
 	call      *outgoing     // of a watch, to the daemon, whose answer never ends
@@ -476,6 +477,12 @@ func (ch *channel) drop() {
 		m.finish()
 	}
 	ch.queue.settle(failed(syscall.ECANCELED))
+	if ch.box != nil && ch.box.drained {
+		select {
+		case ch.box.left <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // drain refuses what the program hasn't taken, and ends the channel when all that it has taken is answered and
@@ -610,7 +617,7 @@ func (e *Endpoint) Drain(ctx context.Context) error {
 		c.mu.Unlock()
 		return nil
 	}
-	b.drained = true
+	b.drained, b.left = true, make(chan struct{}, 1)
 	c.mu.Unlock()
 	_, err := c.request(ctx, "drain", b.name, frameDrain, []byte(b.name), nil)
 	c.mu.Lock()
@@ -621,8 +628,11 @@ func (e *Endpoint) Drain(ctx context.Context) error {
 	}
 	c.flush()
 	c.mu.Unlock()
-	for pause := time.Millisecond; err == nil && b.owes(); {
-		if !sleep(ctx, &pause, 20*time.Millisecond) {
+	for err == nil && b.owes() {
+		select {
+		case <-b.left:
+		case <-b.over:
+		case <-ctx.Done():
 			err = ended(ctx, Unknown).about("drain", b.name)
 		}
 	}
