@@ -60,6 +60,18 @@ func (m *Message) Context() context.Context {
 	if !m.isCall {
 		return context.Background()
 	}
+	return callContext{m}
+}
+
+// A callContext costs something only where it is asked: a timer of each call wakes a thread of Go's.
+type callContext struct{ m *Message }
+
+func (c callContext) Deadline() (time.Time, bool) { return c.m.deadline, !c.m.deadline.IsZero() }
+func (c callContext) Done() <-chan struct{}       { return c.m.made().Done() }
+func (c callContext) Err() error                  { return c.m.made().Err() }
+func (c callContext) Value(key any) any           { return c.m.made().Value(key) }
+
+func (m *Message) made() context.Context {
 	m.ch.c.mu.Lock()
 	defer m.ch.c.mu.Unlock()
 	if m.ctx == nil {
