@@ -723,10 +723,13 @@ func (ch *channel) credit(now bool) {
 	if upto > ch.reported && (now || upto-ch.reported >= 16384) && !ch.resetSent {
 		c := ch.c
 		// Nobody waits for that of a call: it goes with the answer, or the next request, if that is soon.
-		isLazy := ch.kind == kindCall && upto-ch.reported < 16384 && len(ch.calls) == 0 && len(c.out) == c.lazy
+		isLazy := ch.kind == kindCall && upto-ch.reported < 16384 && len(c.out) == c.lazy
 		ch.reported = upto
 		if c.out = appendU64(c.out, frameCredit, ch.number, upto, 0); isLazy && !c.blocked {
-			c.lazy = len(c.out)
+			if c.lazy = len(c.out); !c.isLater {
+				c.isLater = true
+				time.AfterFunc(lazyFor, c.writeLazy)
+			}
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +23,7 @@ const (
 	channelsUsual  = 256
 	idleAfter      = 10 * time.Second
 	cancelPatience = 3 * time.Second
+	lazyFor        = 5 * time.Millisecond
 )
 
 // A Dialer says how to connect. The zero Dialer is what [Dial] uses.
@@ -85,7 +85,8 @@ type Conn struct {
 	maxMessage uint64
 
 	out     []byte // not written yet
-	lazy    int    // so many bytes of it may wait until others have run who may add to them
+	lazy    int    // so many bytes of it may wait a while for others that go with them
+	isLater bool   // until writeLazy is called
 	blocked bool   // the writer is at it
 	writer  chan struct{}
 	tryOut  []byte // what try writes, and how much it has
@@ -390,7 +391,6 @@ func (c *Conn) read(sock *net.UnixConn) *Error {
 			return errorOf(err).about("connection", "")
 		}
 		taken, failure := c.takeFrames(buffer[:have+n])
-		c.hurry()
 		if failure != nil {
 			return failure.about("connection", "")
 		}
@@ -459,16 +459,13 @@ func (c *Conn) flush() {
 	}
 }
 
-// hurry writes what is there, but lets others have their turn before, if it was left for them to take along.
-func (c *Conn) hurry() {
+// writeLazy writes what was left for others to take along, if they haven't.
+func (c *Conn) writeLazy() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lazy > 0 {
-		c.mu.Unlock()
-		runtime.Gosched()
-		c.mu.Lock()
+	if c.isLater = false; c.lazy > 0 {
+		c.flush()
 	}
-	c.flush()
 }
 
 // write writes what the daemon has no room for at the moment.

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -174,7 +175,19 @@ func TestCallsAreAnsweredWithDataAndWithErrors(t *testing.T) {
 
 func TestManyGoroutinesCallAtATime(t *testing.T) {
 	ctx, one, other := two(t)
-	serve(t, other, "echo", nil, echo)
+	const workers = 3
+	var now, most int32
+	serve(t, other, "echo", &xenmsg.BindOptions{Workers: workers}, func(ctx context.Context, m *xenmsg.Message) ([]byte, error) {
+		handling := atomic.AddInt32(&now, 1)
+		defer atomic.AddInt32(&now, -1)
+		for handling < workers && atomic.LoadInt32(&most) < workers && ctx.Err() == nil { // until all are at it
+			runtime.Gosched()
+		}
+		for before := atomic.LoadInt32(&most); before < handling && !atomic.CompareAndSwapInt32(&most, before, handling); {
+			before = atomic.LoadInt32(&most)
+		}
+		return m.Data, nil
+	})
 	var callers sync.WaitGroup
 	for i := 0; i < 50; i++ {
 		callers.Add(1)
@@ -189,6 +202,9 @@ func TestManyGoroutinesCallAtATime(t *testing.T) {
 		}(i)
 	}
 	callers.Wait()
+	if most != workers {
+		t.Fatal(most)
+	}
 }
 
 func TestAContextThatEndsWithdraws(t *testing.T) {

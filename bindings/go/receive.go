@@ -321,7 +321,7 @@ func (b *binding) next(ctx context.Context, take func() bool) error {
 // take returns the next message, which is taken, or only looked at, of the channels in turn; nil: none is there. With
 // the lock.
 func (b *binding) take(looks bool) *Message {
-	for len(b.ready) > 0 {
+	for len(b.ready) > 0 && b.err == nil && !b.drained && !b.c.closed { // behind GOODBYE nothing is taken
 		ch := b.ready[0]
 		b.ready = b.ready[:copy(b.ready, b.ready[1:])]
 		ch.isReady = false
@@ -365,19 +365,10 @@ func (ch *channel) mayBeReady() {
 	}
 }
 
-func (b *binding) receive(ctx context.Context, looks bool) (*Message, error) {
-	m, err := b.receiveLazily(ctx, looks)
-	b.c.mu.Lock()
-	b.c.flush()
-	b.c.mu.Unlock()
-	return m, err
-}
-
-// receiveLazily leaves it to the caller to have written what is said of the message.
-func (b *binding) receiveLazily(ctx context.Context, looks bool) (m *Message, err error) {
+func (b *binding) receive(ctx context.Context, looks bool) (m *Message, err error) {
 	err = b.next(ctx, func() bool {
-		if b.err == nil && !b.drained && !b.c.closed { // behind GOODBYE nothing is taken
-			m = b.take(looks)
+		if m = b.take(looks); m != nil {
+			b.c.flush()
 		}
 		return m != nil
 	})
@@ -676,34 +667,93 @@ func (b *binding) owes() bool {
 // is dropped. The context ends when the answer is no longer wanted.
 type Handler func(ctx context.Context, m *Message) ([]byte, error)
 
-// Serve calls the handler for what comes, until the endpoint is closed or drained, and returns why. Each
-// request has a goroutine of its own, BindOptions.Workers of them at a time; messages are handled one after
-// the other, in the order in which they came.
+// Serve calls the handler for what comes, until the endpoint is closed or drained, and returns why. Requests are
+// handled beside each other, BindOptions.Workers of them at a time; messages are handled one after the other, in
+// the order in which they came.
 func (e *Endpoint) Serve(handler Handler) error {
-	slots := make(chan struct{}, e.workers)
-	var handlers sync.WaitGroup
-	defer handlers.Wait()
-	for {
-		slots <- struct{}{}
-		m, err := e.receiveLazily(context.Background(), false)
+	s := &service{Endpoint: e, handler: handler, waiting: 1}
+	s.running.Add(1)
+	s.work()
+	s.running.Wait()
+	return s.err
+}
+
+// A service is goroutines, of which a few wait for what comes: whoever gets it also handles it.
+type service struct {
+	*Endpoint
+	handler  Handler
+	running  sync.WaitGroup
+	waiting  int
+	handling int  // requests
+	isBusy   bool // with a message
+	err      error
+}
+
+const waitingMax = 4
+
+func (s *service) work() {
+	defer s.running.Done()
+	for goesOn := true; goesOn; {
+		m, err := s.take()
 		if err != nil {
-			return err
+			return
 		}
-		if !m.isCall {
-			<-slots
-			e.c.hurry()
-			handler(context.Background(), m)
-			continue
+		data, failure := s.handler(m.Context(), m)
+		s.c.mu.Lock()
+		if m.isCall {
+			s.handling--
+			s.mayStart()
+		} else {
+			s.isBusy = false
 		}
-		handlers.Add(1)
-		go func() {
-			defer handlers.Done()
-			ctx := m.Context()
-			data, err := handler(ctx, m)
-			<-slots // a caller that doesn't read its answer takes no other one's turn
-			m.conclude(data, err)
-		}()
-		e.c.hurry()
+		if len(s.ready) > 0 {
+			s.signal() // for others, who were told when nothing could be taken
+		}
+		s.c.mu.Unlock()
+		if m.isCall {
+			m.conclude(data, failure) // a caller that doesn't read it takes no other one's turn
+		}
+		s.c.mu.Lock()
+		if goesOn = s.waiting < waitingMax; goesOn {
+			s.waiting++
+		}
+		s.c.mu.Unlock()
+	}
+}
+
+// take takes the next message or request, but nothing while a message is handled, or as many requests as may be.
+func (s *service) take() (m *Message, err error) {
+	err = s.next(context.Background(), func() bool {
+		if s.isBusy || s.handling >= s.Endpoint.workers {
+			return false
+		}
+		if m = s.binding.take(false); m == nil {
+			return false
+		}
+		s.waiting--
+		if s.isBusy = !m.isCall; m.isCall {
+			s.handling++
+			s.mayStart()
+		}
+		if len(s.c.out) > s.c.lazy {
+			s.c.flush()
+		}
+		return true
+	})
+	if err != nil {
+		s.c.mu.Lock()
+		s.err = err
+		s.c.mu.Unlock()
+	}
+	return m, err
+}
+
+// mayStart lets somebody wait for the next request. With the lock.
+func (s *service) mayStart() {
+	if s.waiting == 0 && s.handling < s.Endpoint.workers {
+		s.waiting++
+		s.running.Add(1)
+		go s.work()
 	}
 }
 
