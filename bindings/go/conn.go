@@ -5,11 +5,13 @@ package xenmsg
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // DefaultSocket is where the daemon listens if neither Dialer.Socket nor $XENMSG_SOCKET says so.
@@ -89,10 +91,7 @@ type Conn struct {
 	isLater bool   // until writeLazy is called
 	blocked bool   // the writer is at it
 	writer  chan struct{}
-	tryOut  []byte // what try writes, and how much it has
-	tried   int
-	tryErr  error
-	try     func(uintptr) bool
+	writes  transfer
 
 	channels   map[uint32]*channel
 	toAddress  map[outKey]*channel
@@ -129,14 +128,7 @@ func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
 		writer: make(chan struct{}, 1), changed: make(chan struct{}, 1), bindings: map[string]*binding{},
 		up: make(chan struct{})}
 	c.life, c.kill = context.WithCancel(context.Background())
-	c.try = func(fd uintptr) bool {
-		for {
-			c.tried, c.tryErr = syscall.Write(int(fd), c.tryOut)
-			if c.tryErr != syscall.EINTR {
-				return true
-			}
-		}
-	}
+	c.writes.begin(syscall.SYS_WRITE)
 	sock, hello, err := greet(ctx, c.path, 0, func() bool { return d.Wait })
 	if err != nil {
 		return nil, err
@@ -384,9 +376,20 @@ func (c *Conn) redial() *net.UnixConn {
 }
 
 func (c *Conn) read(sock *net.UnixConn) *Error {
+	raw, _ := sock.SyscallConn()
+	var reads transfer
+	reads.begin(syscall.SYS_READ)
 	buffer := make([]byte, 2*(headerSize+payloadMax))
 	for have := 0; ; {
-		n, err := sock.Read(buffer[have:])
+		reads.data = buffer[have:]
+		err := raw.Read(reads.readable)
+		if err == nil {
+			err = reads.err
+		}
+		n := reads.moved
+		if err == nil && n == 0 {
+			err = io.EOF
+		}
 		if err != nil {
 			return errorOf(err).about("connection", "")
 		}
@@ -439,17 +442,13 @@ func (c *Conn) flush() {
 		if len(c.out) == 0 {
 			return
 		}
-		c.tryOut, c.tried, c.tryErr = c.out, 0, nil
-		if err := c.raw.Write(c.try); err != nil {
-			c.tried = 0
-		}
-		if c.tried == len(c.out) {
+		c.writes.data, c.writes.moved = c.out, 0
+		c.raw.Write(c.writes.once)
+		if c.writes.moved == len(c.out) {
 			c.out = c.out[:0]
 			continue
 		}
-		if c.tried > 0 {
-			c.out = c.out[:copy(c.out, c.out[c.tried:])]
-		}
+		c.out = c.out[:copy(c.out, c.out[c.writes.moved:])]
 		c.blocked = true
 		select {
 		case c.writer <- struct{}{}:
@@ -465,6 +464,45 @@ func (c *Conn) writeLazy() {
 	defer c.mu.Unlock()
 	if c.isLater = false; c.lazy > 0 {
 		c.flush()
+	}
+}
+
+// A transfer reads or writes what can be had without waiting. A usual system call wakes a thread of Go's that looks after
+// goroutines which compute, and that sleeps while all wait. At thousands of messages a second that costs more than all
+// else, so only the first call after a pause is a usual one; it takes 10 ms also for that thread to act.
+type transfer struct {
+	data           []byte
+	moved          int
+	err            error
+	last           time.Time
+	trap           uintptr
+	readable, once func(fd uintptr) bool // for RawConn
+}
+
+func (t *transfer) begin(trap uintptr) {
+	t.trap = trap
+	t.readable = func(fd uintptr) bool { return t.move(fd) != syscall.EAGAIN }
+	t.once = func(fd uintptr) bool { t.move(fd); return true }
+}
+
+func (t *transfer) move(fd uintptr) syscall.Errno {
+	now := time.Now()
+	isUsual := now.Sub(t.last) >= 10*time.Millisecond
+	t.last = now
+	for {
+		var n uintptr
+		var errno syscall.Errno
+		if isUsual {
+			n, _, errno = syscall.Syscall(t.trap, fd, uintptr(unsafe.Pointer(&t.data[0])), uintptr(len(t.data)))
+		} else {
+			n, _, errno = syscall.RawSyscall(t.trap, fd, uintptr(unsafe.Pointer(&t.data[0])), uintptr(len(t.data)))
+		}
+		if t.moved, t.err = int(n), nil; errno != 0 {
+			t.moved, t.err = 0, errno
+		}
+		if errno != syscall.EINTR {
+			return errno
+		}
 	}
 }
 
