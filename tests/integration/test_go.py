@@ -109,9 +109,10 @@ def test_the_programs_of_the_page_run_with_what_is_installed(one, two, tmp_path)
         (tmp_path / name / "main.go").write_text(program)
         go("build", "-o", tmp_path / f"{name}.program", ".", where=tmp_path / name, CGO_ENABLED="0")
     service = two.popen_command(tmp_path / "notes.program", binds="notes")
-    done = one.run_command(tmp_path / "note.program", "water the plants")
+    done = one.run_command(tmp_path / "note.program", "water", "the", "plants")
     assert (done.returncode, done.stdout) == (0, b"water the plants\n"), done.stderr
     assert one.xenmsg("call", "2:notes", "nonsense").stderr.rstrip().endswith(b"add TEXT, or list")
+    assert b"(the program there has answered)" in one.run_command(tmp_path / "note.program").stderr
     service.terminate()
     assert service.wait(60 * PATIENCE) == 0
     done = one.run_command(tmp_path / "note.program", "x")
