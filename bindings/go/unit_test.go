@@ -168,30 +168,49 @@ func sayWelcome(daemon *net.UnixConn) {
 	daemon.Write(helloWelcome)
 }
 
-// talk is a connection to a daemon that says WELCOME, and then what `says` does.
-func talk(t testing.TB, says func(daemon *net.UnixConn)) *Conn {
+// daemon is how to connect to a daemon that does the same in each session.
+func daemon(t testing.TB, says func(daemon *net.UnixConn)) *Dialer {
 	l := listen(t)
-	var daemons sync.WaitGroup
-	daemons.Add(1)
+	var running sync.WaitGroup
+	running.Add(1)
 	go func() {
-		defer daemons.Done()
-		daemon, err := l.AcceptUnix()
-		if err != nil {
-			return
+		defer running.Done()
+		for {
+			daemon, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			running.Add(1)
+			go func() {
+				defer running.Done()
+				defer daemon.Close()
+				says(daemon)
+			}()
 		}
-		defer daemon.Close()
-		sayWelcome(daemon)
-		says(daemon)
 	}()
-	conn, err := (&Dialer{Socket: l.Addr().String()}).Dial(context.Background())
+	t.Cleanup(func() {
+		l.Close()
+		running.Wait()
+	})
+	return &Dialer{Socket: l.Addr().String()}
+}
+
+// connect is a connection, until the test ends.
+func connect(t testing.TB, d *Dialer) *Conn {
+	conn, err := d.Dial(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		conn.Close()
-		daemons.Wait()
-	})
+	t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// talk is a connection to a daemon that says WELCOME, and then what `says` does.
+func talk(t testing.TB, says func(daemon *net.UnixConn)) *Conn {
+	return connect(t, daemon(t, func(daemon *net.UnixConn) {
+		sayWelcome(daemon)
+		says(daemon)
+	}))
 }
 
 // asked is the next frame that a client has sent; of kind 0 if it has gone.
@@ -269,28 +288,15 @@ func TestDescriptorsThatADaemonSendsAreClosed(t *testing.T) {
 		syscall.UnixRights(int(file.Fd()), int(null.Fd()))} {
 		rights := rights
 		t.Run("", func(t *testing.T) {
-			l, ctx := listen(t), lateContext{context.Background(), new(int32)}
-			go func() {
-				for {
-					daemon, err := l.AcceptUnix()
-					if err != nil {
-						return
-					}
-					go func() {
-						defer daemon.Close()
-						asked(daemon)
-						daemon.WriteMsgUnix(helloWelcome, rights, nil)
-						if asked(daemon).kind == frameOpen {
-							atomic.StoreInt32(ctx.isLate, 1) // a stream that is there is given also then
-							daemon.WriteMsgUnix(appendFrame(nil, frameReply, 0, make([]byte, 8)), rights, nil)
-						}
-					}()
+			ctx := lateContext{context.Background(), new(int32)}
+			conn := connect(t, daemon(t, func(daemon *net.UnixConn) {
+				asked(daemon)
+				daemon.WriteMsgUnix(helloWelcome, rights, nil)
+				if asked(daemon).kind == frameOpen {
+					atomic.StoreInt32(ctx.isLate, 1) // a stream that is there is given also then
+					daemon.WriteMsgUnix(appendFrame(nil, frameReply, 0, make([]byte, 8)), rights, nil)
 				}
-			}()
-			conn, err := (&Dialer{Socket: l.Addr().String()}).Dial(context.Background())
-			if err != nil {
-				t.Fatal(err)
-			}
+			}))
 			stream, err := conn.Connect(ctx, "2:stream")
 			if (err == nil) != (rights == nil) {
 				t.Error(err)
@@ -423,14 +429,12 @@ func TestADaemonOfAnotherKindIsRefused(t *testing.T) {
 		syscall.ENOBUFS:         appendFrame(nil, frameGoodbye, 0, append([]byte{byte(syscall.ENOBUFS), 0, 0, 0}, "too many"...)),
 		syscall.ENOTCONN:        {0x20},
 	} {
-		l, says := listen(t), says
-		go func() {
-			daemon, _ := l.AcceptUnix()
-			io.ReadFull(daemon, make([]byte, headerSize+8))
+		says := says
+		d := daemon(t, func(daemon *net.UnixConn) {
+			asked(daemon)
 			daemon.Write(says)
-			daemon.Close()
-		}()
-		if _, err := (&Dialer{Socket: l.Addr().String()}).Dial(context.Background()); !errors.Is(err, want) {
+		})
+		if _, err := d.Dial(context.Background()); !errors.Is(err, want) {
 			t.Errorf("%v, in place of %v", err, want)
 		}
 	}
@@ -466,41 +470,28 @@ func TestADaemonThatDoesNotReadEndsNobodysPatience(t *testing.T) {
 // Daemons that end while they are asked for it again cost an endpoint nothing, nor one that ends when it has
 // just granted it.
 func TestAnEndpointOutlivesDaemonsThatEndAtOnce(t *testing.T) {
-	l := listen(t)
-	const bindSize = headerSize + 16 // u32 kinds, "inbox", padding
-	go func() {
-		for session := 0; session <= 50; session++ {
-			daemon, err := l.AcceptUnix()
-			if err != nil {
-				return
-			}
-			defer daemon.Close()
-			sayWelcome(daemon)
-			var asked [bindSize]byte
-			io.ReadFull(daemon, asked[:])
-			out := []byte{}
-			if session%10 == 0 {
-				out = appendFrame(out, frameReply, le.Uint32(asked[8:]), make([]byte, 8))
-			}
-			if session < 50 {
-				daemon.Write(out)
-				daemon.Close()
-				continue
-			}
-			message := newOutgoing(typeMessage, nil, []byte("at last"))
-			out = appendFrame(out, frameOpen, 1, append([]byte{kindMessage, 19: 0}, "inbox"...))
-			daemon.Write(appendFrame(out, frameData, 1, message.append(nil, 0, message.total)))
-			hearOut(daemon)
+	session := int32(-1) // one after the other
+	d := daemon(t, func(daemon *net.UnixConn) {
+		session := atomic.AddInt32(&session, 1)
+		sayWelcome(daemon)
+		bind := asked(daemon)
+		out := []byte{}
+		if session%10 == 0 {
+			out = appendFrame(out, frameReply, bind.channel, make([]byte, 8))
 		}
-	}()
+		if session < 50 {
+			daemon.Write(out)
+			return
+		}
+		message := newOutgoing(typeMessage, nil, []byte("at last"))
+		out = appendFrame(out, frameOpen, 1, append([]byte{kindMessage, 19: 0}, "inbox"...))
+		daemon.Write(appendFrame(out, frameData, 1, message.append(nil, 0, message.total)))
+		hearOut(daemon)
+	})
+	d.Reconnect = true
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, err := (&Dialer{Socket: l.Addr().String(), Reconnect: true}).Dial(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	e, err := conn.Bind(ctx, "inbox", nil)
+	e, err := connect(t, d).Bind(ctx, "inbox", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -564,33 +555,11 @@ func TestABindingThatIsGivenUpIsForgottenAtOnce(t *testing.T) {
 
 func TestAWatchThatIsGivenUpSaysWhy(t *testing.T) {
 	t.Parallel() // it takes as long as a daemon is waited for that says nothing
-	l := listen(t)
-	go func() {
-		if daemon, err := l.AcceptUnix(); err == nil {
-			defer daemon.Close()
-			sayWelcome(daemon)
-			hearOut(daemon)
-		}
-	}()
-	conn, err := (&Dialer{Socket: l.Addr().String(), Reconnect: true}).Dial(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := talk(t, hearOut)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	said := make(chan error, 1)
-	go func() {
-		_, err := conn.Watch(ctx, "*")
-		said <- err
-	}()
-	select {
-	case err := <-said:
-		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatal(err)
-		}
-	case <-time.After(20 * cancelPatience):
-		t.Fatal("it waits for ever")
+	if _, err := conn.Watch(ctx, "*"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
 	}
 }
 
@@ -609,36 +578,21 @@ func TestAWatchOfManyThingsTellsThemSoon(t *testing.T) {
 
 // What the daemon has given is the program's, also where its context has ended just before: nobody else gets it.
 func TestAStreamIsAcceptedWhereTheContextEndsMeanwhile(t *testing.T) {
-	l, cancels := listen(t), make(chan context.CancelFunc, 1)
-	go func() {
-		for {
-			daemon, err := l.AcceptUnix()
-			if err != nil {
-				return
+	cancels := make(chan context.CancelFunc, 1)
+	conn := talk(t, func(daemon *net.UnixConn) {
+		switch f := asked(daemon); f.kind {
+		case frameBind:
+			daemon.Write(appendFrame(nil, frameReply, f.channel, make([]byte, 8)))
+			for token := byte(1); token <= 50; token++ {
+				daemon.Write(appendFrame(nil, frameIncoming, 0, append([]byte{token, 23: 0}, "inbox"...)))
 			}
-			go func() {
-				defer daemon.Close()
-				sayWelcome(daemon)
-				switch f := asked(daemon); f.kind {
-				case frameBind:
-					daemon.Write(appendFrame(nil, frameReply, f.channel, make([]byte, 8)))
-					for token := byte(1); token <= 50; token++ {
-						daemon.Write(appendFrame(nil, frameIncoming, 0, append([]byte{token, 23: 0}, "inbox"...)))
-					}
-					hearOut(daemon)
-				case frameAccept:
-					(<-cancels)()
-					daemon.Write(appendFrame(nil, frameReply, 0, make([]byte, 16)))
-					daemon.Write([]byte{f.payload[0]})
-				}
-			}()
+			hearOut(daemon)
+		case frameAccept:
+			(<-cancels)()
+			daemon.Write(appendFrame(nil, frameReply, 0, make([]byte, 16)))
+			daemon.Write([]byte{f.payload[0]})
 		}
-	}()
-	conn, err := (&Dialer{Socket: l.Addr().String()}).Dial(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	})
 	listener, err := conn.Listen(context.Background(), "inbox", nil)
 	if err != nil {
 		t.Fatal(err)
