@@ -258,10 +258,15 @@ func (ch *channel) isIdle() bool {
 
 // retire lets the next message to its address open another channel.
 func (ch *channel) retire() {
-	if ch.isRetired = true; ch.c.toAddress[ch.key] == ch {
+	ch.isRetired = true
+	ch.leaveAddress()
+	ch.endIfDone()
+}
+
+func (ch *channel) leaveAddress() {
+	if ch.isOurs && ch.c.toAddress[ch.key] == ch {
 		delete(ch.c.toAddress, ch.key)
 	}
-	ch.endIfDone()
 }
 
 // endIfDone says FIN when there is nothing more to send, and forgets the channel that has ended. [2]
@@ -548,9 +553,7 @@ func (ch *channel) takeReset(r reset) {
 	wasReset := ch.resetSent
 	ch.resetSent = true
 	ch.forget()
-	if ch.isOurs && ch.c.toAddress[ch.key] == ch {
-		delete(ch.c.toAddress, ch.key)
-	}
+	ch.leaveAddress()
 	if !ch.isOurs {
 		ch.drop()
 	} else if !wasReset {
@@ -693,9 +696,7 @@ func (ch *channel) resetFrom(errno syscall.Errno, flags uint32, unsure uint64) {
 		ch.drop()
 		return
 	}
-	if ch.c.toAddress[ch.key] == ch {
-		delete(ch.c.toAddress, ch.key)
-	}
+	ch.leaveAddress()
 	spoilt := &Error{Errno: syscall.ECONNRESET, Reason: "the answers there break the protocol"}
 	ch.settleAll(spoilt, spoilt)
 }

@@ -86,12 +86,13 @@ type Conn struct {
 	domid      uint32
 	maxMessage uint64
 
-	out     []byte // not written yet
-	lazy    int    // so many bytes of it may wait a while for others that go with them
-	isLater bool   // until writeLazy is called
-	blocked bool   // the writer is at it
-	writer  chan struct{}
-	writes  transfer
+	out      []byte // not written yet
+	lazy     int    // so many bytes of it may wait a while for others that go with them
+	isLater  bool   // until writeLazy is called
+	blocked  bool   // the writer is at it
+	writer   chan struct{}
+	writes   transfer
+	tryWrite func(fd uintptr) bool
 
 	channels   map[uint32]*channel
 	toAddress  map[outKey]*channel
@@ -128,7 +129,8 @@ func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
 		writer: make(chan struct{}, 1), changed: make(chan struct{}, 1), bindings: map[string]*binding{},
 		up: make(chan struct{})}
 	c.life, c.kill = context.WithCancel(context.Background())
-	c.writes.begin(syscall.SYS_WRITE)
+	c.writes.trap = syscall.SYS_WRITE
+	c.tryWrite = func(fd uintptr) bool { c.writes.move(fd); return true }
 	sock, hello, err := greet(ctx, c.path, 0, func() bool { return d.Wait })
 	if err != nil {
 		return nil, err
@@ -377,12 +379,12 @@ func (c *Conn) redial() *net.UnixConn {
 
 func (c *Conn) read(sock *net.UnixConn) *Error {
 	raw, _ := sock.SyscallConn()
-	var reads transfer
-	reads.begin(syscall.SYS_READ)
+	reads := transfer{trap: syscall.SYS_READ}
+	tryRead := func(fd uintptr) bool { return reads.move(fd) != syscall.EAGAIN }
 	buffer := make([]byte, 2*(headerSize+payloadMax))
 	for have := 0; ; {
 		reads.data = buffer[have:]
-		err := raw.Read(reads.readable)
+		err := raw.Read(tryRead)
 		if err == nil {
 			err = reads.err
 		}
@@ -443,7 +445,7 @@ func (c *Conn) flush() {
 			return
 		}
 		c.writes.data, c.writes.moved = c.out, 0
-		c.raw.Write(c.writes.once)
+		c.raw.Write(c.tryWrite)
 		if c.writes.moved == len(c.out) {
 			c.out = c.out[:0]
 			continue
@@ -471,18 +473,11 @@ func (c *Conn) writeLazy() {
 // goroutines which compute, and that sleeps while all wait. At thousands of messages a second that costs more than all
 // else, so only the first call after a pause is a usual one; it takes 10 ms also for that thread to act.
 type transfer struct {
-	data           []byte
-	moved          int
-	err            error
-	last           time.Time
-	trap           uintptr
-	readable, once func(fd uintptr) bool // for RawConn
-}
-
-func (t *transfer) begin(trap uintptr) {
-	t.trap = trap
-	t.readable = func(fd uintptr) bool { return t.move(fd) != syscall.EAGAIN }
-	t.once = func(fd uintptr) bool { t.move(fd); return true }
+	trap  uintptr
+	last  time.Time
+	data  []byte
+	moved int
+	err   error
 }
 
 func (t *transfer) move(fd uintptr) syscall.Errno {
