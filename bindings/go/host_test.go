@@ -896,7 +896,7 @@ func TestWhatAMessageCosts(t *testing.T) {
 	ctx, one, other := two(t)
 	serve(t, other, "cost", nil, echo)
 	data := make([]byte, 100)
-	if allocations := testing.AllocsPerRun(200, func() { one.Call(ctx, "2:cost", data) }); allocations > 16 {
+	if allocations := testing.AllocsPerRun(200, func() { one.Call(ctx, "2:cost", data) }); allocations > 10 {
 		t.Error("a call and its answer take", allocations)
 	}
 	if allocations := testing.AllocsPerRun(200, func() { one.Send(ctx, "2:cost", data) }); allocations > 5 {
