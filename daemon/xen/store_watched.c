@@ -30,13 +30,14 @@ unsigned watched_of(const struct store_worker *worker, unsigned token)
 {
 	struct store_watched *watched;
 
-	DL_SEARCH_SCALAR(worker->watched, watched, token, token);
+	HASH_FIND(hh, worker->by_token, &token, sizeof(token), watched);
 	return watched ? watched->watch : 0;
 }
 
 static void watched_free(struct store_worker *worker, struct store_watched *watched)
 {
 	DL_DELETE(worker->watched, watched);
+	HASH_DEL(worker->by_token, watched);
 	free(watched->path);
 	free(watched);
 }
@@ -216,7 +217,7 @@ void watched_try_refused(struct store_worker *worker)
 	store_mark_idle(worker);
 }
 
-static struct store_watched *watched_new(const struct store_request *request)
+static struct store_watched *watched_new(struct store_worker *worker, const struct store_request *request)
 {
 	struct store_watched *watched = calloc(1, sizeof(*watched));
 
@@ -225,7 +226,10 @@ static struct store_watched *watched_new(const struct store_request *request)
 	watched->watch = watched->token = request->watch;
 	watched->needed = request->needed;
 	watched->path = strdup(request->paths[0]);
-	if (!watched->path) {
+	if (watched->path)
+		HASH_ADD(hh, worker->by_token, token, sizeof(watched->token), watched);
+	if (!watched->path || !HASH_ADDED(watched)) {
+		free(watched->path);
 		free(watched);
 		return NULL;
 	}
@@ -252,7 +256,7 @@ int watched_add(struct store_worker *worker, struct store_request *request)
 
 	if (takes_over(worker, request))
 		return 0;
-	watched = watched_new(request);
+	watched = watched_new(worker, request);
 	if (!watched)
 		return -ENOMEM;
 	if (worker->connected && worker->refused_watches > 0 && !(watched->needed && has_made_room(worker))) {

@@ -140,6 +140,7 @@ void store_worker_unref(struct store_worker *worker)
 	store_requests_free(&worker->queue);
 	store_requests_free(&worker->results);
 	store_events_free(&worker->events);
+	HASH_CLEAR(hh, worker->by_token);
 	DL_FOREACH_SAFE(worker->watched, watched, next) {
 		free(watched->path);
 		free(watched);

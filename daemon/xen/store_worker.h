@@ -82,6 +82,7 @@ struct store_watched {
 	bool needed;
 	bool refused; /* by the quota; tried again later */
 	struct store_watched *prev, *next;
+	UT_hash_handle hh;
 };
 
 struct xs_handle;
@@ -104,7 +105,7 @@ struct store_worker {
 
 	/* The thread's own. */
 	struct xs_handle *xs;
-	struct store_watched *watched;
+	struct store_watched *watched, *by_token;
 	unsigned refused_watches;
 	uint64_t refused_at_ms; /* of the last one; 0: none yet */
 	uint64_t retry_at_ms;	/* of the refused watches */

@@ -23,6 +23,7 @@ static int set_up(void **state)
 
 		watched->watch = watched->token = number;
 		DL_APPEND(worker->watched, watched);
+		HASH_ADD(hh, worker->by_token, token, sizeof(watched->token), watched);
 	}
 	*state = worker;
 	return 0;
