@@ -28,10 +28,11 @@
 /* In domain 0: a guest whose link is up. */
 struct guest {
 	uint32_t domid;
-	uint64_t upto;	/* it was told what has changed until then; 0: it is to be told all */
+	bool is_told;	/* what has changed until `upto` of the directory */
 	uint64_t rules; /* the version of the host's policy that it was told; 0: none */
 	/* which it knows from us, so that it isn't told of the end of others */
 	struct domid_set told;
+	struct guest *prev, *next; /* of those that are to be told all */
 	UT_hash_handle hh;
 };
 
@@ -44,9 +45,10 @@ struct directory {
 	bool changed;	      /* since then: names */
 
 	/* domain 0 */
-	struct guest *guests;
-	uint64_t
-		doubted; /* the version at which rules have changed: what was told before may be hidden now */
+	struct guest *guests, *untold;
+	uint64_t upto;	    /* guests were told what has changed until that version */
+	uint64_t doubted;   /* that at which rules have changed: what was told before may be hidden now */
+	bool may_have_gone; /* there may be domains that have gone, or that are led to */
 	struct event *resend, *away_over;
 
 	/* a guest */
@@ -81,6 +83,17 @@ static struct guest *guest_find(struct directory *directory, uint32_t domid)
 
 	HASH_FIND(hh, directory->guests, &domid, sizeof(domid), guest);
 	return guest;
+}
+
+static void guest_set_told(struct directory *directory, struct guest *guest, bool is_told)
+{
+	if (guest->is_told == is_told)
+		return;
+	guest->is_told = is_told;
+	if (is_told)
+		DL_DELETE(directory->untold, guest);
+	else
+		DL_APPEND(directory->untold, guest);
 }
 
 /* Entries on their way into frames. */
@@ -183,7 +196,7 @@ static void tell_away(struct guest *guest, struct entry_batch *batch, const stru
 		return;
 	if (!domain->gone_ms)
 		domain->gone_ms = away->since_ms;
-	domain->is_led_to = true;
+	domain->is_led_to = directory->may_have_gone = true;
 	domid_set_put(&guest->told, away->domid, true);
 	if (!uuid_parse(away->uuid, strlen(away->uuid), entry.uuid))
 		memset(entry.uuid, 0, sizeof(entry.uuid));
@@ -205,7 +218,7 @@ static int tell_all(struct directory *directory, struct guest *guest)
 	/* A domain that is there and has the same name is meant by it, as the one that is sent last. */
 	while (links_next_away(directory->with.links, &away))
 		tell_away(guest, &batch, &away);
-	while ((domain = registry_next(directory->with.registry, domain)) != NULL) {
+	while ((domain = registry_next_changed(directory->with.registry, domain, 0)) != NULL) {
 		if (!may_see(directory, guest, domain))
 			continue;
 		domid_set_put(&guest->told, domain->domid, true);
@@ -215,10 +228,10 @@ static int tell_all(struct directory *directory, struct guest *guest)
 	return batch.error;
 }
 
-/* Whether rules have changed since the guest was told last. */
-static bool is_in_doubt(const struct directory *directory, const struct guest *guest)
+/* Whether rules have changed since guests were told last. */
+static bool is_in_doubt(const struct directory *directory)
 {
-	return directory->doubted > guest->upto;
+	return directory->doubted > directory->upto;
 }
 
 /* Whether what the guest opens to this domain, which has gone, may still get there, through us. */
@@ -236,8 +249,8 @@ static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid
 static bool is_kept(struct directory *directory, const struct guest *guest,
 		    const struct registry_domain *domain)
 {
-	return domain->gone_ms && domid_set_has(&guest->told, domain->domid) &&
-	       !is_in_doubt(directory, guest) && clock_ms() < domain->gone_ms + directory->with.kept_ms &&
+	return domain->gone_ms && domid_set_has(&guest->told, domain->domid) && !is_in_doubt(directory) &&
+	       clock_ms() < domain->gone_ms + directory->with.kept_ms &&
 	       leads_on(directory, guest->domid, domain->domid);
 }
 
@@ -290,10 +303,10 @@ static void tell_change(struct directory *directory, struct guest *guest, struct
 	visible = may_see(directory, guest, domain);
 	if ((!is_another && is_kept(directory, guest, domain)) || is_still_seen(directory, guest, domain)) {
 		batch_add_changed(batch, domain->domid, CHANGED_AWAY);
-		domain->is_led_to = true;
+		domain->is_led_to = directory->may_have_gone = true;
 		return;
 	}
-	if (visible && (domain->version > guest->upto || !told))
+	if (visible && (domain->version > directory->upto || !told))
 		batch_add_name(batch, domain, 0);
 	else if (!visible && told)
 		batch_add(batch,
@@ -308,13 +321,13 @@ static int tell_changes(struct directory *directory, struct guest *guest)
 	const struct registry_domain *own = registry_find(registry, guest->domid);
 	struct registry_domain *domain = NULL;
 	/* What it may see depends on its own name, too. */
-	bool is_another = own && own->version > guest->upto;
+	bool is_another = own && own->version > directory->upto;
+	uint64_t since = is_another || is_in_doubt(directory) ? 0 : directory->upto;
 	struct entry_batch batch;
 
 	batch_begin(&batch, directory, guest, 0);
-	while ((domain = registry_next(registry, domain)) != NULL)
-		if (domain->version > guest->upto || is_another || is_in_doubt(directory, guest))
-			tell_change(directory, guest, &batch, domain, is_another);
+	while ((domain = registry_next_changed(registry, domain, since)) != NULL)
+		tell_change(directory, guest, &batch, domain, is_another);
 	if (batch.head.count)
 		batch_send(&batch, 0);
 	return batch.error;
@@ -383,12 +396,11 @@ static int tell_policy(struct directory *directory, struct guest *guest)
 	    !links_obey(directory->with.links, peer_domain(guest->domid)))
 		return 0;
 	/* Which rules are about it depends on its own name, too. */
-	if (!guest->upto || guest->rules != access_host_version(directory->with.access) ||
-	    (own && own->version > guest->upto))
+	if (!guest->is_told || guest->rules != access_host_version(directory->with.access) ||
+	    (own && own->version > directory->upto))
 		return tell_rules(directory, guest);
-	while (r == 0 && (domain = registry_next(registry, domain)) != NULL)
-		if (domain->version > guest->upto)
-			r = tell_domain(directory, guest, domain->domid);
+	while (r == 0 && (domain = registry_next_changed(registry, domain, directory->upto)) != NULL)
+		r = tell_domain(directory, guest, domain->domid);
 	return r;
 }
 
@@ -398,45 +410,63 @@ void directory_tell(struct directory *directory, uint32_t domid, const struct pe
 	struct guest *guest = guest_find(directory, domid);
 	struct entry_batch batch;
 
-	if (!guest || !guest->upto) /* then it will be told everything */
+	if (!guest || !guest->is_told) /* then it will be told everything */
 		return;
 	batch_begin(&batch, directory, guest, 0);
 	for (unsigned i = 0; i < count; i++)
 		batch_add_changed(&batch, changes[i].domid, changes[i].leaves);
 	batch_send(&batch, 0);
 	if (batch.error < 0) {
-		guest->upto = 0;
+		guest_set_told(directory, guest, false);
 		timer_start(directory->resend, RETRY_EACH_MS);
 	}
 }
 
-/* Tells each guest what has changed, then forgets the domains that have gone. */
-static void serve_tell(struct directory *directory)
+static void tell_guest(struct directory *directory, struct guest *guest)
+{
+	int r = guest->is_told ? tell_changes(directory, guest) : tell_all(directory, guest);
+
+	if (r == 0)
+		r = tell_policy(directory, guest);
+	/* Which frames were lost is unknown here, so the whole list is sent once more. */
+	guest_set_told(directory, guest, r == 0);
+}
+
+/* Forgets the domains that have gone. */
+static void forget_gone(struct directory *directory)
 {
 	struct registry_domain *domain = registry_next(directory->with.registry, NULL), *next;
-	uint64_t version = registry_version(directory->with.registry);
-	struct guest *guest;
-	bool again = false, is_any_away = false;
 
-	for (guest = directory->guests; guest; guest = guest->hh.next) {
-		int r = guest->upto ? tell_changes(directory, guest) : tell_all(directory, guest);
-
-		if (r == 0)
-			r = tell_policy(directory, guest);
-		/* Which frames were lost is unknown here, so the whole list is sent once more. */
-		guest->upto = r < 0 ? 0 : version;
-		again = again || r < 0;
-	}
+	directory->may_have_gone = false;
 	for (; domain; domain = next) {
 		next = registry_next(directory->with.registry, domain);
 		if (domain->is_led_to)
-			is_any_away = true;
+			directory->may_have_gone = true;
 		else if (domain->gone_ms)
 			registry_drop_gone(directory->with.registry, domain);
 	}
-	if (is_any_away && !evtimer_pending(directory->away_over, NULL))
+	if (directory->may_have_gone && !evtimer_pending(directory->away_over, NULL))
 		timer_start(directory->away_over, directory->with.kept_ms);
-	if (again)
+}
+
+/* Tells each guest what has changed; and all to those that have come, of which there are as many as guests
+ * when all start at once: so nobody else is looked at for one, nor any domain that has gone. */
+static void serve_tell(struct directory *directory)
+{
+	struct registry *registry = directory->with.registry;
+	uint64_t version = registry_version(registry);
+	struct guest *guest, *next;
+
+	if (is_in_doubt(directory) || registry_next_changed(registry, NULL, directory->upto))
+		for (guest = directory->guests; guest; guest = guest->hh.next)
+			tell_guest(directory, guest);
+	else
+		DL_FOREACH_SAFE(directory->untold, guest, next)
+			tell_guest(directory, guest);
+	directory->upto = version;
+	if (directory->may_have_gone)
+		forget_gone(directory);
+	if (directory->untold)
 		timer_start(directory->resend, RETRY_EACH_MS);
 }
 
@@ -455,14 +485,17 @@ static void serve_guest_came(struct directory *directory, uint32_t domid)
 			log_error("directory: out of memory: domain %u gets no names", domid);
 			return;
 		}
+		DL_APPEND(directory->untold, guest);
 	}
-	guest->upto = 0;
+	guest_set_told(directory, guest, false);
 	timer_start(directory->gather, 0);
 }
 
 static void guest_free(struct directory *directory, struct guest *guest)
 {
 	HASH_DEL(directory->guests, guest);
+	if (!guest->is_told)
+		DL_DELETE(directory->untold, guest);
 	free(guest);
 }
 
@@ -701,6 +734,7 @@ static void directory_on_known(void *userdata, enum registry_what what, uint32_t
 	if (what == REGISTRY_RULES)
 		directory->doubted = registry_version(directory->with.registry);
 	directory->changed = directory->changed || what == REGISTRY_NAME;
+	directory->may_have_gone = directory->may_have_gone || what == REGISTRY_EXISTS;
 	if (what == REGISTRY_NAME || what == REGISTRY_RULES || what == REGISTRY_READ)
 		timer_start(directory->gather, what == REGISTRY_READ ? 0 : GATHER_MS);
 }

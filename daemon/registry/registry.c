@@ -13,7 +13,7 @@
 
 struct registry {
 	const struct self *self;
-	struct registry_domain *domains;
+	struct registry_domain *domains, *by_version;
 	struct changes changes;
 	struct registry_sink *sinks;
 	struct registry_teller zero;
@@ -75,6 +75,7 @@ struct registry_domain *registry_get(struct registry *registry, uint32_t domid)
 		free(domain);
 		return NULL;
 	}
+	DL_PREPEND(registry->by_version, domain);
 	return domain;
 }
 
@@ -83,9 +84,24 @@ struct registry_domain *registry_next(struct registry *registry, const struct re
 	return after ? after->hh.next : registry->domains;
 }
 
+struct registry_domain *registry_next_changed(struct registry *registry, const struct registry_domain *after,
+					      uint64_t since)
+{
+	struct registry_domain *oldest = registry->by_version, *domain = oldest ? oldest->prev : NULL;
+
+	if (after)
+		return after->next;
+	if (!domain || domain->version <= since)
+		return NULL;
+	while (domain != oldest && domain->prev->version > since)
+		domain = domain->prev;
+	return domain;
+}
+
 static void registry_free_domain(struct registry *registry, struct registry_domain *domain)
 {
 	HASH_DEL(registry->domains, domain);
+	DL_DELETE(registry->by_version, domain);
 	free(domain->tags);
 	free(domain);
 }
@@ -156,6 +172,8 @@ static void rename_records(struct registry *registry, struct registry_domain *do
 void registry_touch(struct registry *registry, struct registry_domain *domain)
 {
 	domain->version = ++registry->changes.last;
+	DL_DELETE(registry->by_version, domain);
+	DL_APPEND(registry->by_version, domain);
 	registry_tell(registry, REGISTRY_NAME, domain->domid);
 }
 
@@ -690,34 +708,18 @@ static void registry_read_domain(struct registry *registry, struct image *image)
 	free(read.tags);
 }
 
-static int compare_versions(const void *one, const void *other)
-{
-	const struct registry_domain *const *a = one, *const *b = other;
-
-	return ((*a)->version > (*b)->version) - ((*a)->version < (*b)->version);
-}
-
 /* Writes them in the order in which they have changed: of two that have one name, the later one means it. */
 static void write_domains(struct registry *registry, struct image *image)
 {
-	struct registry_domain *domain = NULL, **some;
-	uint32_t count = 0, at = 0;
+	struct registry_domain *domain;
+	uint32_t count = 0;
 
-	while ((domain = registry_next(registry, domain)) != NULL)
+	DL_FOREACH(registry->by_version, domain)
 		count += registry_has_name(domain);
 	image_u32(image, &count);
-	some = calloc(count + 1, sizeof(*some));
-	if (!some) {
-		image_fail(image, -ENOMEM);
-		return;
-	}
-	while ((domain = registry_next(registry, domain)) != NULL)
+	DL_FOREACH(registry->by_version, domain)
 		if (registry_has_name(domain))
-			some[at++] = domain;
-	qsort(some, count, sizeof(*some), compare_versions);
-	for (at = 0; at < count; at++)
-		registry_domain_image(image, some[at]);
-	free(some);
+			registry_domain_image(image, domain);
 }
 
 void registry_names_image(struct image *image, struct registry *registry)

@@ -54,7 +54,8 @@ struct registry_domain {
 	/* Its source's: what reads it, for which the entry stays, and the list in which it was told last. */
 	void *source;
 	uint64_t told;
-	struct named_domain *current; /* with records under its present name; NULL: there are none */
+	struct named_domain *current;	     /* with records under its present name; NULL: there are none */
+	struct registry_domain *prev, *next; /* in the order of their versions */
 	UT_hash_handle hh;
 };
 
@@ -136,6 +137,9 @@ struct registry_domain *registry_find(struct registry *registry, uint32_t domid)
 struct registry_domain *registry_get(struct registry *registry, uint32_t domid);
 /* Returns the domain behind this one (NULL: the first). */
 struct registry_domain *registry_next(struct registry *registry, const struct registry_domain *after);
+/* Returns the domain that has changed behind this one (NULL: the first since that version). */
+struct registry_domain *registry_next_changed(struct registry *registry, const struct registry_domain *after,
+					      uint64_t since);
 /* Each sets a value, and tells it if it has changed. A UUID of zeros, a size of 0: there is none. */
 void registry_set_name(struct registry *registry, struct registry_domain *domain, const char *name,
 		       size_t size);
