@@ -368,6 +368,8 @@ static void begin_mux(void)
 	assert_int_equal(begin_to_stream(&ended), 0);
 	while (pthread_tryjoin_np(mux.thread, NULL) == EBUSY)
 		assert_true(xenmsg_wait(C, 10) >= 0);
+	while (!fake_has_frame(&mux)) /* the library may not have seen WELCOME yet */
+		assert_true(xenmsg_wait(C, 10) >= 0);
 	refused_by = ENOENT;
 	reset_channel(&mux);
 	loop_until(&ended);
