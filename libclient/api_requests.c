@@ -125,7 +125,7 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 		return conn->dead;
 	if (!binding)
 		return conn_tell_daemon(conn, FRAME_UNBIND, endpoint, size);
-	return conn_unbind(conn, binding, FRAME_UNBIND, endpoint);
+	return conn_unbind(conn, binding, endpoint);
 }
 
 /* ---- draining ----------------------------------------------------------------------------- */

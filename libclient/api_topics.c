@@ -68,7 +68,7 @@ static int subscription_end(struct xenmsg *conn, struct binding *binding)
 	int r;
 
 	memcpy(address, binding->endpoint, sizeof(address));
-	r = conn_unbind(conn, binding, FRAME_UNSUBSCRIBE, address);
+	r = conn_unbind(conn, binding, address);
 	want_what_is_free(conn, address);
 	return r;
 }

@@ -367,7 +367,7 @@ bool conn_has_bound(struct xenmsg *conn, const char *endpoint)
 	       (conn->mux && mux_find(conn->mux, endpoint, size));
 }
 
-int conn_unbind(struct xenmsg *conn, struct binding *binding, uint8_t type, const char *endpoint)
+int conn_unbind(struct xenmsg *conn, struct binding *binding, const char *endpoint)
 {
 	int r;
 
@@ -375,7 +375,7 @@ int conn_unbind(struct xenmsg *conn, struct binding *binding, uint8_t type, cons
 	 * arrives until the daemon knows finds no binding. */
 	conn->recv_waits = false;
 	r = inbox_unbind(&conn->inbox, binding);
-	return r < 0 ? conn_fail(conn, r) : conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
+	return r < 0 ? conn_fail(conn, r) : conn_tell_daemon(conn, FRAME_UNBIND, endpoint, strlen(endpoint));
 }
 
 /* What was to be bound isn't; one that was given up may be there by now, or soon. */
@@ -384,7 +384,6 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 	struct binding *binding = inbox_find_asked(&conn->inbox, request->number);
 	const char *listening = incoming_find_asked(&conn->incoming, request->number);
 	char endpoint[ADDRESS_MAX + 1] = "";
-	uint8_t type = request->type == FRAME_SUBSCRIBE ? FRAME_UNSUBSCRIBE : FRAME_UNBIND;
 
 	/* To the program it isn't granted, so nothing was taken for it. */
 	if (binding) {
@@ -395,7 +394,7 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 		incoming_forget(&conn->incoming, endpoint);
 	}
 	if ((!request->finished || request->granted) && endpoint[0] && !conn->dead)
-		conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
+		conn_tell_daemon(conn, FRAME_UNBIND, endpoint, strlen(endpoint));
 }
 
 /* Returns the endpoint, or topic, for which this was asked; NULL: none that the program still wants. */

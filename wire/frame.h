@@ -51,7 +51,7 @@ enum frame_type {
 	FRAME_RESET = 21,
 	FRAME_CANCEL = 22,
 	FRAME_CANCELLED = 23,
-	FRAME_SOURCE = 24,
+	FRAME_SENDER = 24,
 	FRAME_WITHDRAW = 25,
 	FRAME_REASSIGNED = 26,
 	FRAME_BIND = 32,
@@ -62,13 +62,11 @@ enum frame_type {
 	FRAME_DRAIN = 42,
 	FRAME_SELF = 43,
 	FRAME_SUBSCRIBE = 44,
-	FRAME_UNSUBSCRIBE = 45,
 	FRAME_MEMORY = 46,
 	FRAME_POLICY = 48,
 	FRAME_LISTENERS = 49,
 	FRAME_IDLE = 50,
 	FRAME_OPTIONAL = 128, /* receivers may skip types from here on if they don't know them */
-	FRAME_SENDER = 129,
 };
 
 enum channel_kind {
@@ -519,7 +517,7 @@ int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame
 /* Reads the next entry. Returns 1 if there was one, 0 at the end of the list, -EPROTO if the entry is cut off
  * or has an invalid domid, state or name. */
 int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry);
-/* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH, SOURCE, WITHDRAW, SELF, IDLE: a single u32. */
+/* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. WITHDRAW, SELF, IDLE: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
 int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);
 uint32_t frame_u32_encode(uint32_t value, uint8_t *out);

@@ -13,30 +13,29 @@ import (
 // What goes over the socket: doc/protocol.md, whose sections the numbers in brackets are.
 
 const (
-	frameHello       = 1
-	frameWelcome     = 2
-	frameGoodbye     = 3
-	frameOpen        = 16
-	frameOpened      = 17
-	frameData        = 18
-	frameCredit      = 19
-	frameFin         = 20
-	frameReset       = 21
-	frameCancel      = 22
-	frameCancelled   = 23
-	frameWithdraw    = 25
-	frameReassigned  = 26
-	frameBind        = 32
-	frameUnbind      = 33
-	frameReply       = 39
-	frameAccept      = 40
-	frameIncoming    = 41
-	frameDrain       = 42
-	frameSelf        = 43
-	frameSubscribe   = 44
-	frameUnsubscribe = 45
-	frameListeners   = 49
-	frameSender      = 129
+	frameHello      = 1
+	frameWelcome    = 2
+	frameGoodbye    = 3
+	frameOpen       = 16
+	frameOpened     = 17
+	frameData       = 18
+	frameCredit     = 19
+	frameFin        = 20
+	frameReset      = 21
+	frameCancel     = 22
+	frameCancelled  = 23
+	frameSender     = 24
+	frameWithdraw   = 25
+	frameReassigned = 26
+	frameBind       = 32
+	frameUnbind     = 33
+	frameReply      = 39
+	frameAccept     = 40
+	frameIncoming   = 41
+	frameDrain      = 42
+	frameSelf       = 43
+	frameSubscribe  = 44
+	frameListeners  = 49
 
 	kindMessage = 1
 	kindCall    = 2

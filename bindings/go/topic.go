@@ -109,7 +109,7 @@ func (c *Conn) Subscribe(ctx context.Context, address string, options *Subscribe
 		return nil, invalid("subscribe", address)
 	}
 	b, err := c.bind(ctx, binding{name: address, op: "subscribe", takes: "receive", ask: frameSubscribe,
-		undo: frameUnsubscribe, word: flags})
+		undo: frameUnbind, word: flags})
 	if err != nil {
 		return nil, err
 	}

@@ -53,8 +53,8 @@ static bool has_acceptor_there(const struct channel_end *end)
 	return end->channel->opened && channel_is_relayed(end->channel);
 }
 
-/* Takes SOURCE, of what domain 0 or another host passes on. */
-static int take_source(struct link *link, const struct frame_header *header, const uint8_t *payload)
+/* Takes SENDER, of what domain 0 or another host passes on. */
+static int take_sender(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
 	const struct links *links = link->links;
 	struct channel_end *end = hop_find_channel(link->hop, header->channel);
@@ -91,8 +91,8 @@ int link_on_control(void *owner, const struct frame_header *header, const uint8_
 		return link_take_offer(link, payload, header->length);
 	if (header->type == FRAME_DECLINE)
 		return link_take_decline(link, payload, header->length);
-	if (header->type == FRAME_SOURCE)
-		return take_source(link, header, payload);
+	if (header->type == FRAME_SENDER)
+		return take_sender(link, header, payload);
 	if (header->type == FRAME_IDLE)
 		return link_take_idle(link, payload, header->length);
 	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)

@@ -85,7 +85,6 @@ static int session_on_control(void *owner, const struct frame_header *header, co
 	case FRAME_UNBIND:
 	case FRAME_DRAIN:
 	case FRAME_SUBSCRIBE:
-	case FRAME_UNSUBSCRIBE:
 		if (hop_is_finishing(session->hop))
 			return 0; /* no program is there to be answered, and there may be thousands */
 		switch_spend(session->board, hop_account(session->hop), cost_of_request(header->type));

@@ -152,6 +152,11 @@ static int on_request(void *userdata, struct hop *program, const struct frame_he
 		bind_endpoint(context, program, header->channel, &bind);
 		return 0;
 	case FRAME_UNBIND:
+		if (memchr(text.data, ':', text.size)) { /* an address, which no endpoint's name is */
+			r = topics_unsubscribe(context->topics, program, text);
+			session_reply_error(program, header->channel, -r, r ? "no such subscription" : "");
+			return 0;
+		}
 		r = router_unbind(context->router, program, text, false);
 		if (r < 0)
 			session_reply_error(program, header->channel, -r, "this program has not bound it");
@@ -162,12 +167,8 @@ static int on_request(void *userdata, struct hop *program, const struct frame_he
 		r = router_unbind(context->router, program, text, true);
 		session_reply_error(program, header->channel, -r, r ? "this program has not bound it" : "");
 		return 0;
-	case FRAME_SUBSCRIBE:
+	default: /* FRAME_SUBSCRIBE */
 		return subscribe(context, program, header, payload);
-	default: /* FRAME_UNSUBSCRIBE */
-		r = topics_unsubscribe(context->topics, program, text);
-		session_reply_error(program, header->channel, -r, r ? "no such subscription" : "");
-		return 0;
 	}
 }
 

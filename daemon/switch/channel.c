@@ -81,7 +81,7 @@ enum channel_rules channel_rules(const struct channel *channel)
 
 void channel_tell_source(struct channel *channel)
 {
-	channel_owe(&channel->acceptor, OWED_SOURCE);
+	channel_owe(&channel->acceptor, OWED_SENDER);
 }
 
 /* Whether there is a program at this end, which names who is at the other one in each message. */
@@ -103,7 +103,7 @@ void channel_tell_sender(struct channel *channel)
 {
 	if (channel_has_told_sender(channel) &&
 	    (names_the_other(&channel->acceptor) || tells_a_host(channel)))
-		channel_owe(&channel->acceptor, OWED_SOURCE);
+		channel_owe(&channel->acceptor, OWED_SENDER);
 }
 
 /* Whether a daemon there was told by OPENED who answers, and its program names that. */
@@ -119,7 +119,7 @@ void channel_tell_acceptor(struct channel *channel)
 
 	if (channel->knows_acceptor && channel_is_accepted(channel) && !(end->owed & OWED_OPENED) &&
 	    (names_the_other(end) || passes_the_other_on(end)))
-		channel_owe(end, OWED_SOURCE);
+		channel_owe(end, OWED_SENDER);
 }
 
 /* The most that may wait here: both windows, or the one that is used. */
@@ -431,7 +431,7 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 	channel_release_bytes(end->channel);
 }
 
-static void make_source(struct channel_end *end, struct channel_frame *frame)
+static void make_sender(struct channel_end *end, struct channel_frame *frame)
 {
 	const struct channel *channel = end->channel;
 	struct frame_sender sender = {channel->identity.domid, frame_text_of(channel_from_domain(channel))};
@@ -440,7 +440,7 @@ static void make_source(struct channel_end *end, struct channel_frame *frame)
 		sender = (struct frame_sender){.domid = channel->acceptor_identity.domid};
 	if (end->hop->traits->is_daemon && !channel_is_remote(channel))
 		sender.domain_name = frame_text_of(NULL); /* another daemon of this host finds it itself */
-	frame->header.type = end->hop->traits->is_daemon ? FRAME_SOURCE : FRAME_SENDER;
+	frame->header.type = FRAME_SENDER;
 	frame->header.length = frame_sender_encode(&sender, frame->payload);
 }
 
@@ -510,7 +510,7 @@ static unsigned next_owed(const struct channel_end *end)
 	if (!owed)
 		return 0;
 	if (channel_has_backlog(end))
-		owed &= OWED_SOURCE | OWED_OPENED | OWED_REASSIGNED | OWED_CREDIT;
+		owed &= OWED_SENDER | OWED_OPENED | OWED_REASSIGNED | OWED_CREDIT;
 	if (end->is_opener && end->channel->reassigned)
 		owed &= ~(unsigned)OWED_CREDIT;
 	if (owed & OWED_RESET && waits_until_taken(end))
@@ -540,8 +540,8 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 	owed = next_owed(end);
 	end->owed &= (uint8_t)~owed;
 	switch (owed) {
-	case OWED_SOURCE:
-		make_source(end, frame);
+	case OWED_SENDER:
+		make_sender(end, frame);
 		break;
 	case OWED_OPENED:
 		make_opened(end, frame);

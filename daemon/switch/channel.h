@@ -70,7 +70,7 @@ enum channel_out {
 
 /* Frames that are to be sent, in this order; the last two behind the data that waits. */
 enum channel_owed {
-	OWED_SOURCE = 1,
+	OWED_SENDER = 1,
 	OWED_OPENED = 2,
 	OWED_REASSIGNED = 4, /* the first that waits, behind the answers before it */
 	OWED_CREDIT = 8,
@@ -305,10 +305,10 @@ bool channel_is_accepted(const struct channel *channel);
 bool channel_is_abandoned(const struct channel *channel);
 /* Whether the acceptor's hop has been told who the sender is, and still has the channel. */
 bool channel_has_told_sender(const struct channel *channel);
-/* Tells a daemon there by SOURCE that the sender's domain has another number now. */
+/* Tells a daemon there by SENDER that the sender's domain has another number now. */
 void channel_tell_source(struct channel *channel);
 /* Tells a program there likewise, by SENDER, or that it is called otherwise, which another host is told, too.
- * Tells the opener's program that the domain of who answers has another number, also by SOURCE through the
+ * Tells the opener's program that the domain of who answers has another number, also by SENDER through the
  * daemon to which it is relayed. */
 void channel_tell_sender(struct channel *channel);
 void channel_tell_acceptor(struct channel *channel);

@@ -289,7 +289,7 @@ static bool request(struct attacker *attacker, struct session *session, struct m
 	switch (dice(8)) {
 	case 0:
 	case 1:
-		type = FRAME_UNSUBSCRIBE;
+		type = FRAME_UNBIND;
 		text = domains[dice(7)];
 		break;
 	case 2:

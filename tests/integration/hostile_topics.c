@@ -58,7 +58,7 @@ static bool put_in_turn(struct attacker *attacker, struct session *session, cons
 			uint32_t flags)
 {
 	return session->next & 1
-		       ? put_request(attacker, session, FRAME_UNSUBSCRIBE, address, (uint32_t)strlen(address))
+		       ? put_request(attacker, session, FRAME_UNBIND, address, (uint32_t)strlen(address))
 		       : put_subscribe(attacker, session, address, flags);
 }
 

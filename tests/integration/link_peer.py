@@ -20,7 +20,7 @@ import uuid
 
 from frames import (ACK, ANSWER, CALL, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, ERROR, FIN, GOODBYE, HEADER, HELLO, IDLE, INITIAL_LIMIT, MESSAGE,
                     MOVE, NOTICE, OFFER, OPEN, OPENED, PART, PAYLOAD_MAX, PING, PLAIN, POLICY, PONG, PROPERTIES, PROVE, REQUEST, RESET, RESUME,
-                    RESUMES, SOURCE, SUBSCRIBES, WITHDRAW, Frame, frame,
+                    RESUMES, SENDER, SUBSCRIBES, WITHDRAW, Frame, frame,
                     link_hello_payload, message, open_payload, properties, reset_payload, size_at, u32, u64)
 from polling import readable
 
@@ -423,7 +423,7 @@ class Peer:
             self.take_decline(payload)
         elif kind in (DIRECTORY, POLICY):
             assert self.peer == 0  # [5.6, 5.12]
-        elif kind in (SOURCE, WITHDRAW):
+        elif kind in (SENDER, WITHDRAW):
             pass  # nothing is kept
         elif kind == IDLE:
             self.send(IDLE, 0, u32(1))

@@ -486,7 +486,7 @@ SHARED(a_topic_that_has_ended_is_left_whatever_is_done_next)
 	fake_bind(&fake, "other", NULL, NULL);
 	assert_true(is_readable(fake.conn));
 	xenmsg_process(fake.conn);
-	fake_read_up_to(&fake, FRAME_UNSUBSCRIBE);
+	fake_read_up_to(&fake, FRAME_UNBIND);
 }
 
 SHARED(a_ring_that_is_full_to_the_last_byte_is_read)

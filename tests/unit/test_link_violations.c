@@ -123,7 +123,7 @@ static const uint8_t domid_9[4] = {9};
 
 SCENE_TEST(domain_0_says_whose_what_it_passes_on_is, up_with_domain_0)
 {
-	put(scene, FRAME_SOURCE, 3, domid_9, sizeof(domid_9)); /* which has ended here */
+	put(scene, FRAME_SENDER, 3, domid_9, sizeof(domid_9)); /* which has ended here */
 	notify(scene);
 	expect_state(scene, LINK_UP);
 }
@@ -131,9 +131,9 @@ SCENE_TEST(domain_0_says_whose_what_it_passes_on_is, up_with_domain_0)
 SCENE_TEST_EACH(a_bad_source_is_refused, up_with_domain_0, is_ours, 2)
 {
 	if (is_ours)
-		put(scene, FRAME_SOURCE, open_channel(scene)->acceptor.number, domid_9, sizeof(domid_9));
+		put(scene, FRAME_SENDER, open_channel(scene)->acceptor.number, domid_9, sizeof(domid_9));
 	else
-		put(scene, FRAME_SOURCE, 0, domid_9, 3);
+		put(scene, FRAME_SENDER, 0, domid_9, 3);
 	notify(scene);
 	assert_int_equal(scene->sources, 0);
 	expect_violation(scene, EPROTO);
@@ -141,7 +141,7 @@ SCENE_TEST_EACH(a_bad_source_is_refused, up_with_domain_0, is_ours, 2)
 
 SCENE_TEST(nobody_else_says_whose_what_it_passes_on_is, up)
 {
-	say(scene, FRAME_SOURCE, domid_9, sizeof(domid_9));
+	say(scene, FRAME_SENDER, domid_9, sizeof(domid_9));
 	expect_violation(scene, EPROTO);
 }
 

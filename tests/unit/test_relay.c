@@ -294,13 +294,13 @@ SCENE_TEST(destination_is_told_a_moved_sources_number_if_rules_allow, start_in_d
 	open_as(scene->link[1], 1, 1, "2:inbox");
 	expect_open(scene->link[2], "2:inbox", 1);
 	assert_int_equal(source_moves(scene, scene->link[1], 9), 0);
-	assert_true(participant_expect(scene->link[2], FRAME_SOURCE, &frame));
+	assert_true(participant_expect(scene->link[2], FRAME_SENDER, &frame));
 	assert_int_equal(frame_u32_decode(frame.payload, frame.header.length, &domid), 0);
 	assert_int_equal(domid, 9);
 	scene->taken_back = -ENODATA; /* its name isn't known yet, and nothing ends before it is */
 	assert_int_equal(source_moves(scene, scene->link[1], 10), 0);
 	recheck(scene);
-	assert_true(participant_expect(scene->link[2], FRAME_SOURCE, &frame));
+	assert_true(participant_expect(scene->link[2], FRAME_SENDER, &frame));
 	assert_false(participant_get(scene->link[1], 0, &frame));
 	scene->taken_back = -EACCES;
 	assert_int_equal(source_moves(scene, scene->link[1], 11), -EACCES);
@@ -318,7 +318,7 @@ SCENE_TEST(destination_that_was_not_told_yet_is_told_the_last_number, start_in_d
 	expect_open(scene->link[2], "2:inbox", 9);
 	assert_false(participant_get(scene->link[2], 0, &frame));
 	assert_int_equal(source_moves(scene, scene->link[1], 10), 0); /* now it has to be told */
-	assert_true(participant_expect(scene->link[2], FRAME_SOURCE, &frame));
+	assert_true(participant_expect(scene->link[2], FRAME_SENDER, &frame));
 }
 
 SCENE_TEST(restored_domain_takes_what_was_relayed_to_its_earlier_number, start_in_domain_1)
