@@ -129,11 +129,12 @@ void access_free(struct access *access)
 
 struct policy_subject access_subject(struct access *access, uint32_t domid, uint32_t uid)
 {
+	const struct registry_domain *domain = registry_find(access->registry, domid);
 	struct policy_subject subject = {
 		.domid = domid,
 		.is_self = domid == access->self->domid,
-		.name = registry_name(access->registry, domid),
-		.uuid = registry_uuid(access->registry, domid),
+		.name = domain ? domain->name : "",
+		.uuid = domain ? domain->uuid_text : "",
 		.uid = uid,
 	};
 
@@ -141,7 +142,7 @@ struct policy_subject access_subject(struct access *access, uint32_t domid, uint
 	if (!domid_is_valid(domid))
 		subject.host = "";
 	else
-		subject.names_unknown = !registry_is_complete(access->registry, domid);
+		subject.names_unknown = !domain || !domain->is_complete;
 	return subject;
 }
 
