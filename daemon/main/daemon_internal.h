@@ -216,8 +216,8 @@ struct head {
 };
 
 void handover_head_image(struct image *image, struct head *head);
-/* What was counted so far, of who and what may be no more. */
-void handover_counters_image(struct image *image, struct daemon *daemon);
+/* Writes what a section of this type has, or reads it. Returns false, of one that a part has. */
+bool handover_section_image(struct image *image, struct daemon *daemon, uint32_t type);
 
 /* --- invariants.c: a daemon that looks at itself, in a build with --enable-invariants (base/invariant.h) */
 #ifdef XENMSG_INVARIANTS

@@ -165,12 +165,37 @@ void handover_head_image(struct image *image, struct head *head)
 	image_upto(image, &head->topics, TOPICS_MAX);
 }
 
-void handover_counters_image(struct image *image, struct daemon *daemon)
+bool handover_section_image(struct image *image, struct daemon *daemon, uint32_t type)
 {
-	turns_image(image, &daemon->board.turns);
-	quota_image(image, daemon->quota);
-	router_past_image(image, daemon->router);
-	topics_past_image(image, daemon->topics);
+	switch (type) {
+	case IMAGE_HOSTS:
+		hosts_image(image, daemon->hosts);
+		break;
+	case IMAGE_REGISTRY:
+		registry_names_image(image, daemon->registry);
+		peers_image(image, daemon->peers);
+		links_failures_image(image, daemon->links);
+		vchan_host_words_image(image, daemon->host);
+		break;
+	case IMAGE_POLICY:
+		access_image(image, daemon->access);
+		break;
+	case IMAGE_COUNTERS:
+		turns_image(image, &daemon->board.turns);
+		quota_image(image, daemon->quota);
+		router_past_image(image, daemon->router);
+		topics_past_image(image, daemon->topics);
+		break;
+	default:
+		return false;
+	}
+	return true;
+}
+
+static void write_section(struct daemon *daemon, struct image *image, uint32_t type)
+{
+	image_section(image, type);
+	handover_section_image(image, daemon, type);
 }
 
 static void handover_write_image(struct daemon *daemon, struct image *image, struct head *head)
@@ -178,15 +203,9 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	image_section(image, IMAGE_HEAD);
 	handover_head_image(image, head);
 	switch_image(image, &daemon->board);
-	image_section(image, IMAGE_HOSTS);
-	hosts_image(image, daemon->hosts);
-	image_section(image, IMAGE_REGISTRY);
-	registry_names_image(image, daemon->registry);
-	peers_image(image, daemon->peers);
-	links_failures_image(image, daemon->links);
-	vchan_host_words_image(image, daemon->host);
-	image_section(image, IMAGE_POLICY);
-	access_image(image, daemon->access);
+	write_section(daemon, image, IMAGE_HOSTS);
+	write_section(daemon, image, IMAGE_REGISTRY);
+	write_section(daemon, image, IMAGE_POLICY);
 	memfd_lifetimes_write_image(image, &daemon->board);
 	for (unsigned i = 0; i < PARTS; i++)
 		if (parts[i]->write)
@@ -200,8 +219,7 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	if (!image->is_stored) /* the end of a process doesn't wait for what it closes */
 		work_pool_write_image(daemon->work_pool, image);
 	/* Behind those who hold accounts: a domain's account that nobody holds is forgotten. */
-	image_section(image, IMAGE_COUNTERS);
-	handover_counters_image(image, daemon);
+	write_section(daemon, image, IMAGE_COUNTERS);
 }
 
 static int handover_inherit(int fd)

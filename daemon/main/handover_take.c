@@ -283,22 +283,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	uint32_t number;
 	struct hop *hop;
 
+	if (handover_section_image(image, daemon, type))
+		return;
 	switch (type) {
-	case IMAGE_COUNTERS:
-		handover_counters_image(image, daemon);
-		break;
-	case IMAGE_HOSTS:
-		hosts_image(image, daemon->hosts);
-		break;
-	case IMAGE_REGISTRY:
-		registry_names_image(image, daemon->registry);
-		peers_image(image, daemon->peers);
-		links_failures_image(image, daemon->links);
-		vchan_host_words_image(image, daemon->host);
-		break;
-	case IMAGE_POLICY:
-		access_image(image, daemon->access);
-		break;
 	case IMAGE_MEMORY:
 		memfd_lifetimes_read_image(image, &daemon->board);
 		break;

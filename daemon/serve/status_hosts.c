@@ -18,13 +18,20 @@ static bool next_own_host(struct status_walk *walk)
 	return is_first;
 }
 
-static void describe_own_host(struct status_walk *walk, struct json *json)
+static struct gateway_info begin_own_host(struct status_walk *walk, struct json *json)
 {
 	struct gateway_info gateway;
 
 	hosts_gateway(walk->sources->hosts, &gateway);
 	add_text(json, "host", gateway.name);
 	json_flag(json, "own", true);
+	return gateway;
+}
+
+static void describe_own_host(struct status_walk *walk, struct json *json)
+{
+	struct gateway_info gateway = begin_own_host(walk, json);
+
 	add_text(json, "instance", walk->sources->self->instance_text);
 	add_gateway(json, &gateway);
 }
@@ -120,11 +127,8 @@ static bool host_is_seen(struct status_walk *walk)
 
 static void describe_seen_own_host(struct status_walk *walk, struct json *json)
 {
-	struct gateway_info gateway;
+	struct gateway_info gateway = begin_own_host(walk, json);
 
-	hosts_gateway(walk->sources->hosts, &gateway);
-	add_text(json, "host", gateway.name);
-	json_flag(json, "own", true);
 	add_text(json, "gateway", gateway_state(&gateway));
 }
 
