@@ -259,6 +259,65 @@ func TestAnEndpointThatIsBoundAgainBeginsEmpty(t *testing.T) {
 	}
 }
 
+// While a message is handled nothing else is taken, and then what has come meanwhile: also where by then so many wait for
+// more that whoever has handled it needn't.
+func TestARequestIsHandledBehindAMessage(t *testing.T) {
+	const many = 2 * waitingMax
+	request := func(number uint32) []byte {
+		m := newOutgoing(typeRequest, nil, nil)
+		m.number = number
+		return m.append(nil, 0, m.total)
+	}
+	var begun sync.WaitGroup
+	begun.Add(many)
+	isBusy, last := make(chan struct{}), make(chan struct{})
+	conn := talk(t, func(daemon *net.UnixConn) {
+		daemon.Write(appendFrame(nil, frameReply, asked(daemon).channel, make([]byte, 8)))
+		out := appendFrame(nil, frameOpen, 1, append([]byte{kindCall, 19: 0}, "inbox"...))
+		for number := uint32(1); number <= many; number++ {
+			out = appendFrame(out, frameData, 1, request(number))
+		}
+		daemon.Write(appendU64(out, frameCredit, 1, 0, initialLimit))
+		begun.Wait()
+		message := newOutgoing(typeMessage, nil, nil)
+		out = appendFrame(nil, frameOpen, 3, append([]byte{kindMessage, 19: 0}, "inbox"...))
+		out = appendFrame(out, frameData, 3, message.append(nil, 0, message.total))
+		daemon.Write(appendFrame(out, frameData, 1, request(many+1)))
+		hearOut(daemon)
+	})
+	e, err := conn.Bind(context.Background(), "inbox", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{Endpoint: e, waiting: 1, processors: 1}
+	othersWait := func() bool { // who were told of the request, and can't take it
+		conn.mu.Lock()
+		defer conn.mu.Unlock()
+		return s.waiting == waitingMax && len(e.wake) == 0
+	}
+	s.handler = func(_ context.Context, m *Message) ([]byte, error) {
+		switch {
+		case !m.isCall:
+			for close(isBusy); !othersWait(); {
+				time.Sleep(time.Millisecond)
+			}
+		case m.number > many:
+			close(last)
+		default:
+			begun.Done()
+			<-isBusy
+		}
+		return nil, nil
+	}
+	s.running.Add(1)
+	go s.work()
+	select {
+	case <-last:
+	case <-time.After(time.Minute):
+		t.Fatal("nobody handles the request")
+	}
+}
+
 // A lateContext's time is up when its test says so, which nothing but Deadline tells.
 type lateContext struct {
 	context.Context
