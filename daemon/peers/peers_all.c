@@ -90,6 +90,7 @@ void told_check(struct peers *peers)
 	if (will_tell && told_is_awaited(peers) && peers->zero.phase == TOLD_LOOKS_UP) {
 		deadline_set(&peers->zero.deadline, wait_ms(peers)); /* until now XenStore took the time */
 		peers->zero.phase = TOLD_SEEN;
+		peers->zero.waits = 0;
 	}
 	if (!peers->zero.is_telling && (!told_is_awaited(peers) || !will_tell)) {
 		evtimer_del(peers->zero.deadline.timer);

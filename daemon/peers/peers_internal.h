@@ -263,7 +263,7 @@ struct told_by_zero {
 	bool is_telling;	  /* what changes */
 	struct deadline deadline; /* to begin with that */
 	enum told_phase phase;
-	unsigned waits; /* how often the deadline was put off, in TOLD_LOOKS_UP */
+	unsigned waits; /* how often the deadline was put off in that phase */
 };
 
 struct peers {
