@@ -18,6 +18,11 @@
 #define HASH_NONFATAL_OOM		1
 #include <uthash.h>
 #include <utlist.h>
+/* A daemon has many small tables, which grow where ten items share a bucket. */
+#undef HASH_INITIAL_NUM_BUCKETS
+#undef HASH_INITIAL_NUM_BUCKETS_LOG2
+#define HASH_INITIAL_NUM_BUCKETS      16U
+#define HASH_INITIAL_NUM_BUCKETS_LOG2 4U
 
 /* Whether the HASH_ADD() of this item has found memory. */
 #define HASH_ADDED(item)	    HASH_ADDED_BY(hh, item)
