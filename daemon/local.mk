@@ -16,7 +16,7 @@ libdaemon_a_SOURCES = \
 	daemon/switch/inner.h \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
 	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/meant.c daemon/topic/subscriber.c \
-	daemon/topic/topic_ingest.c \
+	daemon/topic/topic_ingest.c daemon/topic/listeners.c daemon/topic/subscriptions.c \
 	daemon/topic/topic_image.c daemon/topic/topic_log_image.c \
 	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \
 	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \

@@ -42,6 +42,19 @@ void meant_address(const struct topics *topics, const char *address, char meant[
 		snprintf(meant, ADDRESS_MAX + 1, "%s", address);
 }
 
+int meant_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica)
+{
+	const struct frame_identity user = hop_program(subscriber->hop)->identity;
+	char key[TOPICS_KEY_SIZE], address[ADDRESS_MAX + 1];
+
+	meant_address(topics, subscriber->address, address);
+	replica_write_key(key, user.uid, address);
+	HASH_FIND_STR(topics->replicas, key, *replica);
+	if (*replica)
+		return 0;
+	return replica_new(replica, topics, hop_account(subscriber->hop), &user, address);
+}
+
 bool meant_number(const char *address, uint32_t *domid)
 {
 	const char *colon = strchr(address, ':');
@@ -52,7 +65,7 @@ bool meant_number(const char *address, uint32_t *domid)
 int meant_readdress(struct topic *replica, const char *address)
 {
 	struct topics *topics = replica->topics;
-	char text[TOPICS_KEY_SIZE], *key = strdup(topics_write_key(text, replica->user.uid, address));
+	char text[TOPICS_KEY_SIZE], *key = strdup(replica_write_key(text, replica->user.uid, address));
 	char *copy = strdup(address);
 	struct topic *other = NULL;
 
@@ -96,7 +109,7 @@ static bool still_means(const struct subscriber *subscriber)
 	if (meant_number(subscriber->address, &domid))
 		return replica->domid == UINT32_MAX || domid == replica->domid ||
 		       (!registry_is_up(registry, domid) &&
-			!topics_find_subscriber(topics, subscriber->hop, replica->address));
+			!topics_find_subscriber(topics, subscriber->hop, frame_text_of(replica->address)));
 	meant_address(topics, subscriber->address, meant);
 	if (!strcmp(meant, replica->address) || !meant_number(meant, &domid) || domid == replica->domid)
 		return true;
@@ -172,7 +185,7 @@ void meant_arrive(struct subscriber *subscriber)
 {
 	struct topic *from = subscriber->participant.topic, *to;
 
-	if (topics_find_replica(from->topics, subscriber, &to) < 0) {
+	if (meant_find_replica(from->topics, subscriber, &to) < 0) {
 		subscriber_wait_for_room(subscriber);
 		return;
 	}

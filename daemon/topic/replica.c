@@ -105,6 +105,17 @@ void search_end(struct topic *replica)
 	free(place);
 }
 
+void replica_unlist(struct topic *replica)
+{
+	struct topic *found = NULL;
+
+	if (replica->key) /* for which there may have been no memory */
+		HASH_FIND_STR(replica->topics->replicas, replica->key, found);
+	if (found == replica)
+		HASH_DEL(replica->topics->replicas, replica);
+	search_end(replica);
+}
+
 void search_hurry(struct topics *topics)
 {
 	if (!topics->patient)
@@ -230,7 +241,7 @@ static void replica_refuse(struct topic *replica, int error)
 	replica->state = REPLICA_REFUSED;
 	replica->refused = error;
 	replica->is_fresh = true;
-	topics_remove_replica(replica);
+	replica_unlist(replica);
 	inner_due(replica->hop);
 }
 
@@ -307,10 +318,16 @@ static void note_uuid(struct topic *replica)
 		snprintf(replica->uuid, sizeof(replica->uuid), "%s", uuid);
 }
 
+const char *replica_write_key(char key[TOPICS_KEY_SIZE], uint32_t uid, const char *address)
+{
+	snprintf(key, TOPICS_KEY_SIZE, "%u %s", uid, address);
+	return key;
+}
+
 int replica_new(struct topic **made, struct topics *topics, struct account *account,
 		const struct frame_identity *user, const char *address)
 {
-	char key[TOPICS_KEY_SIZE], *copy = strdup(topics_write_key(key, user->uid, address));
+	char key[TOPICS_KEY_SIZE], *copy = strdup(replica_write_key(key, user->uid, address));
 	char *address_copy = strdup(address);
 	struct topic_tally *before;
 	struct topic *replica;

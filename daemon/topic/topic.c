@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include <event2/buffer.h>
 #include <event2/event.h>
@@ -13,98 +12,11 @@
 #include "base/cost.h"
 #include "base/self.h"
 #include "base/timer.h"
-#include "daemon/local/session.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/topic/topic_internal.h"
 #include "wire/ut.h"
 
 #define COST_DROP 4u /* an entry of the log is freed */
-
-/* --- listeners -------------------------------------------------------------------------------- */
-
-/* How many subscribe: a replica tells its topic, and a topic its publisher. Others subscribe and end as fast
- * as they like, so each is told at most once in a while, and what counts then. */
-
-#define REST_MS 100
-
-void listeners_count(struct subscriber *subscriber, uint32_t count)
-{
-	struct topic *topic = subscriber->participant.topic;
-
-	topic->listeners += count;
-	topic->listeners -= subscriber->listeners;
-	subscriber->listeners = count;
-	if (topic->tells_listeners)
-		inner_due(topic->hop);
-}
-
-uint32_t listeners_of_replica(const struct topic *replica)
-{
-	return replica->listeners > UINT32_MAX ? UINT32_MAX : (uint32_t)replica->listeners;
-}
-
-void listeners_told(struct topic *topic, uint64_t count)
-{
-	topic->listeners_told = count;
-	topic->rests = true;
-	timer_set(topic->rest_timer, REST_MS);
-}
-
-static void tell_topic(struct topic *replica)
-{
-	struct channel_end *end = replica_end(replica);
-	uint32_t count = listeners_of_replica(replica);
-	struct topic_entry *entry;
-	struct iovec piece;
-
-	/* What was told before must be taken: so little lies on the way, however slow that is. */
-	if (!end || channel_other(end)->consumed < end->received)
-		return;
-	entry = subscription_new(count);
-	if (entry && entry->size <= inner_room(end)) {
-		piece = (struct iovec){entry->bytes, entry->size};
-		if (hop_push(end, &piece, 1, entry->size, 1) == -ENOMEM)
-			count = (uint32_t)replica->listeners_told; /* again after a rest */
-		listeners_told(replica, count);			   /* or a RESET tells */
-	}
-	topic_entry_unref(entry);
-}
-
-static void tell_publisher(struct topic *topic)
-{
-	uint8_t payload[FRAME_LISTENERS_MAX];
-	struct frame_listeners told = {.count = topic->listeners};
-
-	if (!topic->publisher)
-		return;
-	if (hop_has_unsent(topic->publisher)) { /* it is told when it reads again */
-		listeners_told(topic, topic->listeners_told);
-		return;
-	}
-	told.endpoint = frame_text_of(topic->name);
-	hop_send(topic->publisher, FRAME_LISTENERS, 0, 0, payload, frame_listeners_encode(&told, payload));
-	listeners_told(topic, topic->listeners);
-}
-
-/* Tells how many there are, if it is time to. */
-static void listeners_tell(struct topic *topic)
-{
-	if (!topic->tells_listeners || topic->rests || topic->is_over ||
-	    topic->listeners == topic->listeners_told)
-		return;
-	if (topic->is_replica)
-		tell_topic(topic);
-	else
-		tell_publisher(topic);
-}
-
-static void listeners_have_rested(int fd, short what, void *userdata)
-{
-	struct topic *topic = userdata;
-
-	topic->rests = false;
-	inner_due(topic->hop);
-}
 
 /* --- what the log has ------------------------------------------------------------------------- */
 
@@ -156,50 +68,6 @@ void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint
 
 /* --- what comes in ---------------------------------------------------------------------------- */
 
-void participant_take(struct participant *participant, struct channel_end *end)
-{
-	participant->end = end;
-	if (!end)
-		return;
-	end->participant = participant;
-	inner_has(end);
-}
-
-struct channel_end *participant_leave(struct participant *participant)
-{
-	struct channel_end *end = participant->end;
-
-	if (end)
-		end->participant = NULL;
-	participant->end = NULL;
-	return end;
-}
-
-struct feed *topic_add_feed(struct topic *topic, struct channel_end *end)
-{
-	struct feed *feed = topic->feed_count < TOPIC_FEEDS ? calloc(1, sizeof(*feed)) : NULL;
-
-	if (!feed)
-		return NULL;
-	topic->feed_count++;
-	feed->participant = (struct participant){.kind = PARTICIPANT_FEED, .topic = topic};
-	participant_take(&feed->participant, end);
-	DL_APPEND(topic->feeds, feed);
-	return feed;
-}
-
-static void remove_feed(struct feed *feed)
-{
-	struct topic *topic = feed->participant.topic;
-
-	participant_leave(&feed->participant);
-	ingest_drop(feed, &topic->log);
-	DL_DELETE(topic->feeds, feed);
-	topic->feed_count--;
-	free(feed);
-}
-
-/* Appends what the publisher has sent. -EPROTO: a program that would have others take its words for ours. */
 static int topic_publish(struct topic *topic, struct topic_entry *entry)
 {
 	struct properties properties;
@@ -304,7 +172,7 @@ static void topic_take_data(struct topic *topic, struct channel_end *end)
 
 static void on_feed_over(struct topic *topic, struct feed *feed, int error)
 {
-	remove_feed(feed);
+	topic_remove_feed(feed);
 	if (topic->is_replica)
 		replica_lost(topic, error);
 }
@@ -452,12 +320,12 @@ void topic_destroy(struct topic *topic)
 {
 	topic->is_over = true;
 	while (topic->feeds) /* TOPIC_FEEDS at most */
-		remove_feed(topic->feeds);
+		topic_remove_feed(topic->feeds);
 	while (topic_has_subscribers(topic))
 		forget_subscriber(topic);
 	if (topic->is_replica) {
 		remember_tally(topic);
-		topics_remove_replica(topic);
+		replica_unlist(topic);
 		DL_DELETE(topic->topics->all_replicas, topic);
 	} else {
 		DL_DELETE(topic->topics->own, topic);
@@ -481,7 +349,7 @@ void topic_drop(struct topic *topic)
 {
 	topic->is_over = true;
 	if (topic->is_replica)
-		topics_remove_replica(topic);
+		replica_unlist(topic);
 	inner_due(topic->hop);
 }
 
@@ -629,7 +497,7 @@ void topic_end(struct topic *topic)
 	DL_FOREACH_SAFE(topic->feeds, feed, next) {
 		struct channel_end *end = feed->participant.end;
 
-		remove_feed(feed);
+		topic_remove_feed(feed);
 		inner_reset(end, ENOENT);
 	}
 	topic_tell(topic, NOTICE_WAITING, 0, 0);

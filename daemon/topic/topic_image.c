@@ -181,7 +181,7 @@ static struct topic *new_topic(struct image *image, struct topics *topics, const
 		return NULL;
 	}
 	if (head->is_replica) {
-		topic->key = strdup(topics_write_key(key, head->user.uid, head->address));
+		topic->key = strdup(replica_write_key(key, head->user.uid, head->address));
 		DL_APPEND(topics->all_replicas, topic);
 	} else {
 		DL_APPEND(topics->own, topic);

@@ -12,6 +12,55 @@
 #include "wire/bytes.h"
 #include "wire/ut.h"
 
+/* --- who takes part, over a channel ------------------------------------------------------------ */
+
+void participant_take(struct participant *participant, struct channel_end *end)
+{
+	participant->end = end;
+	if (!end)
+		return;
+	end->participant = participant;
+	inner_has(end);
+}
+
+struct channel_end *participant_leave(struct participant *participant)
+{
+	struct channel_end *end = participant->end;
+
+	if (end)
+		end->participant = NULL;
+	participant->end = NULL;
+	return end;
+}
+
+struct feed *topic_add_feed(struct topic *topic, struct channel_end *end)
+{
+	struct feed *feed = topic->feed_count < TOPIC_FEEDS ? calloc(1, sizeof(*feed)) : NULL;
+
+	if (!feed)
+		return NULL;
+	topic->feed_count++;
+	feed->participant = (struct participant){.kind = PARTICIPANT_FEED, .topic = topic};
+	participant_take(&feed->participant, end);
+	DL_APPEND(topic->feeds, feed);
+	return feed;
+}
+
+void topic_remove_feed(struct feed *feed)
+{
+	struct topic *topic = feed->participant.topic;
+
+	participant_leave(&feed->participant);
+	ingest_drop(feed, &topic->log);
+	DL_DELETE(topic->feeds, feed);
+	topic->feed_count--;
+	free(feed);
+}
+
+/* Appends what the publisher has sent. -EPROTO: a program that would have others take its words for ours. */
+
+/* --- messages ---------------------------------------------------------------------------------- */
+
 /* Throws away what has come of a message for which there is no room. */
 static int skip(struct feed *feed)
 {

@@ -3,14 +3,15 @@
 #define XENMSG_DAEMON_TOPIC_INTERNAL_H
 
 /*
- * The parts of topics, from below: topic_ingest.c takes messages out of a stream; subscriber.c brings entries
- * of a log to one subscriber; topic.c has the turns of one topic, own or replica, what comes at its hop, and
- * who is told how many listen; replica.c says when a replica subscribes, what its subscribers are told of
- * that, and which wait for their topics; meant.c says which topic an address means now; topics.c has all of
- * them, the requests of programs, and what status tells; topic_image.c hands all of it over.
+ * The parts of topics, from below: subscriptions.c has what each program subscribes to; listeners.c tells
+ * how many listen; topic_ingest.c takes messages out of a stream; subscriber.c brings entries of a log to
+ * one subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop; replica.c
+ * says when a replica subscribes, what its subscribers are told of that, and which wait for their topics;
+ * meant.c says which topic an address means now; topics.c has all of them, the requests of programs, and
+ * what status tells; topic_image.c hands all of it over.
  *
- * Nothing here loops over subscribers, or over topics, in one go: whatever concerns all of them is noted, and
- * done for one after the other in turns.
+ * Nothing here loops over subscribers, or over topics, in one go: whatever concerns all of them is noted,
+ * and done for one after the other in turns.
  */
 
 #include <stdbool.h>
@@ -212,6 +213,12 @@ struct topics {
 };
 
 /* --- topic_ingest.c */
+/* The participant has this end from now on, NULL: none, and hears how it ends. */
+void participant_take(struct participant *participant, struct channel_end *end);
+/* Returns the end that the participant has had, from which it hears nothing more. NULL: it had none. */
+struct channel_end *participant_leave(struct participant *participant);
+struct feed *topic_add_feed(struct topic *topic, struct channel_end *end);
+void topic_remove_feed(struct feed *feed);
 /* Takes a message out of what has come. Returns 1 with *entry, without a reference in it to anything but the
  * caller's; 0: there is none yet; 2: one was thrown away for lack of room; -EPROTO, -EMSGSIZE, -ENOMEM.
  * `most` is the size of the largest one; `log` pays. */
@@ -270,10 +277,6 @@ void subscriber_free(struct subscriber *subscriber);
 void subscriber_end(struct subscriber *subscriber, int error);
 
 /* --- topic.c */
-/* The participant has this end from now on, NULL: none, and hears how it ends. */
-void participant_take(struct participant *participant, struct channel_end *end);
-/* Returns the end that the participant has had, from which it hears nothing more. NULL: it had none. */
-struct channel_end *participant_leave(struct participant *participant);
 /* `exceeds`: it is there already, so the account pays whatever it has. -ENOBUFS, -ENOMEM. */
 int topic_make(struct topic **topic, struct topics *topics, struct account *account, bool exceeds);
 /* Frees the topic, in turns. */
@@ -284,7 +287,6 @@ void topic_destroy(struct topic *topic);
 void topic_append(struct topic *topic, struct topic_entry *entry);
 /* Appends a notice. What there is no room for is counted as missing. */
 void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint8_t flags);
-struct feed *topic_add_feed(struct topic *topic, struct channel_end *end);
 bool topic_has_subscribers(const struct topic *topic);
 /* Whether it is one whose publisher has gone: a subscriber that has had all ends, and at last the topic. */
 static inline bool topic_has_ended(const struct topic *topic)
@@ -292,7 +294,11 @@ static inline bool topic_has_ended(const struct topic *topic)
 	return !topic->is_replica && !topic->publisher;
 }
 
-/* --- topic.c: listeners */
+/* --- listeners.c */
+/* Tells how many there are, if it is time to. */
+void listeners_tell(struct topic *topic);
+/* The topic's timer, after which it tells again. */
+void listeners_have_rested(int fd, short what, void *userdata);
 /* The subscriber stands for so many now. */
 void listeners_count(struct subscriber *subscriber, uint32_t count);
 uint32_t listeners_of_replica(const struct topic *replica);
@@ -300,6 +306,10 @@ uint32_t listeners_of_replica(const struct topic *replica);
 void listeners_told(struct topic *topic, uint64_t count);
 
 /* --- replica.c */
+/* Writes what a replica is found by, among those of all users, and returns it. */
+const char *replica_write_key(char key[TOPICS_KEY_SIZE], uint32_t uid, const char *address);
+/* It is found no more, and waits for its topic no more. */
+void replica_unlist(struct topic *replica);
 /* `address`: as meant_address() has it. */
 int replica_new(struct topic **replica, struct topics *topics, struct account *account,
 		const struct frame_identity *user, const char *address);
@@ -335,6 +345,8 @@ void replica_renumber(struct topic *replica, uint32_t domid);
 /* --- meant.c */
 /* Writes the address of the topic that is meant by this one now: the domain's number, if it is known. */
 void meant_address(const struct topics *topics, const char *address, char meant[ADDRESS_MAX + 1]);
+/* Finds the replica that a subscriber's address means, or makes it. -ENOBUFS, -ENOMEM. */
+int meant_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica);
 /* The number in an address. False: its domain isn't a number of this host. */
 bool meant_number(const char *address, uint32_t *domid);
 /* The replica has another address now, by which others find it. The one that has it gives way. -ENOMEM. */
@@ -360,17 +372,14 @@ void search_spend(struct topics *topics, uint64_t units);
 /* Somebody has come, perhaps one for whom somebody waits. */
 void search_hurry(struct topics *topics);
 
-/* --- topics.c */
+/* --- subscriptions.c */
+/* Answers a request to subscribe. */
+void subscriptions_answer(struct hop *program, uint32_t request, int error);
 void topics_answer(struct subscriber *subscriber, int error);
 void topics_forget(struct topics *topics, struct subscriber *subscriber);
-void topics_remove_replica(struct topic *replica);
-/* Writes what a replica is found by, among those of all users, and returns it. */
-const char *topics_write_key(char key[TOPICS_KEY_SIZE], uint32_t uid, const char *address);
-/* Finds the replica that a subscriber's address means, or makes it. -ENOBUFS, -ENOMEM. */
-int topics_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica);
 /* Returns the program's subscriber of this address. NULL: there is none. */
 struct subscriber *topics_find_subscriber(const struct topics *topics, const struct hop *program,
-					  const char *address);
+					  struct frame_text address);
 /* Returns the program's subscriber behind this one, of the same program or the next; NULL: the first. */
 struct subscriber *topics_behind(const struct topics *topics, const struct subscriber *subscriber);
 /* Enters a subscriber of the program. -EEXIST: it has one of that address; -ENOBUFS, -ENOMEM. */

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include <event2/event.h>
 
@@ -15,103 +14,6 @@
 #include "base/invariant.h"
 #include "daemon/topic/topic_internal.h"
 #include "wire/ut.h"
-
-static const char *topics_why_not(int error)
-{
-	switch (error) {
-	case 0:
-		return "";
-	case EPROTOTYPE:
-		return "that endpoint is no topic";
-	case EEXIST:
-		return "this program has subscribed to it already";
-	case EINVAL:
-		return "a topic's address is DOMAIN:ENDPOINT";
-	case ENOBUFS:
-		return "this program, or its user, has as many subscriptions as it may";
-	default: /* the library's words */
-		return "";
-	}
-}
-
-void topics_answer(struct subscriber *subscriber, int error)
-{
-	uint32_t request = subscriber->number;
-
-	subscriber->number = 0;
-	if (request)
-		session_reply_error(subscriber->hop, request, error, topics_why_not(error));
-}
-
-/* --- the subscriptions of a program ----------------------------------------------------------- */
-
-static struct subscribing *find_session(const struct topics *topics, const struct hop *program)
-{
-	struct subscribing *found;
-
-	HASH_FIND_PTR(topics->sessions, &program, found);
-	return found;
-}
-
-struct subscriber *topics_behind(const struct topics *topics, const struct subscriber *subscriber)
-{
-	const struct subscribing *of = topics->sessions;
-
-	if (subscriber && subscriber->of_session_next)
-		return subscriber->of_session_next;
-	if (subscriber)
-		of = find_session(topics, subscriber->hop)->hh.next;
-	return of ? of->subscribers : NULL;
-}
-
-static struct subscriber *find_subscriber(const struct subscribing *subscribing, struct frame_text address)
-{
-	struct subscriber *subscriber = NULL;
-
-	if (subscribing)
-		DL_FOREACH2(subscribing->subscribers, subscriber, of_session_next)
-			if (frame_text_is(address, subscriber->address))
-				break;
-	return subscriber;
-}
-
-int topics_remember(struct topics *topics, struct subscriber *subscriber, struct hop *program)
-{
-	struct subscribing *of = find_session(topics, program);
-
-	if (find_subscriber(of, frame_text_of(subscriber->address)))
-		return -EEXIST;
-	if (of && of->count >= TOPIC_SUBSCRIPTIONS)
-		return -ENOBUFS;
-	if (!of) {
-		of = calloc(1, sizeof(*of));
-		if (!of)
-			return -ENOMEM;
-		of->hop = program;
-		HASH_ADD_PTR(topics->sessions, hop, of);
-		if (!HASH_ADDED(of)) {
-			free(of);
-			return -ENOMEM;
-		}
-	}
-	subscriber->hop = program;
-	of->count++;
-	DL_APPEND2(of->subscribers, subscriber, of_session_prev, of_session_next);
-	return 0;
-}
-
-void topics_forget(struct topics *topics, struct subscriber *subscriber)
-{
-	struct subscribing *of = find_session(topics, subscriber->hop);
-
-	if (topics->asks_next == subscriber)
-		topics->asks_next = topics_behind(topics, subscriber);
-	DL_DELETE2(of->subscribers, subscriber, of_session_prev, of_session_next);
-	if (--of->count)
-		return;
-	HASH_DEL(topics->sessions, of);
-	free(of);
-}
 
 /* --- requests --------------------------------------------------------------------------------- */
 
@@ -130,35 +32,10 @@ static struct subscriber *topics_new_subscriber(uint32_t request, const struct f
 	return subscriber;
 }
 
-struct subscriber *topics_find_subscriber(const struct topics *topics, const struct hop *program,
-					  const char *address)
-{
-	return find_subscriber(find_session(topics, program), frame_text_of(address));
-}
-
-const char *topics_write_key(char key[TOPICS_KEY_SIZE], uint32_t uid, const char *address)
-{
-	snprintf(key, TOPICS_KEY_SIZE, "%u %s", uid, address);
-	return key;
-}
-
-int topics_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica)
-{
-	const struct frame_identity user = hop_program(subscriber->hop)->identity;
-	char key[TOPICS_KEY_SIZE], address[ADDRESS_MAX + 1];
-
-	meant_address(topics, subscriber->address, address);
-	topics_write_key(key, user.uid, address);
-	HASH_FIND_STR(topics->replicas, key, *replica);
-	if (*replica)
-		return 0;
-	return replica_new(replica, topics, hop_account(subscriber->hop), &user, address);
-}
-
 static void topics_leave(struct topics *topics, struct hop *program, uint32_t request,
 			 struct frame_text address)
 {
-	struct subscriber *subscriber = find_subscriber(find_session(topics, program), address);
+	struct subscriber *subscriber = topics_find_subscriber(topics, program, address);
 	int r = !subscriber ? ENOENT : replica_is_away(subscriber->participant.topic) ? EAGAIN : 0;
 
 	if (r == 0) {
@@ -190,10 +67,10 @@ void topics_subscribe(struct topics *topics, struct hop *program, uint32_t reque
 			subscriber_discard(subscriber);
 	}
 	if (r < 0) {
-		session_reply_error(program, request, -r, topics_why_not(-r));
+		subscriptions_answer(program, request, -r);
 		return;
 	}
-	r = topics_find_replica(topics, subscriber, &replica);
+	r = meant_find_replica(topics, subscriber, &replica);
 	if (r == 0) {
 		replica_join(replica, subscriber);
 		return;
@@ -205,7 +82,7 @@ void topics_subscribe(struct topics *topics, struct hop *program, uint32_t reque
 
 int topics_unsubscribe(struct topics *topics, struct hop *program, struct frame_text address)
 {
-	struct subscriber *subscriber = find_subscriber(find_session(topics, program), address);
+	struct subscriber *subscriber = topics_find_subscriber(topics, program, address);
 
 	if (!subscriber)
 		return -ENOENT;
@@ -216,33 +93,15 @@ int topics_unsubscribe(struct topics *topics, struct hop *program, struct frame_
 
 void topics_forget_session(struct topics *topics, struct hop *program)
 {
-	struct subscribing *of;
+	struct subscriber *subscriber;
 
-	while ((of = find_session(topics, program))) {
-		of->subscribers->number = 0;
-		subscriber_end(of->subscribers, ECONNRESET);
+	while ((subscriber = topics_first_of(topics, program))) {
+		subscriber->number = 0;
+		subscriber_end(subscriber, ECONNRESET);
 	}
 }
 
-struct subscriber *topics_first_of(const struct topics *topics, const struct hop *program)
-{
-	const struct subscribing *of = find_session(topics, program);
-
-	return of ? of->subscribers : NULL;
-}
-
 /* --- all of them ------------------------------------------------------------------------------ */
-
-void topics_remove_replica(struct topic *replica)
-{
-	struct topic *found = NULL;
-
-	if (replica->key) /* for which there may have been no memory */
-		HASH_FIND_STR(replica->topics->replicas, replica->key, found);
-	if (found == replica)
-		HASH_DEL(replica->topics->replicas, replica);
-	search_end(replica);
-}
 
 /* Of other domains we hear only as far as somebody needs to know of them, so replicas also try by
  * themselves. */
