@@ -5,6 +5,8 @@
 #include "tests/unit/image_bytes.h"
 #include "tests/unit/topic_rig.h"
 
+#include <event2/event.h>
+
 #include "base/image.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
@@ -135,8 +137,37 @@ TEST(a_topic_and_who_subscribes_are_read_as_they_were)
 	assert_memory_equal(again, bytes, size);
 	topics_part.go_on(after->topics);
 	switch_run(&after->board, 10);
+	assert_int_equal(topic->published, MESSAGES);
 	free(bytes);
 	free(again);
+	topic_rig_free(before);
+	topic_rig_free(after);
+}
+
+/* Nothing else would have it look: its topic's daemon needn't know that it waits. */
+TEST_EACH(who_waits_for_a_topic_looks_again_in_the_next_daemon, 2)
+{
+	struct topic_rig *before = topic_rig_new(), *after = topic_rig_new();
+	const struct frame_identity user = {.domid = before->self.domid};
+	struct subscriber *subscriber = calloc(1, sizeof(*subscriber) + 1);
+	bool is_patient = unit_number(state);
+	struct topic *replica;
+	uint8_t *bytes;
+	size_t size;
+
+	assert_int_equal(replica_new(&replica, before->topics, NULL, &user, "0:news"), 0);
+	switch_run(&before->board, 10);
+	assert_int_equal(replica->state, REPLICA_WAITING);
+	replica->pause_ms = is_patient ? 600000 : 1;
+	bytes = bytes_of(before, &size);
+	assert_int_equal(read_rig(after, bytes, size), 0);
+	replica = after->topics->all_replicas;
+	subscriber->participant.kind = PARTICIPANT_SUBSCRIBER; /* its program is no part of this */
+	subscriber_enter(subscriber, replica);
+	topics_part.go_on(after->topics);
+	assert_true((after->topics->patient == replica) == is_patient);
+	assert_true(evtimer_pending(replica->timer, NULL));
+	free(bytes);
 	topic_rig_free(before);
 	topic_rig_free(after);
 }
