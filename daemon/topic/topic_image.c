@@ -691,7 +691,6 @@ static bool topics_lose(void *self, struct hop *hop)
 static void topic_image_go_on(struct image *image, struct topic *topic)
 {
 	topic_leave_image(topic);
-	topic->is_fresh = true;
 	inner_due(topic->hop);
 	if (topic->is_replica && !topic_has_subscribers(topic))
 		topic_drop(topic);
