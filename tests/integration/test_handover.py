@@ -214,6 +214,24 @@ def test_watches_of_others_tell_only_what_has_changed(one, two, three, tmp_path)
     assert ended(watch.process) is None
 
 
+@pytest.mark.unless(relayed="direct")
+def test_a_watch_by_a_private_daemon_tells_only_what_has_changed(nodes, tmp_path):
+    """It asks nobody who is there, so it seems to know all at once, before it has read of anybody."""
+    one, two = nodes(1, 2, start=False).values()
+    one.config += "[links]\npresence = private\npeers = 2\n"
+    start_all(one, two)
+    stays, goes = two.receiver("stays"), two.receiver("goes")
+    watch = Watch(one, "2", tmp_path / "watched")
+    eventually(lambda: set(watch.told()) == {("up", "stays"), ("up", "goes")}, f"both are told: {watch.path.read_text()}")
+    endpoints, domains = watch.told(), watch.told("domain")
+    renew(one)
+    ended(goes.process)
+    watch.tells(*endpoints, ("down", "goes"))
+    assert watch.told("domain") == domains, watch.path.read_text()
+    ended(stays.process)
+    ended(watch.process)
+
+
 @pytest.mark.parametrize("linked, whom, config", [
     (True, "*", ""), (True, "2", ""), (False, "*", ""), (False, "2", ""),
     pytest.param(True, "2", "[links]\npresence = private\npeers = 2\n", marks=pytest.mark.unless(relayed="direct"))])
