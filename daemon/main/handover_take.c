@@ -481,8 +481,6 @@ static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, 
 		if (parts[i]->go_on)
 			parts[i]->go_on(part_self(daemon, i));
 	watches_settle(daemon->watches, daemon->base);
-	/* Others may wait for an answer that the daemon before didn't give. */
-	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;
 	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
 	memfd_lifetimes_settle(&daemon->board);

@@ -18,7 +18,7 @@ import pytest
 from library import Connection
 from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, start_all, stopped, tool
 from protocol import Program
-from renewing import Waiting, all_are_delivered, crashes, ended, post, process_until, renew, took_over
+from renewing import Installer, Waiting, all_are_delivered, crashes, ended, post, process_until, renew, took_over
 from test_policy import rule
 
 
@@ -332,6 +332,21 @@ def test_watches_are_told_of_what_has_gone_in_between(installed, two, tmp_path):
     assert sorted(watch.told()[2:]) == [("down", "here"), ("down", "there"), ("up", "new")]
     ended(new.process)
     ended(watch.process)
+
+
+@pytest.mark.parametrize("domids", [(1, 2), (0, 1, 2)], ids=["guests", "with_domain_0"])
+def test_who_asks_meanwhile_who_is_there_is_answered(nodes, tmp_path, domids):
+    """The next one hears of that though nobody says it again."""
+    every = nodes(*domids, start=False)
+    install = Installer(every[1], tmp_path)
+    every[1].policy = rule("2", "inbox")
+    start_all(*every.values())
+    every[1].receiver("inbox")
+    every[2].stop()
+    with install.nobody_reads():
+        every[2].start()
+        assert b"inbox" not in every[2].xenmsg("endpoints").stdout
+    eventually(lambda: b"inbox" in every[2].xenmsg("endpoints").stdout, "it is listed")
 
 
 @pytest.mark.parametrize("script, why", [
