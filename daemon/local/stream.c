@@ -240,7 +240,7 @@ static void stream_run(struct stream *stream)
 	if (stream->state == FLOWING)
 		stream_look_for_close(stream);
 	tell_taken(stream);
-	if (stream->sent + stream->taken != moved || !stream->moved_ns) {
+	if (stream->sent + stream->taken != moved) {
 		stream->moved_ns = clock_ns();
 		stream->has_memory = true;
 	}
@@ -391,6 +391,8 @@ int stream_make(struct stream **out, struct switchboard *board, const struct str
 	stream->callbacks = callbacks;
 	stream->userdata = userdata;
 	stream->fd = stream->end_epoll = -1;
+	stream->moved_ns = clock_ns();
+	stream->has_memory = true;
 	if (hop_init(&stream->hop, board, HOP_STREAM, &hop_callbacks, stream, 1, 1) < 0) {
 		free(stream);
 		return -ENOMEM;

@@ -67,7 +67,7 @@ struct stream {
 	uint64_t sent, limit; /* of the stream from the program */
 	uint64_t taken;	      /* of the stream to the program: written to its socket */
 	uint64_t told;	      /* of `taken`, by CREDIT */
-	uint64_t moved_ns;    /* when a byte was sent or taken last; 0: there was no turn yet */
+	uint64_t moved_ns;    /* when a byte was sent or taken last, or the stream was made */
 	bool has_memory;      /* its rings were used since stream_tidy() gave back their memory */
 	uint32_t written;     /* of the DATA frame at the head of data_reader */
 	uint64_t total;	      /* with fin_came: the size of the stream to the program */

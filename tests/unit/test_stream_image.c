@@ -4,6 +4,7 @@
 #include "tests/unit/stream_rig.h"
 #include "tests/unit/image_bytes.h"
 
+#include "base/clock.h"
 #include "base/image.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/stream_internal.h"
@@ -97,14 +98,16 @@ static void read_section(struct image *image, struct image_hops *hops, struct st
 	}
 }
 
-/* Of the stream that was read last: how much of a frame was written. */
+/* Of the stream that was read last: how much of a frame was written, and when it has moved. */
 static uint32_t written_before;
+static uint64_t moved_before;
 
 static void note_stream(void *userdata, struct hop *hop)
 {
 	struct stream *stream = hop_owner(hop);
 
 	written_before = stream->written;
+	moved_before = stream->moved_ns;
 	memcpy(stream->rings.bytes, &lain, sizeof(lain));
 }
 
@@ -164,6 +167,18 @@ TEST(of_a_frame_only_the_rest_is_written_by_the_next_daemon)
 
 	assert_int_equal(read_bytes(bytes, size), 0);
 	assert_int_equal(written_before, 7);
+	free(bytes);
+}
+
+/* Else status says that it is stuck, until its first turn. */
+TEST(a_stream_counts_as_moved_when_it_was_handed_over)
+{
+	size_t size;
+	uint8_t *bytes = image_of_waiting(0, 0, &size);
+	uint64_t before = clock_ns();
+
+	assert_int_equal(read_bytes(bytes, size), 0);
+	assert_true(moved_before >= before);
 	free(bytes);
 }
 
