@@ -559,6 +559,24 @@ func TestAnEndpointOutlivesDaemonsThatEndAtOnce(t *testing.T) {
 	}
 }
 
+// Behind the name of a domain, or none, the place where another one would stand is empty.
+func TestAnEventOfAnotherHostNamesIt(t *testing.T) {
+	for text, want := range map[string]Event{
+		"\x01work":               {Kind: DomainUp, Domain: "work"},
+		"\x02work\x00\x00hostb":  {Kind: DomainDown, Domain: "work", Host: "hostb"},
+		"\x03print\x00work":      {Kind: EndpointUp, Name: "print", Domain: "work"},
+		"\x04print\x00\x00hostb": {Kind: EndpointDown, Name: "print", Host: "hostb"},
+		"\x05work\x00\x00hostb":  {Kind: DomainAway, Domain: "work", Host: "hostb"},
+		"\x06\x00\x00hostb":      {Kind: HostUp, Host: "hostb"},
+		"\x08more\x00\x00hostb":  {Kind: Listed, Name: "more", Host: "hostb"},
+	} {
+		part := fields(text[:1] + string(make([]byte, 7)) + text[1:])
+		if got := part.event(); got != want {
+			t.Errorf("%q is %+v, not %+v", text, got, want)
+		}
+	}
+}
+
 // Of a list that begins anew with the next daemon a watch tells what differs.
 func TestAWatchThatBeginsAnewTellsChanges(t *testing.T) {
 	w := &Watch{&binding{c: &Conn{}, told: map[thing]*toldThing{}, begun: make(chan struct{}), wake: make(chan struct{}, 1)}}

@@ -117,10 +117,10 @@ func (b *binding) calledBack(call *outgoing, err *Error) {
 
 func (f *fields) event() (e Event) {
 	e.Kind, e.DomID = EventKind(f.u32()), f.u32()
-	if e.Kind == EndpointUp || e.Kind == EndpointDown || e.Kind == Listed {
-		e.Name = f.text()
+	e.Name, e.Domain, e.Host = f.text(), f.text(), f.text()
+	if e.Kind != EndpointUp && e.Kind != EndpointDown && e.Kind != Listed {
+		e.Name, e.Domain = "", e.Name
 	}
-	e.Domain, e.Host = f.text(), f.text()
 	return e
 }
 
