@@ -170,7 +170,7 @@ bool conn_has_bound(struct xenmsg *conn, const char *endpoint);
 int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op);
 /* Tells the daemon something, without waiting. Returns 0, -ENOMEM or -ENOTCONN. */
 int conn_tell_daemon(struct xenmsg *conn, uint8_t type, const void *payload, size_t size);
-/* Ends what is bound under this name, and tells the daemon by a frame of this type. Likewise. */
+/* Ends what is bound, or subscribed to, under this name, and tells the daemon. Likewise. */
 int conn_unbind(struct xenmsg *conn, struct binding *binding, const char *endpoint);
 /* Begins a request. A caller that waits for it looks at it by itself. Returns as request_begin(). */
 int conn_ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t size,

@@ -233,8 +233,9 @@ def test_bad_questions_are_answered_with_an_error(pair):
         for what in (b"", b"secrets", b"watch a:b:c:\xff", b"watch ", b"endpoints  ", b"endpoints \xff\xff", b"x" * 60000):
             error, _ = program.ask(what)
             assert error != 0, what
-        error, _ = program.request(UNBIND, b"never-bound")
-        assert error == ENOENT
+        for what in (b"never-bound", b"self:never-subscribed", b"", b":", b"x" * 60000 + b":"):
+            error, _ = program.request(UNBIND, what)
+            assert error == ENOENT, what
         assert "bystander" in program.query("status")
 
 
