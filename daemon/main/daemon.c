@@ -177,16 +177,22 @@ static void on_renewal_checked(void *userdata, int error, const char *words)
 	event_base_loopbreak(daemon->base);
 }
 
-int renewal_ask(void *userdata, struct question *question)
+void renewal_ask(void *userdata, struct question *question)
 {
 	struct daemon *daemon = userdata;
 	/* While it awaits greetings, nobody would answer a second one. */
 	int r = daemon->is_handing_over ? -EBUSY : renewal_begin(daemon->renewal, false);
+	char words[PATH_MAX + 100];
 
-	if (r < 0)
-		return r;
+	if (r == -EBUSY) {
+		question_refuse(question, EBUSY, "xenmsgd is being renewed already");
+		return;
+	}
 	daemon->renewal_asked_by = question;
-	return 0;
+	if (r == 0)
+		return;
+	snprintf(words, sizeof(words), "%s can't be run: %s", daemon->program->path, strerror(-r));
+	on_renewal_checked(daemon, -EINVAL, words);
 }
 
 void renewal_forget(void *userdata, const struct question *question)

@@ -152,8 +152,8 @@ int wiring_start_directory(struct daemon *daemon);
 int wiring_start_router(struct daemon *daemon);
 
 /* daemon.c: has the program that is installed now asked whether it would take over, and hands over if so.
- * Answers the question, if it returns 0. */
-int renewal_ask(void *userdata, struct question *question);
+ * Answers the question. */
+void renewal_ask(void *userdata, struct question *question);
 /* Nobody waits for the answer to this question any more, which it may be. */
 void renewal_forget(void *userdata, const struct question *question);
 /* Answers how the last hand-over has ended. */

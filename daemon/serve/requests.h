@@ -56,9 +56,9 @@ struct request_context {
 	 * *why says what is wrong (NULL: nothing more is known). */
 	int (*reload)(void *userdata, struct question *question, const char **why);
 	void (*reload_forget)(void *userdata, const struct question *question);
-	/* Has the daemon hand over to the program that is installed now. Returns 0: the question is answered
-	 * later, if need be by the next daemon, by `renewed`; or a negative errno. */
-	int (*renew)(void *userdata, struct question *question);
+	/* Has the daemon hand over to the program that is installed now. The question is answered then, or
+	 * later, if need be by the next daemon, by `renewed`. */
+	void (*renew)(void *userdata, struct question *question);
 	void (*renew_forget)(void *userdata, const struct question *question);
 	/* Answers how the last hand-over has ended. */
 	void (*renewed)(void *userdata, struct question *question);

@@ -201,18 +201,13 @@ void requests_reloaded(const struct request_context *context, struct question *q
 /* Has the daemon hand over to the program that is installed now, likewise. */
 static void renew(struct request_context *context, struct question *question)
 {
-	int r;
-
 	if (!may_administer(context, question, "renew it"))
 		return;
 	if (question_is_inherited(question)) { /* by the daemon that has taken over, which is this one */
 		context->renewed(context->userdata, question);
 		return;
 	}
-	r = context->renew(context->userdata, question);
-	if (r < 0)
-		question_refuse(question, -r,
-				r == -EBUSY ? "xenmsgd is being renewed already" : strerror(-r));
+	context->renew(context->userdata, question);
 }
 
 static struct report *requests_answer_begin_report(struct request_context *context, struct question *question,
