@@ -116,7 +116,7 @@ int stream_go_on(struct stream *stream)
 
 	if (r < 0)
 		return r;
-	stream->readable = stream->has_news = stream->in_doubt = true;
+	stream->in_doubt = true; /* the daemon before may not have looked */
 	if (stream->state == BREAKING)
 		stream_leave(stream);
 	hop_event(&stream->hop);

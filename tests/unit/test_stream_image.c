@@ -4,6 +4,11 @@
 #include "tests/unit/stream_rig.h"
 #include "tests/unit/image_bytes.h"
 
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
 #include "base/clock.h"
 #include "base/image.h"
 #include "daemon/local/stream.h"
@@ -102,10 +107,53 @@ static void read_section(struct image *image, struct image_hops *hops, struct st
 static uint32_t written_before;
 static uint64_t moved_before;
 
+/* In place of one that waits: one that breaks, or one of whose program all was read but the guard, in a
+ * buffer that keeps it from writing. */
+static enum { WAITS, BREAKS, IS_READ } left_as;
+static int program = -1;
+
+static bool can_write(void)
+{
+	struct pollfd end = {.fd = program, .events = POLLOUT};
+
+	return poll(&end, 1, 0) > 0;
+}
+
+static void leave_guard(struct stream *stream)
+{
+	struct epoll_event writable = {.events = EPOLLOUT};
+	char bytes[16384] = {0};
+	int fd = new_socket(&program), there = 0;
+
+	while (send(program, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	while (ioctl(fd, FIONREAD, &there) == 0 && there > 1)
+		assert_true(recv(fd, bytes, there > (int)sizeof(bytes) ? sizeof(bytes) : (size_t)there - 1,
+				 0) > 0);
+	stream->end_epoll = epoll_create1(EPOLL_CLOEXEC);
+	assert_int_equal(epoll_ctl(stream->end_epoll, EPOLL_CTL_ADD, program, &writable), 0);
+	stream->state = FLOWING;
+	stream->limit = stream->sent + 1000;
+	assert_false(can_write());
+	assert_int_equal(stream_watch_socket(stream, fd), 0);
+}
+
+static unsigned streams_left;
+static bool could_write;
+
+static void count_stream(void *userdata, struct hop *hop)
+{
+	streams_left++;
+}
+
 static void note_stream(void *userdata, struct hop *hop)
 {
 	struct stream *stream = hop_owner(hop);
 
+	if (left_as == BREAKS)
+		stream->state = BREAKING;
+	else if (left_as == IS_READ)
+		leave_guard(stream);
 	written_before = stream->written;
 	moved_before = stream->moved_ns;
 	memcpy(stream->rings.bytes, &lain, sizeof(lain));
@@ -141,6 +189,10 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 		streams_part.go_on(streams);
 	}
 	switch_run(&rig.board[0], 10);
+	streams_left = 0;
+	streams_part.each_hop(streams, count_stream, NULL);
+	could_write = can_write();
+	hang_up(&program);
 	image_free(&image);
 	streams_free(streams);
 	hop_retire(session, ECONNRESET);
@@ -167,6 +219,31 @@ TEST(of_a_frame_only_the_rest_is_written_by_the_next_daemon)
 
 	assert_int_equal(read_bytes(bytes, size), 0);
 	assert_int_equal(written_before, 7);
+	free(bytes);
+}
+
+TEST(a_stream_that_breaks_ends_in_the_next_daemon)
+{
+	size_t size;
+	uint8_t *bytes = image_of_waiting(0, 0, &size);
+
+	left_as = BREAKS;
+	assert_int_equal(read_bytes(bytes, size), 0);
+	assert_int_equal(streams_left, 0);
+	left_as = WAITS;
+	free(bytes);
+}
+
+/* The daemon before has read all else, and hadn't looked whether the program can write. */
+TEST(the_next_daemon_lets_a_program_write_that_the_guard_keeps)
+{
+	size_t size;
+	uint8_t *bytes = image_of_waiting(0, 0, &size);
+
+	left_as = IS_READ;
+	assert_int_equal(read_bytes(bytes, size), 0);
+	assert_true(could_write);
+	left_as = WAITS;
 	free(bytes);
 }
 
