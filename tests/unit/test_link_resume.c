@@ -130,6 +130,24 @@ SCENE_TEST(what_is_connected_during_a_hand_over_is_left, up_to_resume)
 	assert_int_equal(info_of(scene).channels, 1);
 }
 
+SCENE_TEST(all_links_that_a_hand_over_has_left_are_asked_for, up_to_resume)
+{
+	static const uint8_t other[16] = "another instance";
+
+	scene->was = 7;
+	scene->peer = (struct peer){.domid = 8};
+	connect_peer(scene);
+	hear_hello(scene, NAMES_NONE);
+	hello_of_peer(scene, NAMES_NONE, other);
+	expect_state_of(scene, 8, LINK_UP);
+	hand_over(scene);
+	expect_state_of(scene, 7, LINK_AWAY);
+	expect_state_of(scene, 8, LINK_AWAY);
+	scene->connects = 0;
+	links_take_up(scene->links); /* as the next daemon does */
+	assert_int_equal(scene->connects, 2);
+}
+
 /* The peers would go on to take it for what connects the two, if there can be no image. */
 enum { GREETS, GREETS_WITH_CHANNEL, RESUMES, ATTEMPTS };
 
