@@ -87,7 +87,7 @@ class Renewed(Mode):
         if isinstance(held, dict):
             return {name: self.kept(member) for name, member in held.items() if name not in self.CHANGES}
         if isinstance(held, list):
-            return [self.kept(member) for member in held if not is_empty_account(member)]
+            return [self.kept(member) for member in held if not (is_empty_account(member) or is_idle_link(member))]
         return held
 
     def disturb(self, node, chance):
@@ -114,6 +114,11 @@ def is_empty_account(member):
     """It is there for as long as somebody may come back."""
     return isinstance(member, dict) and member.get("kind") in ("uid", "peer") and not any(
         member[name] and member[name]["used"] for name in ("clients", "endpoints", "channels"))
+
+
+def is_idle_link(member):
+    """Nothing is there of it but that somebody wanted it."""
+    return isinstance(member, dict) and "ring_bytes" in member and member["state"] == "idle"
 
 
 class Relayed(Mode):
