@@ -456,8 +456,9 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 
 	if (!endpoint_name_is_valid(name.data, name.size))
 		return -ENOENT;
-	if (frame_text_is(name, DAEMON_ENDPOINT)) /* who may ask what it says itself */
-		return questions_accept(router->questions, channel);
+	/* Who may ask what it says itself. A peer may ask a daemon that starts: to it the one before has gone. */
+	if (frame_text_is(name, DAEMON_ENDPOINT))
+		return router->questions ? questions_accept(router->questions, channel) : -ECONNRESET;
 	memcpy(text, name.data, name.size);
 	text[name.size] = '\0';
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */

@@ -4,6 +4,8 @@
  */
 #include "tests/unit/router_rig.h"
 
+#include "daemon/serve/router.h"
+
 SCENE_TEST_EACH(address_of_this_domain_leads_to_the_program_here, scene_start, i, 3)
 {
 	static const char *const addresses[] = {"5:inbox", "self:inbox", "home:inbox"};
@@ -53,6 +55,13 @@ SCENE_TEST(address_that_leads_nowhere_says_why, scene_start)
 	refused(scene, "7:inbox", EHOSTUNREACH);
 	scene->link_error = -EHOSTDOWN;
 	refused(scene, "7:inbox", EHOSTDOWN);
+}
+
+SCENE_TEST(question_that_comes_before_the_daemon_can_answer_is_refused, scene_start)
+{
+	refused(scene, "5:xenmsg", ECONNRESET);
+	router_set_questions(scene->router, (void *)scene);
+	refused(scene, "5:xenmsg", EACCES); /* of questions_accept() here */
 }
 
 SCENE_TEST(number_of_this_domain_may_change, scene_start)
