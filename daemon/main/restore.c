@@ -11,6 +11,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/main/daemon.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/directory.h"
@@ -29,10 +30,11 @@
 #include "wire/address.h"
 #include "wire/retry.h"
 
-/* A daemon that stops waits no longer for XenStore to say that there was no restore. After one it was silent
- * for up to 4 s. */
-#define STOP_ANSWER_MS 1000
-#define STOP_PAUSE_NS  500000
+/* A daemon that hands over waits no longer for XenStore to say that there was no restore. After one it was
+ * silent for up to 4 s. One that stops waits as long as for the rest that it asks of XenStore: the next one
+ * asks a keeper for what an image says, and for nothing else, so what a stop leaves to a keeper stays bound. */
+#define HANDOVER_ANSWER_MS 1000
+#define STOP_PAUSE_NS	   500000
 
 /* For so long a port has been out of use before XenStore is asked whether there was a restore. A save makes
  * domain 0 unmap, and so ports retire, up to 0.2 s before it. If XenStore were asked then, its answer could
@@ -205,14 +207,17 @@ bool restore_on_own_leaf_gone(void *userdata)
 bool restore_before_stop(struct daemon *daemon)
 {
 	const struct timespec pause = {.tv_nsec = STOP_PAUSE_NS};
-	uint64_t end = clock_ms() + STOP_ANSWER_MS;
+	bool hands_over = daemon_hands_over(daemon) || daemon->is_restarted;
+	uint64_t began = clock_ms();
 
 	daemon->stopping = true;
 	if (daemon->self.domid == 0 || daemon->failed ||
 	    (!daemon->is_handing_over && !vchan_host_has_ports(daemon->host)))
 		return true;
 	check_domid(daemon);
-	while ((daemon->checking_domid || daemon->check_domid_again) && clock_ms() < end) {
+	while ((daemon->checking_domid || daemon->check_domid_again) &&
+	       !(hands_over ? clock_ms_since(began) >= HANDOVER_ANSWER_MS
+			    : store_is_too_slow(daemon->store, began))) {
 		nanosleep(&pause, NULL); /* it needs no memory, as a timer would */
 		/* One round: with one flag alone there are others while anybody has something to do. */
 		event_base_loop(daemon->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);

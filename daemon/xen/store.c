@@ -161,16 +161,28 @@ static void store_kick(struct store_worker *worker)
 		log_error("store: can't wake the store thread: %s", strerror(errno));
 }
 
+static bool is_too_slow(const struct store_worker *worker, uint64_t from_ms)
+{
+	uint64_t since = __atomic_load_n(&worker->busy_since_ms, __ATOMIC_RELAXED), now = clock_ms();
+
+	return now - from_ms >= FREE_ALL_MS ||
+	       (since && now - (since > from_ms ? since : from_ms) >= FREE_MS);
+}
+
+bool store_is_too_slow(const struct store *store, uint64_t from_ms)
+{
+	return is_too_slow(store->worker, from_ms);
+}
+
 /* Returns whether the thread has finished, and false if XenStore keeps it from that. Holds the lock. */
 static bool wait_for_thread(struct store_worker *worker)
 {
 	const uint64_t start = clock_ms();
 
 	while (!worker->finished) {
-		uint64_t since = __atomic_load_n(&worker->busy_since_ms, __ATOMIC_RELAXED), now = clock_ms();
 		struct timespec look;
 
-		if (now - start >= FREE_ALL_MS || (since && now - (since > start ? since : start) >= FREE_MS))
+		if (is_too_slow(worker, start))
 			return false;
 		clock_gettime(CLOCK_MONOTONIC, &look);
 		look.tv_nsec += FREE_LOOK_MS * 1000000L;

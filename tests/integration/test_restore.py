@@ -82,12 +82,31 @@ def test_who_stops_closes_its_channels_unless_it_was_restored(nodes, host, keepe
     works(one, two)
     assert keeper.held() == held
     host.fault("stall-store", 1, "on")
-    one.stop()  # which waits for no answer
+    one.stop()  # which waits for an answer in vain
     assert keeper.held() == held + 1
     host.fault("stall-store", 1, "off")
     assert host.domain(1)["grants"]["entries"] == 0
     one.start()  # its leaves take the place of those that were left
     works(one, two)
+
+
+def test_who_stops_waits_for_a_slow_xenstore(nodes, host, keeper):
+    """What it left to a keeper would stay bound: the next daemon doesn't know of that."""
+    one, two = with_keeper(nodes, keeper.path)
+
+    def nothing_is_left():
+        if not one.alive():
+            one.start()
+        works(one, two)
+        held = keeper.held()
+        host.fault("stall-store", one.domid, "on")
+        one.daemon.terminate()
+        time.sleep(1.2)  # so long XenStore takes: longer than who hands over waits
+        host.fault("stall-store", one.domid, "off")
+        one.stop()
+        return keeper.held() == held
+
+    eventually(nothing_is_left, "where that takes no longer than 2 s", timeout=120)
 
 
 def stays(host, node, install, during=lambda: None):
