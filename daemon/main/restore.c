@@ -32,7 +32,8 @@
 
 /* A daemon that hands over waits no longer for XenStore to say that there was no restore. After one it was
  * silent for up to 4 s. One that stops waits as long as for the rest that it asks of XenStore: the next one
- * asks a keeper for what an image says, and for nothing else, so what a stop leaves to a keeper stays bound. */
+ * asks a keeper for what an image says, and for nothing else, so what a stop leaves to a keeper stays
+ * bound. */
 #define HANDOVER_ANSWER_MS 1000
 #define STOP_PAUSE_NS	   500000
 

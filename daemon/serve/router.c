@@ -456,7 +456,8 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 
 	if (!endpoint_name_is_valid(name.data, name.size))
 		return -ENOENT;
-	/* Who may ask what it says itself. A peer may ask a daemon that starts: to it the one before has gone. */
+	/* It says itself who may ask what. To a peer that asks one that starts, the daemon before has
+	 * gone. */
 	if (frame_text_is(name, DAEMON_ENDPOINT))
 		return router->questions ? questions_accept(router->questions, channel) : -ECONNRESET;
 	memcpy(text, name.data, name.size);

@@ -70,8 +70,8 @@ typedef void (*store_watch_fn)(void *userdata, const char *untrusted_path);
 /* Connects (only this call blocks; it is for the start). Negative errno. */
 int store_new(struct store **store, struct event_base *base);
 void store_free(struct store *store);
-/* Whether a daemon that stops, and has waited from then on, should wait no longer: XenStore hasn't answered one
- * request for 2 s, or all takes longer than 10 s. */
+/* Whether a daemon that stops, and has waited from then on, should wait no longer: XenStore hasn't answered
+ * one request for 2 s, or all takes longer than 10 s. */
 bool store_is_too_slow(const struct store *store, uint64_t from_ms);
 
 /* All of these return 0, or -ENOMEM: then nothing is under way, and there will be no callback. `handle` may
