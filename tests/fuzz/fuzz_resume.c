@@ -225,7 +225,8 @@ static void bring(bool small)
 	if (world.used == CARRIERS)
 		return;
 	carrier = &world.carriers[world.used++];
-	*carrier = (struct ring_pair){.size = small ? RING_SMALL : RING_LARGE, .granter = world.granter};
+	*carrier = (struct ring_pair){
+		.size = small ? RING_SMALL : RING_LARGE, .state = CARRIER_OPEN, .granter = world.granter};
 	carrier->our_nonce[0] = (uint8_t)world.used;
 	view = ring_words_view(&carrier->words[0], carrier->data[0], carrier->size);
 	ring_writer_init(&carrier->out, &view, false);
@@ -571,6 +572,7 @@ static void start(uint8_t how)
 	wake(false);
 	put_hello((const uint8_t[]){0, how & 4}, 2);
 	wake(false);
+	check(state_now(&(uint32_t){0}) == LINK_UP); /* else nothing of this would be tried */
 }
 
 static void stop(void)
