@@ -18,8 +18,8 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size);
 
 #define MAX_MESSAGE 65536u
 #define STREAMS_MAX 64
-/* The number of the first request; then come a watch, 2, and a subscription, 3. The watch is a call on channel
- * 0, so the first channel that an input begins is 2. */
+/* The number of the first request; then come a watch, 2, and a subscription, 3. The watch is a call on
+ * channel 0, so the first channel that an input begins is 2. */
 #define INBOX_BIND 1
 
 static struct {
