@@ -192,7 +192,7 @@ void renewal_ask(void *userdata, struct question *question)
 	if (r == 0)
 		return;
 	snprintf(words, sizeof(words), "%s can't be run: %s", daemon->program->path, strerror(-r));
-	on_renewal_checked(daemon, -EINVAL, words);
+	on_renewal_checked(daemon, startup_error(r, -EINVAL), words);
 }
 
 void renewal_forget(void *userdata, const struct question *question)
