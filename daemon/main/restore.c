@@ -11,7 +11,6 @@
 
 #include <event2/event.h>
 
-#include "daemon/main/daemon.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/directory.h"
@@ -208,7 +207,7 @@ bool restore_on_own_leaf_gone(void *userdata)
 bool restore_before_stop(struct daemon *daemon)
 {
 	const struct timespec pause = {.tv_nsec = STOP_PAUSE_NS};
-	bool hands_over = daemon_hands_over(daemon) || daemon->is_restarted;
+	bool hands_over = (daemon->is_handing_over && !daemon->stop_asked) || daemon->is_restarted;
 	uint64_t began = clock_ms();
 
 	daemon->stopping = true;
