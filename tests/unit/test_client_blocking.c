@@ -20,7 +20,7 @@
 #include "xenmsg-stream.h"
 
 #define SHORT_MS     30
-#define PATIENCE_S   20
+#define PATIENCE_S   60
 #define MAX_ANSWERS  8
 #define EACH(i, row) for (size_t i = 0; i < ROWS(row); i++)
 

@@ -80,6 +80,7 @@ static int end(void **state)
 {
 	struct store_watched *watched, *next;
 
+	HASH_CLEAR(hh, worker.by_token);
 	DL_FOREACH_SAFE(worker.watched, watched, next) {
 		free(watched->path);
 		free(watched);
