@@ -50,4 +50,8 @@ static inline int next_descriptor(void)
 	return fd;
 }
 
+/* Only replay_main.c has it, to which -1 says what the target can't take: libFuzzer would learn nothing from
+ * such an input. */
+extern const char fuzz_is_replayed __attribute__((weak));
+
 #endif

@@ -13,6 +13,8 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern const char fuzz_is_replayed;
+const char fuzz_is_replayed = 1;
 
 /* Returns what the target says: 0, or -1 of what it can't take; more than that: it can't be read. */
 static int replay(const char *path)
