@@ -5,13 +5,11 @@ package xenmsg
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // DefaultSocket is where the daemon listens if neither Dialer.Socket nor $XENMSG_SOCKET says so.
@@ -86,13 +84,15 @@ type Conn struct {
 	domid      uint32
 	maxMessage uint64
 
-	out      []byte // not written yet
-	lazy     int    // so many bytes of it may wait a while for others that go with them
-	isLater  bool   // until writeLazy is called
-	blocked  bool   // the writer is at it
-	writer   chan struct{}
-	writes   transfer
-	tryWrite func(fd uintptr) bool
+	out     []byte // not written yet
+	lazy    int    // so many bytes of it may wait a while for others that go with them
+	isLater bool   // until writeLazy is called
+	blocked bool   // the writer is at it
+	writer  chan struct{}
+	tryOut  []byte // what try writes, and how much it has
+	tried   int
+	tryErr  error
+	try     func(uintptr) bool
 
 	channels   map[uint32]*channel
 	toAddress  map[outKey]*channel
@@ -129,8 +129,14 @@ func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
 		writer: make(chan struct{}, 1), changed: make(chan struct{}, 1), bindings: map[string]*binding{},
 		up: make(chan struct{})}
 	c.life, c.kill = context.WithCancel(context.Background())
-	c.writes.trap = syscall.SYS_WRITE
-	c.tryWrite = func(fd uintptr) bool { c.writes.move(fd); return true }
+	c.try = func(fd uintptr) bool {
+		for {
+			c.tried, c.tryErr = syscall.Write(int(fd), c.tryOut)
+			if c.tryErr != syscall.EINTR {
+				return true
+			}
+		}
+	}
 	sock, hello, err := greet(ctx, c.path, 0, func() bool { return d.Wait })
 	if err != nil {
 		return nil, err
@@ -378,20 +384,9 @@ func (c *Conn) redial() *net.UnixConn {
 }
 
 func (c *Conn) read(sock *net.UnixConn) *Error {
-	raw, _ := sock.SyscallConn()
-	reads := transfer{trap: syscall.SYS_READ}
-	tryRead := func(fd uintptr) bool { return reads.move(fd) != syscall.EAGAIN }
 	buffer := make([]byte, 2*(headerSize+payloadMax))
 	for have := 0; ; {
-		reads.data = buffer[have:]
-		err := raw.Read(tryRead)
-		if err == nil {
-			err = reads.err
-		}
-		n := reads.moved
-		if err == nil && n == 0 {
-			err = io.EOF
-		}
+		n, err := sock.Read(buffer[have:])
 		if err != nil {
 			return errorOf(err).about("connection", "")
 		}
@@ -444,13 +439,17 @@ func (c *Conn) flush() {
 		if len(c.out) == 0 {
 			return
 		}
-		c.writes.data, c.writes.moved = c.out, 0
-		c.raw.Write(c.tryWrite)
-		if c.writes.moved == len(c.out) {
+		c.tryOut, c.tried, c.tryErr = c.out, 0, nil
+		if err := c.raw.Write(c.try); err != nil {
+			c.tried = 0
+		}
+		if c.tried == len(c.out) {
 			c.out = c.out[:0]
 			continue
 		}
-		c.out = c.out[:copy(c.out, c.out[c.writes.moved:])]
+		if c.tried > 0 {
+			c.out = c.out[:copy(c.out, c.out[c.tried:])]
+		}
 		c.blocked = true
 		select {
 		case c.writer <- struct{}{}:
@@ -466,38 +465,6 @@ func (c *Conn) writeLazy() {
 	defer c.mu.Unlock()
 	if c.isLater = false; c.lazy > 0 {
 		c.flush()
-	}
-}
-
-// A transfer reads or writes what can be had without waiting. A usual system call wakes a thread of Go's that looks after
-// goroutines which compute, and that sleeps while all wait. At thousands of messages a second that costs more than all
-// else, so only the first call after a pause is a usual one; it takes 10 ms also for that thread to act.
-type transfer struct {
-	trap  uintptr
-	last  time.Time
-	data  []byte
-	moved int
-	err   error
-}
-
-func (t *transfer) move(fd uintptr) syscall.Errno {
-	now := time.Now()
-	isUsual := now.Sub(t.last) >= 10*time.Millisecond
-	t.last = now
-	for {
-		var n uintptr
-		var errno syscall.Errno
-		if isUsual {
-			n, _, errno = syscall.Syscall(t.trap, fd, uintptr(unsafe.Pointer(&t.data[0])), uintptr(len(t.data)))
-		} else {
-			n, _, errno = syscall.RawSyscall(t.trap, fd, uintptr(unsafe.Pointer(&t.data[0])), uintptr(len(t.data)))
-		}
-		if t.moved, t.err = int(n), nil; errno != 0 {
-			t.moved, t.err = 0, errno
-		}
-		if errno != syscall.EINTR {
-			return errno
-		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -672,7 +671,7 @@ type Handler func(ctx context.Context, m *Message) ([]byte, error)
 // handled beside each other, BindOptions.Workers of them at a time; messages are handled one after the other, in
 // the order in which they came.
 func (e *Endpoint) Serve(handler Handler) error {
-	s := &service{Endpoint: e, handler: handler, waiting: 1, processors: runtime.GOMAXPROCS(0)}
+	s := &service{Endpoint: e, handler: handler, waiting: 1}
 	s.running.Add(1)
 	s.work()
 	s.running.Wait()
@@ -682,13 +681,12 @@ func (e *Endpoint) Serve(handler Handler) error {
 // A service is goroutines, of which a few wait for what comes: whoever gets it also handles it.
 type service struct {
 	*Endpoint
-	handler    Handler
-	running    sync.WaitGroup
-	waiting    int
-	handling   int // requests
-	processors int
-	isBusy     bool // with a message
-	err        error
+	handler  Handler
+	running  sync.WaitGroup
+	waiting  int
+	handling int  // requests
+	isBusy   bool // with a message
+	err      error
 }
 
 const waitingMax = 4
@@ -736,9 +734,6 @@ func (s *service) take() (m *Message, err error) {
 		if s.isBusy = !m.isCall; m.isCall {
 			s.handling++
 			s.mayStart()
-			if s.handling >= s.processors {
-				syscall.Syscall(syscall.SYS_GETPID, 0, 0, 0) // a usual one: who computes makes way for the reader
-			}
 		}
 		if len(s.c.out) > s.c.lazy {
 			s.c.flush()

@@ -289,7 +289,7 @@ func TestARequestIsHandledBehindAMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{Endpoint: e, waiting: 1, processors: 1}
+	s := &service{Endpoint: e, waiting: 1}
 	othersWait := func() bool { // who were told of the request, and can't take it
 		conn.mu.Lock()
 		defer conn.mu.Unlock()
