@@ -455,26 +455,27 @@ def test_a_reload_asked_for_between_two_daemons_is_made(installed, host):
 # ---- what the next daemon can't take ----
 
 ENUM = re.search(r"enum image_section_type \{(.*?)\}", pathlib.Path(SOURCES, "base/image.h").read_text(encoding="utf-8"), re.S)[1]
-SECTIONS = {name: number for number, name in enumerate(re.findall(r"^\tIMAGE_(\w+)", ENUM, re.M), 1)}
+SECTIONS = dict(enumerate(re.findall(r"^\tIMAGE_(\w+)", ENUM, re.M), 1))
 OF_NOBODY = ("HOSTS", "REGISTRY", "POLICY")
 
 SPOILS = """import fcntl, os, sys
-own = {own}
+own, names = {own}, {names}
 def spoilt(data, kind, start):
     count, at, sections = int.from_bytes(data[12:16], "little"), int.from_bytes(data[24:32], "little"), []
     at += 20 * count
     while at < len(data):
-        sections.append((int.from_bytes(data[at:at + 4], "little"), at + 12, int.from_bytes(data[at + 4:at + 12], "little")))
+        sections.append((names[int.from_bytes(data[at:at + 4], "little")], at + 12, int.from_bytes(data[at + 4:at + 12], "little")))
         at += 12 + sections[-1][2]
     def has(section, type):
         return section[0] == type and b"bad-one" in data[section[1]:sum(section[1:])]
-    number = next(data[at:at + 4] for type, at, size in sections if has((type, at, size), 8))
+    number = next(data[at:at + 4] for type, at, size in sections if has((type, at, size), "ENDPOINT"))
     if kind in {of_nobody}:
         some = next(section for section in sections if section[0] == kind)
-    elif kind == 2:
-        some = [section for section in sections if section[0] == 2][int.from_bytes(number, "little")]
+    elif kind == "SESSION":
+        some = [section for section in sections if section[0] == kind][int.from_bytes(number, "little")]
     else:
-        some = next(section for section in sections if has(section, kind) or section[0] == kind == 4 or section[0] == kind in (6, 8) and data[section[1]:][:4] == number)
+        some = next(section for section in sections if has(section, kind) or section[0] == kind == "TOPIC"
+                    or section[0] == kind in ("LEDGER", "ENDPOINT") and data[section[1]:][:4] == number)
     _, at, size = some
     data[at + start:at + size] = bytes([255]) * (size - start)
 if sys.argv[1] == "--take-over":
@@ -494,8 +495,7 @@ os.execv(own, sys.argv)
 def install_spoiler(install, *spoils):
     """The right one, which gets an image in which each of these sections is spoilt from there on."""
     other = install.folder / "other"
-    other.write_text(SPOILS.format(of_nobody=[SECTIONS[kind] for kind in OF_NOBODY], own=repr(tool("xenmsgd")),
-                                   spoils=[(SECTIONS[kind], start) for kind, start in spoils]))
+    other.write_text(SPOILS.format(own=repr(tool("xenmsgd")), names=SECTIONS, of_nobody=OF_NOBODY, spoils=spoils))
     install(f'exec {sys.executable} {other} "$@"')
 
 
