@@ -10,7 +10,6 @@
 #include <event2/event.h>
 
 #include "base/cost.h"
-#include "base/self.h"
 #include "base/timer.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/topic/topic_internal.h"
@@ -68,6 +67,7 @@ void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint
 
 /* --- what comes in ---------------------------------------------------------------------------- */
 
+/* Appends what the publisher has sent. -EPROTO: a program that would have others take its words for ours. */
 static int topic_publish(struct topic *topic, struct topic_entry *entry)
 {
 	struct properties properties;

@@ -57,8 +57,6 @@ void topic_remove_feed(struct feed *feed)
 	free(feed);
 }
 
-/* Appends what the publisher has sent. -EPROTO: a program that would have others take its words for ours. */
-
 /* --- messages ---------------------------------------------------------------------------------- */
 
 /* Throws away what has come of a message for which there is no room. */
