@@ -30,9 +30,8 @@
 #include "wire/retry.h"
 
 /* A daemon that hands over waits no longer for XenStore to say that there was no restore. After one it was
- * silent for up to 4 s. One that stops waits as long as for the rest that it asks of XenStore: the next one
- * asks a keeper for what an image says, and for nothing else, so what a stop leaves to a keeper stays
- * bound. */
+ * silent for up to 4 s. One that stops waits as long as for the rest that it asks of XenStore: its leaf goes,
+ * with the token by which the next one would ask a keeper, so what a stop leaves to a keeper stays bound. */
 #define HANDOVER_ANSWER_MS 1000
 #define STOP_PAUSE_NS	   500000
 

@@ -161,28 +161,24 @@ static void store_kick(struct store_worker *worker)
 		log_error("store: can't wake the store thread: %s", strerror(errno));
 }
 
-static bool is_too_slow(const struct store_worker *worker, uint64_t from_ms)
+bool store_is_too_slow(const struct store *store, uint64_t from_ms)
 {
-	uint64_t since = __atomic_load_n(&worker->busy_since_ms, __ATOMIC_RELAXED), now = clock_ms();
+	uint64_t since = __atomic_load_n(&store->worker->busy_since_ms, __ATOMIC_RELAXED), now = clock_ms();
 
 	return now - from_ms >= FREE_ALL_MS ||
 	       (since && now - (since > from_ms ? since : from_ms) >= FREE_MS);
 }
 
-bool store_is_too_slow(const struct store *store, uint64_t from_ms)
-{
-	return is_too_slow(store->worker, from_ms);
-}
-
 /* Returns whether the thread has finished, and false if XenStore keeps it from that. Holds the lock. */
-static bool wait_for_thread(struct store_worker *worker)
+static bool wait_for_thread(const struct store *store)
 {
+	struct store_worker *worker = store->worker;
 	const uint64_t start = clock_ms();
 
 	while (!worker->finished) {
 		struct timespec look;
 
-		if (is_too_slow(worker, start))
+		if (store_is_too_slow(store, start))
 			return false;
 		clock_gettime(CLOCK_MONOTONIC, &look);
 		look.tv_nsec += FREE_LOOK_MS * 1000000L;
@@ -209,7 +205,7 @@ void store_free(struct store *store)
 	pthread_mutex_lock(&worker->lock);
 	worker->stopping = true;
 	store_kick(worker);
-	finished = wait_for_thread(worker);
+	finished = wait_for_thread(store);
 	pthread_mutex_unlock(&worker->lock);
 	if (finished) {
 		pthread_join(store->thread, NULL);
