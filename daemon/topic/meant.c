@@ -162,23 +162,41 @@ bool meant_ask_next(struct topics *topics)
 	return true;
 }
 
-void meant_takes_over(struct subscriber *subscriber)
+/* Returns the one of this session that has this topic by an earlier number, and not all of it yet. */
+static struct subscriber *find_elder(const struct subscriber *subscriber)
 {
 	const struct topic *replica = subscriber->participant.topic;
 	struct subscriber *other = topics_first_of(replica->topics, subscriber->hop);
 	uint32_t domid;
 
 	if (!meant_number(subscriber->address, &domid) || domid != replica->domid)
-		return;
-	for (; other; other = other->of_session_next) {
+		return NULL;
+	for (; other; other = other->of_session_next)
 		if (other->participant.topic == replica && meant_number(other->address, &domid) &&
-		    domid != replica->domid && !other->leaving) {
-			subscriber_leave(other, false);
-			other->heir = subscriber;
-			subscriber->elder = other;
-			return; /* there is no more than one: it has done the same */
-		}
+		    domid != replica->domid && !other->heir &&
+		    (other->leaving != LEAVES_TOLD || other->current))
+			return other;
+	return NULL;
+}
+
+void meant_comes_behind(struct subscriber *subscriber, struct subscriber *elder)
+{
+	elder->heir = subscriber;
+	subscriber->elder = elder;
+}
+
+void meant_takes_over(struct subscriber *subscriber)
+{
+	struct subscriber *elder = find_elder(subscriber);
+
+	if (!elder)
+		return;
+	subscriber_leave(elder, false);
+	if (elder->leaving == LEAVES) { /* perhaps it was told to end before: all up to now is for it */
+		elder->leaves_at = elder->participant.topic->log.next;
+		elder->leaves_unknown = false;
 	}
+	meant_comes_behind(subscriber, elder);
 }
 
 void meant_arrive(struct subscriber *subscriber)

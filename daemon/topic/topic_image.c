@@ -359,10 +359,11 @@ static void leaving_image(struct image *image, struct subscriber *subscriber)
 
 /* What a subscriber is besides its channel. `session`: its number, which only that of a replica has. */
 static void subscriber_fields(struct image *image, struct topic *topic, struct subscriber *subscriber,
-			      uint32_t session, uint32_t *listeners, bool *is_out)
+			      uint32_t session, uint32_t *listeners, bool *is_out, bool *is_heir)
 {
 	image_u32(image, listeners);
 	image_bool(image, is_out);
+	image_bool(image, is_heir);
 	position_image(image, topic, subscriber);
 	sending_image(image, topic, subscriber);
 	image_bool(image, &subscriber->is_asking);
@@ -387,12 +388,12 @@ static void write_subscriber(struct image *image, struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->participant.topic;
 	uint32_t listeners = subscriber->listeners;
-	bool is_out = subscriber->list == LIST_OUT;
+	bool is_out = subscriber->list == LIST_OUT, is_heir = subscriber->elder;
 	char *address = subscriber->address;
 
 	image_string(image, &address, ADDRESS_MAX);
 	end_image(image, topic, &subscriber->participant);
-	subscriber_fields(image, topic, subscriber, session_of(subscriber), &listeners, &is_out);
+	subscriber_fields(image, topic, subscriber, session_of(subscriber), &listeners, &is_out, &is_heir);
 }
 
 static struct subscriber *topic_image_new_subscriber(struct image *image)
@@ -424,20 +425,31 @@ static void enter_session(struct image *image, struct topics *topics, struct sub
 		session_ask_again(program);
 }
 
+/* It comes behind the one that was read before it. */
+static void read_heir(struct image *image, struct subscriber *subscriber)
+{
+	struct subscriber *elder = subscriber->of_session_prev;
+
+	image_expect(image, elder->participant.topic == subscriber->participant.topic && elder->leaving &&
+				    !elder->heir);
+	if (!image->error)
+		meant_comes_behind(subscriber, elder);
+}
+
 static void read_subscriber(struct image *image, struct topic *topic, const struct image_hops *hops,
 			    uint32_t session)
 {
 	struct subscriber *subscriber = topic_image_new_subscriber(image);
 	struct channel_end *end = end_image(image, topic, NULL);
 	uint32_t listeners = 0;
-	bool is_out = false;
+	bool is_out = false, is_heir = false;
 
 	if (!subscriber) {
 		image_fail(image, -ENOMEM);
 		return;
 	}
-	subscriber_fields(image, topic, subscriber, session, &listeners, &is_out);
-	image_expect(image, session == NOBODY ? end != NULL : image_hops_has(hops, session));
+	subscriber_fields(image, topic, subscriber, session, &listeners, &is_out, &is_heir);
+	image_expect(image, session == NOBODY ? end && !is_heir : image_hops_has(hops, session));
 	if (!image->error && session != NOBODY)
 		enter_session(image, topic->topics, subscriber, hops->hops[session]);
 	if (image->error) {
@@ -452,6 +464,8 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 	listeners_count(subscriber, listeners);
 	if (!is_out)
 		subscriber_move(subscriber, topic->due);
+	if (is_heir)
+		read_heir(image, subscriber);
 }
 
 static void read_party(void *self, struct image *image, struct image_hops *hops)
@@ -489,7 +503,7 @@ static void begin_party(struct image *image, const struct topic *topic, enum par
 
 static void write_parties(struct image *image, struct topic *topic)
 {
-	struct subscriber *subscriber;
+	struct subscriber *subscriber, *heir;
 	struct feed *feed;
 
 	DL_FOREACH(topic->feeds, feed) {
@@ -498,10 +512,11 @@ static void write_parties(struct image *image, struct topic *topic)
 		feed_fields(image, topic, feed);
 	}
 	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
-		DL_FOREACH(topic->lists[i], subscriber) {
-			begin_party(image, topic, PARTICIPANT_SUBSCRIBER, session_of(subscriber));
-			write_subscriber(image, subscriber);
-		}
+		DL_FOREACH(topic->lists[i], subscriber)
+			for (heir = subscriber->elder ? NULL : subscriber; heir; heir = heir->heir) {
+				begin_party(image, topic, PARTICIPANT_SUBSCRIBER, session_of(heir));
+				write_subscriber(image, heir);
+			}
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */

@@ -357,8 +357,9 @@ void meant_have_rested(int fd, short what, void *userdata); /* topics->asks_time
 /* Asks of one more. False: all were asked. */
 bool meant_ask_next(struct topics *topics);
 /* Of two subscriptions of a program that mean one topic by numbers, the one whose number isn't the domain's
- * any more gets what there is up to now, and this one the rest. */
+ * any more gets what there is up to now, and this one the rest, behind it. */
 void meant_takes_over(struct subscriber *subscriber);
+void meant_comes_behind(struct subscriber *subscriber, struct subscriber *elder);
 /* Brings a subscriber that leaves its topic to the one that it means. */
 void meant_arrive(struct subscriber *subscriber);
 

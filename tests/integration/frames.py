@@ -22,6 +22,7 @@ SHARED_MEMORY, BECOMES_STREAM, MUX = 1, 2, 4  # in the flags of a program's HELL
 RELAYS, RESUMES, OBEYS = 1, 2, 4  # in those of a daemon's
 MESSAGE, CALL, STREAM = 1, 2, 3  # kinds of channels
 PLAIN, REQUEST, ANSWER, ERROR, REFUSAL, PROPERTIES = 0, 1, 2, 3, 4, 128  # types of messages; the last is a bit
+SUBSCRIBE_LEAVE = 4  # in the flags of SUBSCRIBE
 DEADLINE, TRACE, SUBSCRIBES, NOTICE, KEY, PART = range(1, 7)  # kinds of properties
 MESSAGES, CALLS, STREAMS, SHARED, HOSTS = 1, 2, 4, 1 << 30, 1 << 31  # in the kinds of BIND
 PAYLOAD_MAX = 65536

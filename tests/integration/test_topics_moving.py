@@ -5,8 +5,11 @@ import os
 
 import pytest
 
+from frames import DATA, FIN, SUBSCRIBE, SUBSCRIBE_LEAVE, credit_frame, fin_frame, u32
 from library import ENDED, KEPT, PATTERN, RETAIN, SUBSCRIBED, WAITING, Connection, Message
 from messaging import PATIENCE, eventually
+from protocol import Program
+from renewing import renew
 from test_calls import echo
 from test_names import knows
 from test_topics import expect, publish, receive, subscriber, topic, until
@@ -41,6 +44,45 @@ def test_a_pattern_gets_each_message_once_over_restores(one, two):
         all_of = take_for(conn, b"%d last" % number)
         got = payloads(all_of)
         assert got == [b"%d before" % number, b"%d after" % number, b"%d last" % number], all_of
+
+
+def subscribe(program, address, flags=0):
+    assert program.request(SUBSCRIBE, u32(flags) + address.encode()) == (0, b"")
+
+
+def told_until(program, last, *frames):
+    """What comes up to this, behind these frames, of channels that the program ends when the daemon has."""
+    told, frames = b"", list(frames)
+    while last not in told:
+        frame = frames.pop() if frames else program.receive()
+        if frame.kind == DATA:
+            told += frame.payload
+        if frame.kind == FIN:
+            program.send_bytes(credit_frame(frame.channel, frame.u64()) + fin_frame(frame.channel, 0))
+    return told
+
+
+@pytest.mark.parametrize("hands_over", [False, True], ids=["goes on", "hands over"])
+def test_what_was_told_to_end_comes_before_what_comes_behind(one, two, hands_over):
+    """By a program that subscribes to the domain's new number before it has taken all that was told of the old one."""
+    publisher, other = topic(two), Connection(one.socket)
+    with Program(one.socket) as program:
+        subscribe(program, "2:news")
+        program.expect(DATA)
+        two.save_and_restore()
+        one.sees(two)
+        publish(publisher, b"after")
+        end = program.expect(FIN)  # what comes next names another number
+        subscribe(program, "2:news", SUBSCRIBE_LEAVE)
+        subscribe(program, f"{two.domid}:news")
+        if hands_over:
+            renew(one)
+        assert other.subscribe(f"{two.domid}:news") == 0
+        until(other, SUBSCRIBED)
+        publish(publisher, b"last")
+        assert receive(other).data == b"last"
+        told = told_until(program, b"last", end)
+        assert 0 < told.find(b"after") < told.find(b"last"), told
 
 
 def test_who_waits_for_an_own_topic_waits_over_a_restore(nodes):
