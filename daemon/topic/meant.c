@@ -55,13 +55,6 @@ int meant_find_replica(struct topics *topics, const struct subscriber *subscribe
 	return replica_new(replica, topics, hop_account(subscriber->hop), &user, address);
 }
 
-bool meant_number(const char *address, uint32_t *domid)
-{
-	const char *colon = strchr(address, ':');
-
-	return colon && domid_parse(address, (size_t)(colon - address), domid);
-}
-
 int meant_readdress(struct topic *replica, const char *address)
 {
 	struct topics *topics = replica->topics;
@@ -106,12 +99,12 @@ static bool still_means(const struct subscriber *subscriber)
 	char meant[ADDRESS_MAX + 1];
 	uint32_t domid;
 
-	if (meant_number(subscriber->address, &domid))
+	if (topics_number_in(subscriber->address, &domid))
 		return replica->domid == UINT32_MAX || domid == replica->domid ||
 		       (!registry_is_up(registry, domid) &&
 			!topics_find_subscriber(topics, subscriber->hop, frame_text_of(replica->address)));
 	meant_address(topics, subscriber->address, meant);
-	if (!strcmp(meant, replica->address) || !meant_number(meant, &domid) || domid == replica->domid)
+	if (!strcmp(meant, replica->address) || !topics_number_in(meant, &domid) || domid == replica->domid)
 		return true;
 	/* It is being restored, and its session is about to go on, perhaps. */
 	return replica->state != REPLICA_WAITING &&
@@ -162,23 +155,6 @@ bool meant_ask_next(struct topics *topics)
 	return true;
 }
 
-/* Returns the one of this session that has this topic by an earlier number, and not all of it yet. */
-static struct subscriber *find_elder(const struct subscriber *subscriber)
-{
-	const struct topic *replica = subscriber->participant.topic;
-	struct subscriber *other = topics_first_of(replica->topics, subscriber->hop);
-	uint32_t domid;
-
-	if (!meant_number(subscriber->address, &domid) || domid != replica->domid)
-		return NULL;
-	for (; other; other = other->of_session_next)
-		if (other->participant.topic == replica && meant_number(other->address, &domid) &&
-		    domid != replica->domid && !other->heir &&
-		    (other->leaving != LEAVES_TOLD || other->current))
-			return other;
-	return NULL;
-}
-
 void meant_comes_behind(struct subscriber *subscriber, struct subscriber *elder)
 {
 	elder->heir = subscriber;
@@ -187,7 +163,7 @@ void meant_comes_behind(struct subscriber *subscriber, struct subscriber *elder)
 
 void meant_takes_over(struct subscriber *subscriber)
 {
-	struct subscriber *elder = find_elder(subscriber);
+	struct subscriber *elder = topics_elder_of(subscriber);
 
 	if (!elder)
 		return;

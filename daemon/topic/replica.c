@@ -271,7 +271,7 @@ static bool has_its_number(const struct topic *replica)
 	struct address address;
 	uint32_t domid, leads_to;
 
-	return !meant_number(replica->address, &domid) ||
+	return !topics_number_in(replica->address, &domid) ||
 	       address_parse(replica->address, strlen(replica->address), &address, NULL) < 0 ||
 	       topics->with.resolve(topics->with.userdata, address.domain, &leads_to) < 0 ||
 	       leads_to == domid;
@@ -342,7 +342,7 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 	replica->user = *user;
 	replica->key = copy;
 	replica->address = address_copy;
-	if (!meant_number(address, &replica->domid))
+	if (!topics_number_in(address, &replica->domid))
 		replica->domid = UINT32_MAX;
 	note_uuid(replica);
 	replica->number = ++topics->numbers;
@@ -407,7 +407,7 @@ static bool take_domain(struct topic *replica, const struct channel *channel)
 	replica->uuid[0] = '\0';
 	if (!channel->knows_acceptor || channel_is_remote(channel))
 		return true;
-	if (meant_number(replica->address, &wanted) && wanted != domid)
+	if (topics_number_in(replica->address, &wanted) && wanted != domid)
 		return false;
 	replica->domid = domid;
 	note_uuid(replica);
@@ -449,7 +449,7 @@ void replica_renumber(struct topic *replica, uint32_t domid)
 
 	if (replica->domid == domid)
 		return;
-	if (meant_number(replica->address, &number)) {
+	if (topics_number_in(replica->address, &number)) {
 		snprintf(address, sizeof(address), "%u:%s", domid, search_name_of(replica));
 		if (meant_readdress(replica, address) < 0)
 			return; /* it is tried again */

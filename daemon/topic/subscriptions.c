@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/local/session.h"
 #include "daemon/topic/topic_internal.h"
+#include "wire/address.h"
 #include "wire/ut.h"
 
 static const char *topics_why_not(int error)
@@ -120,4 +122,27 @@ struct subscriber *topics_first_of(const struct topics *topics, const struct hop
 	const struct subscribing *of = find_session(topics, program);
 
 	return of ? of->subscribers : NULL;
+}
+
+bool topics_number_in(const char *address, uint32_t *domid)
+{
+	const char *colon = strchr(address, ':');
+
+	return colon && domid_parse(address, (size_t)(colon - address), domid);
+}
+
+struct subscriber *topics_elder_of(const struct subscriber *subscriber)
+{
+	const struct topic *replica = subscriber->participant.topic;
+	struct subscriber *other = topics_first_of(replica->topics, subscriber->hop);
+	uint32_t domid;
+
+	if (!topics_number_in(subscriber->address, &domid) || domid != replica->domid)
+		return NULL;
+	for (; other; other = other->of_session_next)
+		if (other->participant.topic == replica && topics_number_in(other->address, &domid) &&
+		    domid != replica->domid && !other->heir &&
+		    (other->leaving != LEAVES_TOLD || other->current))
+			return other;
+	return NULL;
 }

@@ -347,8 +347,6 @@ void replica_renumber(struct topic *replica, uint32_t domid);
 void meant_address(const struct topics *topics, const char *address, char meant[ADDRESS_MAX + 1]);
 /* Finds the replica that a subscriber's address means, or makes it. -ENOBUFS, -ENOMEM. */
 int meant_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica);
-/* The number in an address. False: its domain isn't a number of this host. */
-bool meant_number(const char *address, uint32_t *domid);
 /* The replica has another address now, by which others find it. The one that has it gives way. -ENOMEM. */
 int meant_readdress(struct topic *replica, const char *address);
 /* Names or numbers may mean other domains by now: asks again of each subscriber, in turns. */
@@ -387,6 +385,10 @@ struct subscriber *topics_behind(const struct topics *topics, const struct subsc
 int topics_remember(struct topics *topics, struct subscriber *subscriber, struct hop *program);
 /* Returns the first of a program's subscribers (of_session_next). NULL: it has none. */
 struct subscriber *topics_first_of(const struct topics *topics, const struct hop *program);
+/* The number in an address. False: its domain isn't a number of this host. */
+bool topics_number_in(const char *address, uint32_t *domid);
+/* Returns the subscriber of its session that has this topic by an earlier number, and not all of it yet. */
+struct subscriber *topics_elder_of(const struct subscriber *subscriber);
 
 /* Write what an origin or an entry is, or read it; NULL: none. What was read has a reference for the
  * caller. */
