@@ -13,7 +13,7 @@ NO_STATUS = 255
 PATIENT = "[links]\nheartbeat = 10s\ndead-after = 30s\nsetup-timeout = 20s\n"
 
 
-@pytest.fixture(name="stopping", params=[pytest.param(FAST, id="no link yet"), pytest.param(PATIENT, id="a link"),
+@pytest.fixture(name="stopping", params=[pytest.param(FAST, id="no link yet"), pytest.param(PATIENT, id="a link", marks=pytest.mark.unless(renewed="away")),
                                          pytest.param(LOST_SOON, id="a link that is away", marks=pytest.mark.unless(relayed="direct"))])
 def domain_that_stands_still(request, nodes, host):
     """Domain 1, and whether what it sends is handed to domain 2 before that stands still."""
