@@ -372,6 +372,7 @@ static void subscriber_fields(struct image *image, struct topic *topic, struct s
 	image_bool(image, &subscriber->is_closing);
 	leaving_image(image, subscriber);
 	topic_origin_image(image, topic, &subscriber->origin);
+	image_u32(image, &subscriber->told_version);
 	image_expect(image, topic->is_replica == (session != NOBODY) &&
 				    topic->is_replica == (subscriber->address[0] != '\0'));
 	image_expect(image, topic->is_replica ? !subscriber->is_asking

@@ -37,6 +37,7 @@ static void origin_fields(struct image *image, struct topic_origin *origin)
 	image_u32(image, &origin->pid);
 	image_string(image, &origin->domain_name, DOMAIN_NAME_MAX);
 	image_string(image, &origin->host, HOST_NAME_SIZE - 1);
+	image_u32(image, &origin->version);
 }
 
 static bool add_origin(struct topic_in_image *all, struct topic_origin *origin)

@@ -62,6 +62,7 @@ def told_until(program, last, *frames):
     return told
 
 
+@pytest.mark.unless(relayed="direct")
 @pytest.mark.parametrize("hands_over", [False, True], ids=["goes on", "hands over"])
 def test_what_was_told_to_end_comes_before_what_comes_behind(one, two, hands_over):
     """By a program that subscribes to the domain's new number before it has taken all that was told of the old one."""
@@ -83,6 +84,16 @@ def test_what_was_told_to_end_comes_before_what_comes_behind(one, two, hands_ove
         assert receive(other).data == b"last"
         told = told_until(program, b"last", end)
         assert 0 < told.find(b"after") < told.find(b"last"), told
+
+
+def test_the_next_daemon_tells_a_publisher_s_number_of_now(one, two):
+    """In a channel that names the one of before."""
+    publisher, conn = topic(two), subscriber(one, "2:news")
+    two.save_and_restore()
+    eventually(lambda: one.status()["subscriptions"][0]["address"] == f"{two.domid}:news", "it follows")
+    renew(one)
+    publish(publisher, b"hello")
+    assert take_for(conn, b"hello") == [(b"hello", two.domid)]
 
 
 def test_who_waits_for_an_own_topic_waits_over_a_restore(nodes):
@@ -132,6 +143,7 @@ def test_a_name_means_the_domain_that_was_made_anew(nodes, host, zero):
     assert take_for(late, b"now") == [(b"now", web.domid)]
 
 
+@pytest.mark.unless(strict="rules")
 def test_a_name_that_moves_takes_its_subscribers_along(nodes, host, zero):
     host.sim("rename", 2, "web")
     one, two, three = nodes(1, 2, 3).values()

@@ -193,6 +193,7 @@ def test_who_is_denied_by_a_reload_ends_alone(nodes):
     assert told(conn) == ("2:news", b"allowed again")
 
 
+@pytest.mark.unless(renewed="time")
 def test_a_pattern_stays_with_the_next_daemon(nodes):
     """Also what went while there was none is noticed."""
     some = nodes(1, 2, 3)
