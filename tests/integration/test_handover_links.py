@@ -35,7 +35,7 @@ def test_who_is_there_is_known_after_a_hand_over(nodes):
     receiver.stop()
 
 
-@pytest.mark.unless(relayed="zero")
+@pytest.mark.unless(relayed="zero", renewed="time")
 def test_who_was_seen_to_die_is_not_believed_after_it(zero, one):
     """What it has left stands there, as nobody takes it away."""
     eventually(lambda: one.link_state(0) == "up", "there is a link")
