@@ -67,30 +67,37 @@ static void event_fires(struct store *store, struct store_event *event)
 	store_event_free(event);
 }
 
-/* Calls back in order of arrival, a bounded number in each turn of the loop, since others fill the queue. */
-static void call_back_some(struct store *store)
+/* Takes over what has come since the last time. Returns whether there is something. */
+static bool take_over(struct store *store)
 {
 	struct store_worker *worker = store->worker;
+
+	pthread_mutex_lock(&worker->lock);
+	store->taken_results = worker->results;
+	worker->results = NULL;
+	store->taken_events = worker->events;
+	worker->events = NULL;
+	pthread_mutex_unlock(&worker->lock);
+	return store->taken_results || store->taken_events;
+}
+
+/* Calls back in order of arrival, a bounded number in each turn of the loop, since others fill the queue. What
+ * comes while some are left is taken over behind them: its signal has been read, and comes no more. */
+static void call_back_some(struct store *store)
+{
 	struct store_request *request;
 	struct store_event *event;
 
-	if (!store->taken_results && !store->taken_events) {
-		pthread_mutex_lock(&worker->lock);
-		store->taken_results = worker->results;
-		worker->results = NULL;
-		store->taken_events = worker->events;
-		worker->events = NULL;
-		pthread_mutex_unlock(&worker->lock);
-	}
 	for (unsigned i = 0; i < AT_ONCE; i++) {
+		if (!store->taken_results && !store->taken_events && !take_over(store))
+			return;
 		if ((request = store->taken_results) != NULL) {
 			DL_DELETE(store->taken_results, request);
 			call_back(request);
-		} else if ((event = store->taken_events) != NULL) {
+		} else {
+			event = store->taken_events;
 			HASH_DEL(store->taken_events, event);
 			event_fires(store, event);
-		} else {
-			return;
 		}
 	}
 	/* A timer lets the loop look at all descriptors first. There may be more than was taken over. */

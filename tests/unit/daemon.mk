@@ -58,6 +58,7 @@ daemon_tests = \
 	tests/unit/test_session \
 	tests/unit/test_shared_carrier \
 	tests/unit/test_singleton \
+	tests/unit/test_store_turns \
 	tests/unit/test_store_watched \
 	tests/unit/test_store_worker \
 	tests/unit/test_stream_bytes \
