@@ -100,7 +100,10 @@ void peer_read(struct peer *peer, enum peer_leaf leaf)
 
 	peer->leaves.missed &= ~bit;
 	if (peer->leaves.reading & bit) {
-		peer->leaves.reread |= bit;
+		const struct store_request *request = peer->leaves.read[leaf].request;
+
+		if (!request || store_has_begun(peer->peers->store, request))
+			peer->leaves.reread |= bit;
 		return;
 	}
 	peer->leaves.stale |= bit;

@@ -165,13 +165,15 @@ static void on_asks(void *userdata, int error, const char *value, size_t size)
 		peers->repair.own |= 1u << OWN_ASKS;
 }
 
-/* Reads a leaf that isn't a peer's, and once more if it is being read already: the answer may be from
+/* Reads a leaf that isn't a peer's, and once more if it is being read already and the answer may be from
  * before. */
 static void read_own(struct peers *peers, const char *leaf, store_done_fn done,
 		     struct store_request **request)
 {
 	char path[PEERS_PATH_SIZE];
 
+	if (*request && !store_has_begun(peers->store, *request))
+		return;
 	store_cancel(request);
 	snprintf(path, sizeof(path), "%s/%s", peers->root, leaf);
 	if (store_read(peers->store, path, done, peers, request) < 0)

@@ -81,8 +81,8 @@ static bool take_over(struct store *store)
 	return store->taken_results || store->taken_events;
 }
 
-/* Calls back in order of arrival, a bounded number in each turn of the loop, since others fill the queue. What
- * comes while some are left is taken over behind them: its signal has been read, and comes no more. */
+/* Calls back in order of arrival, a bounded number in each turn of the loop, since others fill the queue. What comes
+ * while some are left is taken over behind them: its signal has been read, and comes no more. */
 static void call_back_some(struct store *store)
 {
 	struct store_request *request;
@@ -331,6 +331,16 @@ int store_write(struct store *store, const char *path, const char *value, uint32
 {
 	return store_write_leaves(store, &(struct store_leaf){path, value}, 1, owner, reader, done, userdata,
 				  handle);
+}
+
+bool store_has_begun(struct store *store, const struct store_request *request)
+{
+	bool has_begun;
+
+	pthread_mutex_lock(&store->worker->lock);
+	has_begun = request->has_begun;
+	pthread_mutex_unlock(&store->worker->lock);
+	return has_begun;
 }
 
 void store_cancel(struct store_request **handle)

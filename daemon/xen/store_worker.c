@@ -458,8 +458,10 @@ static bool serve_one(struct store_worker *worker)
 	pthread_mutex_lock(&worker->lock);
 	stopping = worker->stopping;
 	request = worker->queue;
-	if (request)
+	if (request) {
 		DL_DELETE(worker->queue, request);
+		request->has_begun = true;
+	}
 	pthread_mutex_unlock(&worker->lock);
 	if (!request)
 		return false;

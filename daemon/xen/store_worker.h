@@ -43,6 +43,7 @@ struct store_request {
 	char **paths;	/* at least one */
 	char **values;	/* for STORE_WRITE */
 
+	bool has_begun; /* the thread has taken it from the queue, with the lock */
 	int error;
 	char *value; /* the result of a read: `size` bytes and a NUL */
 	size_t size;

@@ -140,6 +140,12 @@ int store_list(struct store *store, const char *path, store_list_fn done, void *
 	return 0;
 }
 
+/* Each is answered in the moment in which it is carried out. */
+bool store_has_begun(struct store *store, const struct store_request *request)
+{
+	return false;
+}
+
 void store_cancel(struct store_request **handle)
 {
 	if (!*handle)

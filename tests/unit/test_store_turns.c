@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What XenStore has answered is called back in bounded pieces, whenever it has come, and nothing is left to lie. */
+/* What XenStore has answered is called back in bounded pieces, and nothing is left to lie. */
 #include "tests/unit/unit.h"
 
 /* The event loop's part, without a thread: the test puts in what that has got. */
