@@ -262,14 +262,17 @@ fail:
 static void submit(struct store *store, struct store_request *request, struct store_request **handle)
 {
 	struct store_worker *worker = store->worker;
+	bool was_empty;
 
 	request->handle = handle;
 	if (handle)
 		*handle = request;
 	pthread_mutex_lock(&worker->lock);
+	was_empty = !worker->queue;
 	DL_APPEND(worker->queue, request);
 	pthread_mutex_unlock(&worker->lock);
-	store_kick(worker);
+	if (was_empty)
+		store_kick(worker);
 }
 
 /* Queues a request with one path and no value. */

@@ -275,12 +275,22 @@ static void add_event(struct store_worker *worker, unsigned watch, const char *p
 	event->fires = true;
 }
 
+/* Else the store has been signalled, and hasn't taken it over yet. */
+static bool has_nothing_to_tell(const struct store_worker *worker)
+{
+	return !worker->results && !worker->events;
+}
+
 void store_push_event(struct store_worker *worker, unsigned watch, const char *path)
 {
+	bool was_empty;
+
 	pthread_mutex_lock(&worker->lock);
+	was_empty = has_nothing_to_tell(worker);
 	add_event(worker, watch, path);
 	pthread_mutex_unlock(&worker->lock);
-	signal_fd(worker->result_fd);
+	if (was_empty)
+		signal_fd(worker->result_fd);
 }
 
 static void take_event(struct store_worker *worker, char **untrusted_event)
@@ -453,7 +463,7 @@ static bool request_is_needed(const struct store_request *request, bool stopping
 static bool serve_one(struct store_worker *worker)
 {
 	struct store_request *request;
-	bool stopping;
+	bool stopping, was_empty;
 
 	pthread_mutex_lock(&worker->lock);
 	stopping = worker->stopping;
@@ -476,9 +486,11 @@ static bool serve_one(struct store_worker *worker)
 		store_mark_idle(worker);
 	}
 	pthread_mutex_lock(&worker->lock);
+	was_empty = has_nothing_to_tell(worker);
 	DL_APPEND(worker->results, request);
 	pthread_mutex_unlock(&worker->lock);
-	signal_fd(worker->result_fd);
+	if (was_empty)
+		signal_fd(worker->result_fd);
 	return true;
 }
 

@@ -97,8 +97,8 @@ struct store_worker {
 	struct store_request *queue;
 	struct store_request *results;
 	struct store_event *events; /* in the order of their first arrival */
-	int command_fd;		    /* eventfd: the queue or `stopping` has changed */
-	int result_fd;		    /* eventfd: there are results or events */
+	int command_fd;		    /* eventfd: the queue isn't empty any more, or `stopping` has changed */
+	int result_fd;		    /* eventfd: there are results or events, and were none */
 
 	/* Written by the thread, read by both, atomically. */
 	uint64_t busy_since_ms; /* 0: not in a call to xenstored */
