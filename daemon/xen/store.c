@@ -81,8 +81,8 @@ static bool take_over(struct store *store)
 	return store->taken_results || store->taken_events;
 }
 
-/* Calls back in order of arrival, a bounded number in each turn of the loop, since others fill the queue. What comes
- * while some are left is taken over behind them: its signal has been read, and comes no more. */
+/* Calls back in order of arrival, a bounded number in each turn of the loop, since others fill the queue.
+ * What comes while some are left is taken over behind them: its signal has been read, and comes no more. */
 static void call_back_some(struct store *store)
 {
 	struct store_request *request;

@@ -101,8 +101,8 @@ int store_write_leaves(struct store *store, const struct store_leaf *leaves, uns
 /* Removes a node; succeeds if it isn't there. */
 int store_remove(struct store *store, const char *path, store_done_fn done, void *userdata,
 		 struct store_request **handle);
-/* Whether what it reads may be from before now: the thread has begun with it. Else it is sure to see each change
- * that was told until now. */
+/* Whether what it reads may be from before now: the thread has begun with it. Else it is sure to see each
+ * change that was told until now. */
 bool store_has_begun(struct store *store, const struct store_request *request);
 /* Cancels the request's callback, and sets the handle to NULL. The request is still carried out. */
 void store_cancel(struct store_request **handle);
