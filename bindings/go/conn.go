@@ -570,12 +570,16 @@ func (c *Conn) rebind() {
 			c.mu.Unlock()
 			return
 		}
-		b.end(err)
-		c.note(Change{Kind: Refused, Endpoint: b.name, Err: err})
+		if b.err == nil { // else the program has closed it meanwhile
+			b.end(err)
+			c.note(Change{Kind: Refused, Endpoint: b.name, Err: err})
+		}
 		c.mu.Unlock()
 	}
 	c.mu.Lock()
-	c.note(Change{Kind: Back})
+	if c.sock != nil && !c.closed {
+		c.note(Change{Kind: Back})
+	}
 	c.mu.Unlock()
 }
 

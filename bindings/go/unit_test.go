@@ -559,6 +559,69 @@ func TestAnEndpointOutlivesDaemonsThatEndAtOnce(t *testing.T) {
 	}
 }
 
+// What the program closes before its turn comes isn't asked for again, nor told to be refused.
+func TestWhatIsClosedMeanwhileIsNotRefused(t *testing.T) {
+	first, goOn := make(chan string), make(chan bool)
+	session := int32(0)
+	d := daemon(t, func(daemon *net.UnixConn) {
+		again := atomic.AddInt32(&session, 1) > 1
+		sayWelcome(daemon)
+		for i := 0; i < 2; i++ {
+			f := asked(daemon)
+			if f.kind != frameBind {
+				continue
+			}
+			if again {
+				first <- string(f.payload[4:])
+				<-goOn
+			}
+			daemon.Write(appendFrame(nil, frameReply, f.channel, make([]byte, 8)))
+		}
+		if again {
+			hearOut(daemon)
+		}
+	})
+	changes := make(chan Change, 10)
+	d.Reconnect, d.OnChange = true, func(c Change) { changes <- c }
+	conn, endpoints := connect(t, d), map[string]*Endpoint{}
+	for _, name := range []string{"one", "two"} {
+		e, err := conn.Bind(context.Background(), name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		endpoints[name] = e
+	}
+	delete(endpoints, <-first)
+	for _, e := range endpoints {
+		e.Close()
+	}
+	close(goOn)
+	for _, kind := range []ChangeKind{Lost, Back} {
+		if c := <-changes; c.Kind != kind {
+			t.Fatal(c)
+		}
+	}
+}
+
+func TestAWatchThatIsClosedMeanwhileIsNotBegunAgain(t *testing.T) {
+	conn := talk(t, hearOut)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	b := &binding{c: conn, name: "*", err: failed(syscall.ECANCELED)}
+	if err := b.watchAgain(ctx); err != b.err || b.call != nil {
+		t.Fatal(err, b.call)
+	}
+}
+
+// A daemon that has gone, when all was asked of it again, isn't told to be back.
+func TestADaemonThatHasGoneIsNotBack(t *testing.T) {
+	c := &Conn{dialer: Dialer{OnChange: func(Change) {}}, changed: make(chan struct{}, 1)}
+	c.rebinding.Add(1)
+	if c.rebind(); len(c.changes) != 0 {
+		t.Fatal(c.changes)
+	}
+}
+
 // Behind the name of a domain, or none, the place where another one would stand is empty.
 func TestAnEventOfAnotherHostNamesIt(t *testing.T) {
 	for text, want := range map[string]Event{

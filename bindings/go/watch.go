@@ -65,6 +65,9 @@ func (b *binding) watchAgain(ctx context.Context) *Error {
 	if b.c.sock == nil || b.c.closed {
 		return b.c.gone().about(b.op, b.name)
 	}
+	if b.err != nil { // it was closed meanwhile
+		return b.err
+	}
 	ch, err := b.c.channelTo(outKey{"self:xenmsg", kindCall})
 	if err != nil {
 		return err.about(b.op, b.name)
