@@ -431,8 +431,9 @@ static void read_heir(struct image *image, struct subscriber *subscriber)
 {
 	struct subscriber *elder = subscriber->of_session_prev;
 
-	image_expect(image, elder->participant.topic == subscriber->participant.topic && elder->leaving &&
-				    !elder->heir);
+	/* The first one's is itself. */
+	image_expect(image, elder != subscriber && elder->leaving && !elder->heir &&
+				    elder->participant.topic == subscriber->participant.topic);
 	if (!image->error)
 		meant_comes_behind(subscriber, elder);
 }

@@ -357,6 +357,7 @@ bool meant_ask_next(struct topics *topics);
 /* Of two subscriptions of a program that mean one topic by numbers, the one whose number isn't the domain's
  * any more gets what there is up to now, and this one the rest, behind it. */
 void meant_takes_over(struct subscriber *subscriber);
+/* It hears nothing until the elder, which leaves the topic, has heard all. */
 void meant_comes_behind(struct subscriber *subscriber, struct subscriber *elder);
 /* Brings a subscriber that leaves its topic to the one that it means. */
 void meant_arrive(struct subscriber *subscriber);
