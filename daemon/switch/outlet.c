@@ -11,7 +11,7 @@
 
 #define PIECE_MIN 256u /* a longer payload isn't cut into pieces smaller than this */
 #define ROOM_MIN  (FRAME_HEADER_SIZE + PIECE_MIN)
-#define LOOK_EACH 1024u /* bytes that are appended before we look again whether the reader waits */
+#define LOOK_EACH 4096u /* bytes that are appended before we look again whether the reader waits */
 
 #define PACE_FIRST 16384u
 #define PACE_LEAST 8192u

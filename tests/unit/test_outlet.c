@@ -284,6 +284,30 @@ TEST(what_is_unread_is_found_behind_many_gigabytes)
 	outlet_detach(&scene.outlet);
 }
 
+/* Each look at the reader ends a run, and what begins one costs more than a piece of it. */
+TEST(a_look_at_the_reader_has_room_for_several_pieces_of_1_kib)
+{
+	static uint8_t memory[1u << 20], bytes[1024];
+	struct ring_words words = {0};
+	struct ring_view view = ring_words_view(&words, memory, sizeof(memory));
+	struct channel_end end = {.number = 1};
+	struct iovec piece = {bytes, sizeof(bytes)};
+	struct outgoing data = {.pieces = &piece, .left = sizeof(bytes), .messages = 1};
+	struct hop_stats tx = {0};
+	struct outlet outlet;
+
+	assert_int_equal(outlet_attach(&outlet, &view, &hop_traits[HOP_LINK], &tx, true), 0);
+	assert_int_equal(outlet_write(&outlet, &end, &data), sizeof(bytes));
+	while (!outlet_is_due(&outlet) && outlet.filling_length < HOP_CHUNK / 2) {
+		outlet_append(&outlet, bytes, sizeof(bytes));
+		outlet_count(&outlet, sizeof(bytes), 1);
+		if (outlet.filling_length > hop_traits[HOP_LINK].first_chunk)
+			assert_true(outlet_room(&outlet, &end, 0) > 3 * sizeof(bytes));
+	}
+	assert_true(outlet.filling_length > hop_traits[HOP_LINK].first_chunk);
+	outlet_detach(&outlet);
+}
+
 TEST(impossible_index_is_an_error_of_each)
 {
 	static struct scene scene;
