@@ -376,9 +376,10 @@ func (c *Conn) redial() *net.UnixConn {
 		if c.closed { // its deadline was set for the one before
 			sock.SetDeadline(time.Now())
 		}
+		again := c.bound() // before others are granted here
 		c.mu.Unlock()
 		c.rebinding.Add(1)
-		go c.rebind()
+		go c.rebind(again)
 		return sock
 	}
 }
@@ -549,17 +550,19 @@ func (c *Conn) end(err *Error) {
 	}
 }
 
-// rebind asks a new daemon for all that the old one had. One runs at a time.
-func (c *Conn) rebind() {
-	defer c.rebinding.Done()
-	c.mu.Lock()
-	again := make([]*binding, 0, len(c.bindings))
+// bound are those that a daemon has granted. With the lock.
+func (c *Conn) bound() (all []*binding) {
 	for _, b := range c.bindings {
 		if b.isBound && !b.drained {
-			again = append(again, b)
+			all = append(all, b)
 		}
 	}
-	c.mu.Unlock()
+	return all
+}
+
+// rebind asks a new daemon for all that the old one had. One runs at a time.
+func (c *Conn) rebind(again []*binding) {
+	defer c.rebinding.Done()
 	for _, b := range again {
 		err := b.bindAgain(c.life)
 		if err == nil {

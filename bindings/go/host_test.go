@@ -289,15 +289,7 @@ func TestACallIsCancelledAtEachMoment(t *testing.T) {
 
 func TestWhatIsCancelledAtEachMomentCanBeBegunAgain(t *testing.T) {
 	ctx, l, one := streams(t, "moments")
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
+	go acceptAll(l, func(c net.Conn) { c.Close() })
 	dialer := xenmsg.Dialer{Socket: os.Getenv("XENMSG_TEST_1")}
 	for name, begin := range map[string]func(context.Context) (io.Closer, error){
 		"Dial":      func(ctx context.Context) (io.Closer, error) { return dialer.Dial(ctx) },
@@ -607,6 +599,12 @@ func streams(t testing.TB, name string) (context.Context, *xenmsg.Listener, *xen
 	return ctx, l, one
 }
 
+func acceptAll(l net.Listener, serve func(net.Conn)) {
+	for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+		go serve(c)
+	}
+}
+
 func TestAStreamIsANetConn(t *testing.T) {
 	ctx, l, one := streams(t, "stream")
 	served := make(chan error, 1)
@@ -805,18 +803,10 @@ func (r *lineRows) Next(row []driver.Value) error {
 
 func TestAPoolOfDatabaseSQLRunsOverStreams(t *testing.T) {
 	ctx, l, one := streams(t, "db")
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				io.Copy(c, c)
-			}()
-		}
-	}()
+	go acceptAll(l, func(c net.Conn) {
+		io.Copy(c, c)
+		c.Close()
+	})
 	db := sql.OpenDB(lines{func() (net.Conn, error) { return one.Connect(ctx, "2:db") }})
 	defer db.Close()
 	var asking sync.WaitGroup

@@ -51,14 +51,17 @@ func FuzzDecoders(f *testing.F) {
 	})
 }
 
+// encoded is a message as it lies in the stream.
+func encoded(kind uint8, number uint32, block []byte, data string) []byte {
+	m := newOutgoing(kind, block, []byte(data))
+	m.number = number
+	return m.append(nil, 0, m.total)
+}
+
 // A stream of messages is taken apart the same however it is split, and takes no more memory than has come.
 func FuzzMessages(f *testing.F) {
-	whole := func(kind uint8, data string) []byte {
-		m := newOutgoing(kind, nil, []byte(data))
-		return m.append(nil, 0, m.total)
-	}
-	f.Add(append(whole(typeMessage, "hello"), whole(typeReply, "twelve bytes")...), uint8(3))
-	f.Add(whole(typeMessage|typeProperties, "\x10\x00\x00\x00\x04\x00\x01\x00\x01\x00\x00\x00\x00\x00\x00\x00x"), uint8(1))
+	f.Add(append(encoded(typeMessage, 0, nil, "hello"), encoded(typeReply, 0, nil, "twelve bytes")...), uint8(3))
+	f.Add(encoded(typeMessage|typeProperties, 0, nil, "\x10\x00\x00\x00\x04\x00\x01\x00\x01\x00\x00\x00\x00\x00\x00\x00x"), uint8(1))
 	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, uint8(1))
 	f.Fuzz(func(t *testing.T, data []byte, piece uint8) {
 		data = data[:len(data)&^7]
@@ -205,6 +208,14 @@ func connect(t testing.TB, d *Dialer) *Conn {
 	return conn
 }
 
+func bind(t testing.TB, conn *Conn, name string) *Endpoint {
+	e, err := conn.Bind(context.Background(), name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
 // talk is a connection to a daemon that says WELCOME, and then what `says` does.
 func talk(t testing.TB, says func(daemon *net.UnixConn)) *Conn {
 	return connect(t, daemon(t, func(daemon *net.UnixConn) {
@@ -230,32 +241,30 @@ func hearOut(daemon *net.UnixConn) {
 	}
 }
 
+// grant is the answer to a request, without an error, or with one.
+func grant(f frame, errno syscall.Errno) []byte {
+	return appendFrame(nil, frameReply, f.channel, []byte{byte(errno), 7: 0})
+}
+
+// bring is a message to an endpoint, on a channel of its own.
+func bring(channel uint32, name, text string) []byte {
+	out := appendFrame(nil, frameOpen, channel, append([]byte{kindMessage, 19: 0}, name...))
+	return appendFrame(out, frameData, channel, encoded(typeMessage, 0, nil, text))
+}
+
 // What the daemon had for an endpoint that was closed is not for the next one of its name.
 func TestAnEndpointThatIsBoundAgainBeginsEmpty(t *testing.T) {
-	bring := func(channel uint32, text string) []byte {
-		message := newOutgoing(typeMessage, nil, []byte(text))
-		out := appendFrame(nil, frameOpen, channel, append([]byte{kindMessage, 19: 0}, "inbox"...))
-		return appendFrame(out, frameData, channel, message.append(nil, 0, message.total))
-	}
 	conn := talk(t, func(daemon *net.UnixConn) {
-		daemon.Write(appendFrame(nil, frameReply, asked(daemon).channel, make([]byte, 8)))
+		daemon.Write(grant(asked(daemon), 0))
 		asked(daemon) // UNBIND
 		bind := asked(daemon)
-		daemon.Write(appendFrame(bring(1, "of before"), frameReply, bind.channel, make([]byte, 8)))
-		daemon.Write(bring(3, "of now"))
+		daemon.Write(append(bring(1, "inbox", "of before"), grant(bind, 0)...))
+		daemon.Write(bring(3, "inbox", "of now"))
 		hearOut(daemon)
 	})
-	ctx := context.Background()
-	for i := 0; i < 2; i++ {
-		e, err := conn.Bind(ctx, "inbox", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			e.Close()
-		} else if m, err := e.Receive(ctx); err != nil || string(m.Data) != "of now" {
-			t.Fatal(m, err)
-		}
+	bind(t, conn, "inbox").Close()
+	if m, err := bind(t, conn, "inbox").Receive(context.Background()); err != nil || string(m.Data) != "of now" {
+		t.Fatal(m, err)
 	}
 }
 
@@ -263,32 +272,22 @@ func TestAnEndpointThatIsBoundAgainBeginsEmpty(t *testing.T) {
 // more that whoever has handled it needn't.
 func TestARequestIsHandledBehindAMessage(t *testing.T) {
 	const many = 2 * waitingMax
-	request := func(number uint32) []byte {
-		m := newOutgoing(typeRequest, nil, nil)
-		m.number = number
-		return m.append(nil, 0, m.total)
-	}
+	request := func(number uint32) []byte { return encoded(typeRequest, number, nil, "") }
 	var begun sync.WaitGroup
 	begun.Add(many)
 	isBusy, last := make(chan struct{}), make(chan struct{})
 	conn := talk(t, func(daemon *net.UnixConn) {
-		daemon.Write(appendFrame(nil, frameReply, asked(daemon).channel, make([]byte, 8)))
+		daemon.Write(grant(asked(daemon), 0))
 		out := appendFrame(nil, frameOpen, 1, append([]byte{kindCall, 19: 0}, "inbox"...))
 		for number := uint32(1); number <= many; number++ {
 			out = appendFrame(out, frameData, 1, request(number))
 		}
 		daemon.Write(appendU64(out, frameCredit, 1, 0, initialLimit))
 		begun.Wait()
-		message := newOutgoing(typeMessage, nil, nil)
-		out = appendFrame(nil, frameOpen, 3, append([]byte{kindMessage, 19: 0}, "inbox"...))
-		out = appendFrame(out, frameData, 3, message.append(nil, 0, message.total))
-		daemon.Write(appendFrame(out, frameData, 1, request(many+1)))
+		daemon.Write(appendFrame(bring(3, "inbox", ""), frameData, 1, request(many+1)))
 		hearOut(daemon)
 	})
-	e, err := conn.Bind(context.Background(), "inbox", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := bind(t, conn, "inbox")
 	s := &service{Endpoint: e, waiting: 1}
 	othersWait := func() bool { // who were told of the request, and can't take it
 		conn.mu.Lock()
@@ -414,12 +413,11 @@ func survive(t testing.TB, said []byte) {
 	conn := talk(t, func(daemon *net.UnixConn) {
 		out := []byte{}
 		for number := uint32(1); number <= 4; number++ { // it grants what is asked
-			out = appendFrame(out, frameReply, number, make([]byte, 8))
+			out = append(out, grant(frame{channel: number}, 0)...)
 		}
 		out = appendFrame(out, frameOpen, 1, append([]byte{kindCall, 19: 0}, "inbox"...))
 		out = appendFrame(out, frameOpen, 3, append([]byte{kindMessage, 19: 0}, "2:news"...))
-		request := newOutgoing(typeRequest, nil, []byte("x"))
-		out = appendFrame(out, frameData, 1, request.append(nil, 0, request.total))
+		out = appendFrame(out, frameData, 1, encoded(typeRequest, 0, nil, "x"))
 		asked := make([]byte, 4*(headerSize+16)) // BIND, SUBSCRIBE, WATCH, BIND
 		io.ReadFull(daemon, asked[:3*(headerSize+16)])
 		daemon.Write(append(out, said...))
@@ -526,80 +524,138 @@ func TestADaemonThatDoesNotReadEndsNobodysPatience(t *testing.T) {
 	}
 }
 
-// Daemons that end while they are asked for it again cost an endpoint nothing, nor one that ends when it has
-// just granted it.
-func TestAnEndpointOutlivesDaemonsThatEndAtOnce(t *testing.T) {
-	session := int32(-1) // one after the other
+// What is closed before the next daemon is asked for it isn't asked for, and what is closed meanwhile is told by neither
+// to be refused: its name is free at once.
+func TestWhatIsClosedMeanwhileIsNotRefused(t *testing.T) {
+	asks, isClosed, session := make(chan string), make(chan bool), int32(0)
 	d := daemon(t, func(daemon *net.UnixConn) {
-		session := atomic.AddInt32(&session, 1)
 		sayWelcome(daemon)
 		bind := asked(daemon)
-		out := []byte{}
-		if session%10 == 0 {
-			out = appendFrame(out, frameReply, bind.channel, make([]byte, 8))
-		}
-		if session < 50 {
-			daemon.Write(out)
+		if atomic.AddInt32(&session, 1) == 1 {
+			daemon.Write(grant(bind, 0))
+			daemon.Write(grant(asked(daemon), 0))
 			return
 		}
-		message := newOutgoing(typeMessage, nil, []byte("at last"))
-		out = appendFrame(out, frameOpen, 1, append([]byte{kindMessage, 19: 0}, "inbox"...))
-		daemon.Write(appendFrame(out, frameData, 1, message.append(nil, 0, message.total)))
+		name := string(bind.payload[4:])
+		asks <- name
+		<-isClosed
+		unbind, other, again := asked(daemon), asked(daemon), asked(daemon)
+		out := append(grant(bind, syscall.EEXIST), grant(unbind, syscall.ENOENT)...)
+		out = append(append(out, grant(other, syscall.ENOENT)...), grant(again, 0)...)
+		daemon.Write(append(out, bring(1, name, "to the next one")...))
 		hearOut(daemon)
-	})
-	d.Reconnect = true
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	e, err := connect(t, d).Bind(ctx, "inbox", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m, err := e.Receive(ctx); err != nil || string(m.Data) != "at last" {
-		t.Fatal(m, err)
-	}
-}
-
-// What the program closes before its turn comes isn't asked for again, nor told to be refused.
-func TestWhatIsClosedMeanwhileIsNotRefused(t *testing.T) {
-	first, goOn := make(chan string), make(chan bool)
-	session := int32(0)
-	d := daemon(t, func(daemon *net.UnixConn) {
-		again := atomic.AddInt32(&session, 1) > 1
-		sayWelcome(daemon)
-		for i := 0; i < 2; i++ {
-			f := asked(daemon)
-			if f.kind != frameBind {
-				continue
-			}
-			if again {
-				first <- string(f.payload[4:])
-				<-goOn
-			}
-			daemon.Write(appendFrame(nil, frameReply, f.channel, make([]byte, 8)))
-		}
-		if again {
-			hearOut(daemon)
-		}
 	})
 	changes := make(chan Change, 10)
 	d.Reconnect, d.OnChange = true, func(c Change) { changes <- c }
-	conn, endpoints := connect(t, d), map[string]*Endpoint{}
-	for _, name := range []string{"one", "two"} {
-		e, err := conn.Bind(context.Background(), name, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		endpoints[name] = e
+	conn := connect(t, d)
+	one, two := bind(t, conn, "one"), bind(t, conn, "two")
+	name := <-asks
+	one.Close()
+	two.Close()
+	close(isClosed)
+	if m, err := bind(t, conn, name).Receive(context.Background()); err != nil || string(m.Data) != "to the next one" {
+		t.Fatal(m, err)
 	}
-	delete(endpoints, <-first)
-	for _, e := range endpoints {
-		e.Close()
-	}
-	close(goOn)
 	for _, kind := range []ChangeKind{Lost, Back} {
 		if c := <-changes; c.Kind != kind {
 			t.Fatal(c)
 		}
+	}
+}
+
+// A keeper is a daemon that knows what is bound and subscribed to, and ends soon, but for the last time.
+type keeper struct {
+	mu    sync.Mutex
+	lives int             // still to come
+	has   map[string]bool // now
+	twice []string
+}
+
+func (k *keeper) isOver() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lives == 0
+}
+
+func (k *keeper) says(daemon *net.UnixConn) {
+	sayWelcome(daemon)
+	has := map[string]bool{}
+	k.mu.Lock()
+	if k.has = has; k.lives > 0 {
+		k.lives--
+		daemon.SetReadDeadline(time.Now().Add(time.Duration(k.lives%4) * time.Millisecond)) // some at once
+	}
+	k.mu.Unlock()
+	for f := asked(daemon); f.kind != 0 && f.kind != frameGoodbye; f = asked(daemon) {
+		errno, name := syscall.Errno(0), string(f.payload)
+		k.mu.Lock()
+		if f.kind == frameUnbind || f.kind == frameDrain {
+			if !has[name] {
+				errno = syscall.ENOENT
+			}
+			delete(has, name)
+		} else if name = name[4:]; has[name] {
+			k.twice = append(k.twice, name)
+			errno = syscall.EEXIST
+		} else {
+			has[name] = true
+		}
+		k.mu.Unlock()
+		daemon.Write(grant(f, errno))
+	}
+}
+
+// Whenever daemons end, and whatever the program begins and ends meanwhile, the last one has what the program has, and
+// none is asked for anything twice.
+func TestTheNextDaemonHasWhatTheProgramHas(t *testing.T) {
+	k := &keeper{lives: 300}
+	d := daemon(t, k.says)
+	d.Reconnect, d.OnChange = true, func(c Change) {
+		if c.Kind == Refused {
+			t.Error(c)
+		}
+	}
+	conn, names := connect(t, d), []string{"a", "b", "c", "1:topic", "kept"}
+	begin := func(ctx context.Context, name string) (*Endpoint, error) {
+		if name == "1:topic" {
+			s, err := conn.Subscribe(ctx, name, nil)
+			if err != nil {
+				return nil, err
+			}
+			return &Endpoint{binding: s.binding}, nil
+		}
+		return conn.Bind(ctx, name, nil)
+	}
+	bind(t, conn, "kept")
+	var working sync.WaitGroup
+	for i := range names[:4] {
+		working.Add(1)
+		go func(i int) {
+			defer working.Done()
+			for n := i; !k.isOver(); n++ {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n*37%3000)*time.Microsecond)
+				e, err := begin(ctx, names[i])
+				if err == nil && n%3 > 0 && names[i] != "1:topic" {
+					e.Drain(ctx)
+				} else if err == nil {
+					time.Sleep(time.Duration(n%7) * 200 * time.Microsecond)
+					e.Close()
+				}
+				cancel()
+			}
+			if _, err := begin(context.Background(), names[i]); err != nil {
+				t.Error(err)
+			}
+		}(i)
+	}
+	working.Wait()
+	NothingIsLeft(t, 0, func() int {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return len(names) - len(k.has)
+	})
+	if len(k.twice) > 0 {
+		t.Fatal(k.twice)
 	}
 }
 
@@ -617,7 +673,7 @@ func TestAWatchThatIsClosedMeanwhileIsNotBegunAgain(t *testing.T) {
 func TestADaemonThatHasGoneIsNotBack(t *testing.T) {
 	c := &Conn{dialer: Dialer{OnChange: func(Change) {}}, changed: make(chan struct{}, 1)}
 	c.rebinding.Add(1)
-	if c.rebind(); len(c.changes) != 0 {
+	if c.rebind(nil); len(c.changes) != 0 {
 		t.Fatal(c.changes)
 	}
 }
@@ -722,7 +778,7 @@ func TestAStreamIsAcceptedWhereTheContextEndsMeanwhile(t *testing.T) {
 	conn := talk(t, func(daemon *net.UnixConn) {
 		switch f := asked(daemon); f.kind {
 		case frameBind:
-			daemon.Write(appendFrame(nil, frameReply, f.channel, make([]byte, 8)))
+			daemon.Write(grant(f, 0))
 			for token := byte(1); token <= 50; token++ {
 				daemon.Write(appendFrame(nil, frameIncoming, 0, append([]byte{token, 23: 0}, "inbox"...)))
 			}
