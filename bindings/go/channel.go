@@ -747,6 +747,9 @@ func (ch *channel) takeAnswer(m *incoming) *Error {
 	if call.written < call.total {
 		return errProto("an answer to a request that wasn't sent")
 	}
+	if call.watch != nil && m.kind == typeReply && !(m.isPart && m.moreParts) {
+		return errProto("the answer to a watch ends")
+	}
 	if m.isPart && m.kind == typeReply && !m.tooLarge {
 		whole, err := call.takePart(m)
 		if err != nil || !whole {

@@ -678,6 +678,32 @@ func TestADaemonThatHasGoneIsNotBack(t *testing.T) {
 	}
 }
 
+// The answer to a watch never ends: one that does breaks the protocol, and a watch waits for no more of it.
+func TestAWatchWhoseAnswerEndsIsOver(t *testing.T) {
+	first := []byte("\x10\x00\x00\x00\x08\x00\x06\x00\x00\x00\x00\x00\x01\x00\x00\x00") // and more comes
+	last := append(append([]byte{}, first[:12]...), 0, 0, 0, 0)
+	for _, blocks := range [][][]byte{{nil}, {last}, {first, last}} {
+		blocks := blocks
+		conn := talk(t, func(daemon *net.UnixConn) {
+			open, call := asked(daemon), asked(daemon)
+			for _, block := range blocks {
+				answer := encoded(typeReply, le.Uint32(call.payload[len(call.payload)-4:]), block, "")
+				daemon.Write(appendFrame(nil, frameData, open.channel, answer))
+			}
+			hearOut(daemon)
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		w, err := conn.Watch(ctx, "*")
+		if err == nil {
+			_, err = w.Next(ctx)
+		}
+		cancel()
+		if err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(blocks, err)
+		}
+	}
+}
+
 // Behind the name of a domain, or none, the place where another one would stand is empty.
 func TestAnEventOfAnotherHostNamesIt(t *testing.T) {
 	for text, want := range map[string]Event{
