@@ -326,7 +326,7 @@ static int write_leaves(struct store_worker *worker, const struct store_request 
 	int r;
 
 	for (unsigned attempt = 0;; attempt++) {
-		r = store_write_once(worker->xs, request);
+		r = store_write_once(worker->xs, request, NULL);
 		if (r >= 0 || !is_temporary(r) || attempt + 1 == TRIES)
 			return r;
 		if (r != -EAGAIN && ++quota_tries == QUOTA_TRIES)
@@ -459,35 +459,65 @@ static bool request_is_needed(const struct store_request *request, bool stopping
 	return !stopping || request->kind == STORE_WRITE || request->kind == STORE_REMOVE;
 }
 
-/* Carries out one request, so that watch events are handled between two. False: there was none. */
-static bool serve_one(struct store_worker *worker)
+static struct store_request *begin(struct store_worker *worker, struct store_request *request)
 {
-	struct store_request *request;
-	bool stopping, was_empty;
-
-	pthread_mutex_lock(&worker->lock);
-	stopping = worker->stopping;
-	request = worker->queue;
 	if (request) {
 		DL_DELETE(worker->queue, request);
 		request->has_begun = true;
 	}
+	return request;
+}
+
+/* Returns the write behind this one that goes into the same directory; NULL: there is none. It may overtake what only
+ * reads. */
+static struct store_request *begin_beside(struct store_worker *worker, const struct store_request *request)
+{
+	struct store_request *other = request->kind == STORE_WRITE ? worker->queue : NULL;
+
+	while (other && (other->kind == STORE_READ || other->kind == STORE_READ_TOOLSTACKS ||
+			 other->kind == STORE_LIST))
+		other = other->next;
+	return begin(worker, other && store_write_is_beside(request, other) ? other : NULL);
+}
+
+static void carry_out(struct store_worker *worker, struct store_request *request)
+{
+	request->error = request_is_possible(worker, request) ? execute_request(worker, request) : -ENOTCONN;
+	if (request->error < 0 && request->error != -ENOENT && worker->connected &&
+	    !store_drain_events(worker))
+		request->error = -ENOTCONN;
+}
+
+/* Carries out one request, so that watch events are handled between two, or two writes in one transaction: what is
+ * written for a peer comes by twos as a rule. Where that fails each of them is tried by itself. False: there was none. */
+static bool serve_one(struct store_worker *worker)
+{
+	struct store_request *request, *another = NULL;
+	bool stopping, was_empty;
+
+	pthread_mutex_lock(&worker->lock);
+	stopping = worker->stopping;
+	request = begin(worker, worker->queue);
+	if (request)
+		another = begin_beside(worker, request);
 	pthread_mutex_unlock(&worker->lock);
 	if (!request)
 		return false;
 
 	if (request_is_needed(request, stopping)) {
 		store_mark_busy(worker);
-		request->error =
-			request_is_possible(worker, request) ? execute_request(worker, request) : -ENOTCONN;
-		if (request->error < 0 && request->error != -ENOENT && worker->connected &&
-		    !store_drain_events(worker))
-			request->error = -ENOTCONN;
+		if (!another || !worker->connected || store_write_once(worker->xs, request, another) < 0) {
+			carry_out(worker, request);
+			if (another)
+				carry_out(worker, another);
+		}
 		store_mark_idle(worker);
 	}
 	pthread_mutex_lock(&worker->lock);
 	was_empty = has_nothing_to_tell(worker);
 	DL_APPEND(worker->results, request);
+	if (another)
+		DL_APPEND(worker->results, another);
 	pthread_mutex_unlock(&worker->lock);
 	if (was_empty)
 		signal_fd(worker->result_fd);

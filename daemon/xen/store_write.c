@@ -92,12 +92,31 @@ static int store_write_make_directories(struct xs_handle *xs, xs_transaction_t t
 	return 0;
 }
 
-static int write_in(struct xs_handle *xs, xs_transaction_t transaction, const struct store_request *request)
+/* Whether both are in one directory. */
+static bool is_beside(const char *path, const char *other)
+{
+	const char *leaf = strrchr(path, '/');
+	size_t length = leaf ? (size_t)(leaf - path) + 1 : 0;
+
+	return length && !strncmp(path, other, length) && !strchr(other + length, '/');
+}
+
+bool store_write_is_beside(const struct store_request *request, const struct store_request *other)
+{
+	return other->kind == STORE_WRITE && is_beside(request->paths[0], other->paths[0]);
+}
+
+/* `*before`: the path that was written last; NULL: none. */
+static int write_in(struct xs_handle *xs, xs_transaction_t transaction, const struct store_request *request,
+		    const char **before)
 {
 	for (unsigned i = 0; i < request->count; i++) {
 		const char *path = request->paths[i], *value = request->values[i];
-		int r = store_write_make_directories(xs, transaction, path, request->owner);
+		int r = *before && is_beside(*before, path)
+				? 0
+				: store_write_make_directories(xs, transaction, path, request->owner);
 
+		*before = path;
 		if (r < 0)
 			return r;
 		if (!xs_write(xs, transaction, path, value, (unsigned)strlen(value)))
@@ -109,16 +128,20 @@ static int write_in(struct xs_handle *xs, xs_transaction_t transaction, const st
 	return 0;
 }
 
-int store_write_once(struct xs_handle *xs, const struct store_request *request)
+int store_write_once(struct xs_handle *xs, const struct store_request *request,
+		     const struct store_request *another)
 {
 	xs_transaction_t transaction;
+	const char *before = NULL;
 	int r;
 
 	errno = 0;
 	transaction = xs_transaction_start(xs);
 	if (transaction == XBT_NULL)
 		return write_error();
-	r = write_in(xs, transaction, request);
+	r = write_in(xs, transaction, request, &before);
+	if (r == 0 && another)
+		r = write_in(xs, transaction, another, &before);
 	if (r < 0) {
 		xs_transaction_end(xs, transaction, true);
 		return r;

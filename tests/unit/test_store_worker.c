@@ -151,6 +151,11 @@ bool xs_set_permissions(struct xs_handle *xs, xs_transaction_t transaction, cons
 	return true;
 }
 
+bool xs_rm(struct xs_handle *xs, xs_transaction_t transaction, const char *path)
+{
+	return true;
+}
+
 char **xs_check_watch(struct xs_handle *xs)
 {
 	errno = EAGAIN;
@@ -175,4 +180,71 @@ TEST_WITH(transaction_that_was_forgotten_is_begun_again, set_up, tear_down)
 		assert_int_equal(write_leaves(*state, &request), is_refused ? -EACCES : 0);
 		assert_int_equal(xenstore.begun, is_refused ? 1 : 3);
 	}
+}
+
+static struct store_request *queue_up(struct store_worker *worker, enum store_kind kind, const char *path)
+{
+	struct store_request *request = calloc(1, sizeof(*request));
+
+	request->kind = kind;
+	request->count = 1;
+	request->paths = calloc(1, sizeof(*request->paths));
+	request->values = calloc(1, sizeof(*request->values));
+	request->paths[0] = strdup(path);
+	request->values[0] = strdup("1");
+	DL_APPEND(worker->queue, request);
+	return request;
+}
+
+static unsigned count_results(struct store_worker *worker)
+{
+	struct store_request *request;
+	unsigned count = 0;
+
+	DL_COUNT(worker->results, request, count);
+	return count;
+}
+
+/* What is written into another directory, and whatever comes behind a removal, has its own turn. */
+TEST_WITH(two_writes_into_one_directory_are_one_transaction, set_up, tear_down)
+{
+	struct store_worker *worker = *state;
+
+	worker->connected = true;
+	memset(&xenstore, 0, sizeof(xenstore));
+	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/endpoints");
+	queue_up(worker, STORE_READ, "/local/domain/7/data/xenmsg/endpoints");
+	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/hello");
+	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/8/endpoints");
+	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/8/1234abcd/ring-ref");
+	queue_up(worker, STORE_REMOVE, "/local/domain/0/data/xenmsg/to/8");
+	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/8/1234abcd/ring-ref");
+	assert_true(serve_one(worker));
+	assert_int_equal(count_results(worker), 2);
+	assert_string_equal(worker->results->next->paths[0], "/local/domain/0/data/xenmsg/to/7/hello");
+	assert_true(worker->results->next->has_begun);
+	assert_int_equal(xenstore.begun, 1);
+	while (serve_one(worker))
+		;
+	assert_int_equal(count_results(worker), 7);
+	assert_int_equal(xenstore.begun, 4);
+}
+
+/* An error is of one of them. */
+TEST_WITH(of_two_writes_that_fail_together_each_is_tried_alone, set_up, tear_down)
+{
+	struct store_worker *worker = *state;
+
+	worker->connected = true;
+	xenstore.begun = 0;
+	xenstore.forgets = 2; /* the two, and then the first one */
+	xenstore.error = EACCES;
+	xenstore.at_end = false;
+	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/endpoints");
+	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/hello");
+	assert_true(serve_one(worker));
+	assert_int_equal(xenstore.begun, 3);
+	assert_int_equal(worker->results->error, -EACCES);
+	assert_int_equal(worker->results->next->error, 0);
+	assert_false(serve_one(worker));
 }
