@@ -84,6 +84,7 @@ struct rendezvous {
 	enum unlinkable unlinkable;
 	uint64_t forbidden_ms; /* when either end found that Xen forbids it */
 	char our_nonce[PEERS_NONCE_SIZE];
+	bool is_unseen; /* nobody has read our nonce unless `hello_request` has begun */
 	/* The peer's last nonce that we have answered: not again on our own account. Whatever is granted,
 	 * awaited or connected is so under this nonce. */
 	char tried_nonce[PEERS_NONCE_SIZE];

@@ -175,6 +175,18 @@ static void rendezvous_note(struct peer *peer)
 	memcpy(rendezvous->tried_nonce, peer->leaves.hello.nonce, sizeof(rendezvous->tried_nonce));
 }
 
+/* Whether the peer's nodes can't be there yet, since it can't know our nonce, and a watch will tell of them. */
+static bool are_nodes_to_come(const struct peer *peer)
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+
+	return rendezvous->is_unseen && rendezvous->hello_request &&
+	       !store_has_begun(peer->peers->store, rendezvous->hello_request) &&
+	       (peer->peers->options.domains ? peer->watch
+		: peer->domid == 0	     ? peer->peers->zero_watch
+					     : NULL);
+}
+
 static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
@@ -199,7 +211,8 @@ static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
 		rendezvous_note(peer);
 		rendezvous->state = RENDEZVOUS_AWAIT;
 		rendezvous->ring_ref = rendezvous->port = 0;
-		rendezvous_look_again(peer);
+		if (!are_nodes_to_come(peer))
+			rendezvous_look_again(peer);
 		break;
 	case RENDEZVOUS_GRANT:
 		rendezvous_note(peer);

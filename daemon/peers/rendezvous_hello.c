@@ -182,10 +182,12 @@ bool rendezvous_node_stands(const struct peer *peer, enum peer_leaf leaf, char v
 
 void rendezvous_write_again(struct peer *peer, enum peer_leaf leaf)
 {
-	if (leaf == LEAF_OUR_HELLO)
+	if (leaf == LEAF_OUR_HELLO) {
+		peer->rendezvous.is_unseen = false;
 		write_hello(peer);
-	else
+	} else {
 		rendezvous_publish(peer);
+	}
 }
 
 void rendezvous_begin_anew(struct peer *peer)
@@ -200,7 +202,8 @@ void rendezvous_begin_anew(struct peer *peer)
 	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
 	rendezvous->node_retries = 0;
 	rendezvous_step_back(peer, RENDEZVOUS_HELLO);
-	rendezvous_write_again(peer, LEAF_OUR_HELLO);
+	rendezvous->is_unseen = true;
+	write_hello(peer);
 }
 
 void rendezvous_begin(struct peer *peer)
