@@ -175,7 +175,7 @@ static void rendezvous_note(struct peer *peer)
 	memcpy(rendezvous->tried_nonce, peer->leaves.hello.nonce, sizeof(rendezvous->tried_nonce));
 }
 
-/* Whether the peer's nodes can't be there yet, since it can't know our nonce, and a watch will tell of them. */
+/* Whether the peer's nodes can't be there yet, since it can't know our nonce. A watch will tell of them. */
 static bool are_nodes_to_come(const struct peer *peer)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;

@@ -468,8 +468,8 @@ static struct store_request *begin(struct store_worker *worker, struct store_req
 	return request;
 }
 
-/* Returns the write behind this one that goes into the same directory; NULL: there is none. It may overtake what only
- * reads. */
+/* Returns the write behind this one that goes into the same directory; NULL: there is none. It may overtake
+ * what only reads. */
 static struct store_request *begin_beside(struct store_worker *worker, const struct store_request *request)
 {
 	struct store_request *other = request->kind == STORE_WRITE ? worker->queue : NULL;
@@ -488,8 +488,9 @@ static void carry_out(struct store_worker *worker, struct store_request *request
 		request->error = -ENOTCONN;
 }
 
-/* Carries out one request, so that watch events are handled between two, or two writes in one transaction: what is
- * written for a peer comes by twos as a rule. Where that fails each of them is tried by itself. False: there was none. */
+/* Carries out one request, so that watch events are handled between two, or two writes in one transaction:
+ * what is written for a peer comes by twos as a rule. Where that fails each of them is tried by itself.
+ * False: there was none. */
 static bool serve_one(struct store_worker *worker)
 {
 	struct store_request *request, *another = NULL;
