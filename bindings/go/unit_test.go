@@ -678,11 +678,37 @@ func TestADaemonThatHasGoneIsNotBack(t *testing.T) {
 	}
 }
 
+var firstPart = []byte("\x10\x00\x00\x00\x08\x00\x06\x00\x00\x00\x00\x00\x01\x00\x00\x00") // of a reply: and more comes
+
+// An askedContext does something where it is is asked when to end behind its call was made.
+type askedContext struct {
+	context.Context
+	whenAsked func()
+}
+
+func (c askedContext) Done() <-chan struct{} {
+	c.whenAsked()
+	return nil
+}
+
+// A watch that has begun is there, though its daemon has gone by then: else the next one would be asked for it twice.
+func TestAWatchThatHasBegunIsThere(t *testing.T) {
+	for i := 0; i < 10; i++ { // by chance
+		conn := talk(t, func(daemon *net.UnixConn) {
+			open, call := asked(daemon), asked(daemon)
+			daemon.Write(appendFrame(nil, frameData, open.channel, encoded(typeReply, le.Uint32(call.payload[len(call.payload)-4:]), firstPart, "")))
+		})
+		_, err := conn.Watch(askedContext{context.Background(), func() { <-conn.over }}, "*")
+		if err != nil {
+			t.Fatal(i, err)
+		}
+	}
+}
+
 // The answer to a watch never ends: one that does breaks the protocol, and a watch waits for no more of it.
 func TestAWatchWhoseAnswerEndsIsOver(t *testing.T) {
-	first := []byte("\x10\x00\x00\x00\x08\x00\x06\x00\x00\x00\x00\x00\x01\x00\x00\x00") // and more comes
-	last := append(append([]byte{}, first[:12]...), 0, 0, 0, 0)
-	for _, blocks := range [][][]byte{{nil}, {last}, {first, last}} {
+	last := append(append([]byte{}, firstPart[:12]...), 0, 0, 0, 0)
+	for _, blocks := range [][][]byte{{nil}, {last}, {firstPart, last}} {
 		blocks := blocks
 		conn := talk(t, func(daemon *net.UnixConn) {
 			open, call := asked(daemon), asked(daemon)

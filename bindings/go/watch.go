@@ -95,16 +95,18 @@ func (b *binding) watchAgain(ctx context.Context) *Error {
 		}
 	}
 	b.c.mu.Lock()
+	if call.cause == nil && isClosed(begun) { // it has ended since, or its daemon has: Next tells
+		return nil
+	}
 	if err = err.ofDaemon(); err.Errno == syscall.ECONNRESET && err.context == nil {
 		err = failed(syscall.ENOTCONN)
 	}
 	return err.about(b.op, b.name)
 }
 
-// isBegun: the daemon watches. With the lock.
-func (b *binding) isBegun() bool {
+func isClosed(channel chan struct{}) bool {
 	select {
-	case <-b.begun:
+	case <-channel:
 		return true
 	default:
 		return false
@@ -113,7 +115,7 @@ func (b *binding) isBegun() bool {
 
 // calledBack: no more comes of a call, which is made again when the daemon has gone. With the lock.
 func (b *binding) calledBack(call *outgoing, err *Error) {
-	if call == b.call && b.isBegun() && b.c.sock != nil {
+	if call == b.call && isClosed(b.begun) && b.c.sock != nil {
 		b.end(err.ofDaemon())
 	}
 }
@@ -167,7 +169,7 @@ func (w *binding) takeEvent(part fields) *Error {
 		for _, t := range w.told {
 			t.isSeen = false
 		}
-		if !w.isBegun() {
+		if !isClosed(w.begun) {
 			close(w.begun)
 			w.granted()
 		}
