@@ -55,6 +55,7 @@ static void channel_stream_image(struct image *image, struct channel_end *end)
 	image_u64(image, &end->sent);
 	image_u64(image, &end->limit);
 	image_u64(image, &end->consumed);
+	image_u64(image, &end->begun);
 	image_upto(image, &end->window, STREAM_WINDOW_MAX);
 	image_expect(image, end->consumed <= end->sent && end->received <= INT64_MAX &&
 				    end->told_consumed <= end->received && end->window > 0);

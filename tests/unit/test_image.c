@@ -534,6 +534,31 @@ TEST(a_link_that_was_left_sends_again_what_it_had_sent)
 	world_free(after);
 }
 
+static struct channel_end *sink_of(const struct world *world)
+{
+	return &((struct channel_end *)hop_find_channel(world->programs[SOURCE].hop, 2))->channel->acceptor;
+}
+
+/* Else a cancel that comes before it has begun anew would say that nothing was done. */
+TEST(what_a_server_may_have_acted_on_is_known_behind_an_image)
+{
+	struct world *before = world_at_work(LINK), *after = world_new(LINK);
+	struct channel_end *end = sink_of(before);
+	struct image image;
+	uint8_t *bytes;
+	size_t size;
+
+	end->begun = end->sent + 8;
+	bytes = bytes_of(before, &size);
+	assert_int_equal(image_open_bytes(&image, bytes, size), 0);
+	assert_int_equal(read_world(after, &image), 0);
+	assert_true(sink_of(after)->begun == end->begun);
+	image_free(&image);
+	free(bytes);
+	world_free(before);
+	world_free(after);
+}
+
 /* Reads bytes that may be anything into a world, which must end in order. */
 static int read_bytes(const uint8_t *bytes, size_t size)
 {
@@ -572,11 +597,6 @@ static int read_again(struct world *world)
 
 	free(bytes);
 	return r;
-}
-
-static struct channel_end *sink_of(const struct world *world)
-{
-	return &((struct channel_end *)hop_find_channel(world->programs[SOURCE].hop, 2))->channel->acceptor;
 }
 
 TEST(what_lies_in_a_ring_that_is_not_its_channel_s_is_refused)
