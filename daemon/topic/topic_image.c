@@ -96,6 +96,7 @@ static void replica_fields(struct image *image, struct topic *replica)
 	image_upto(image, &refused, INT32_MAX);
 	image_bool(image, &replica->was_live);
 	image_bool(image, &replica->was_closed);
+	image_bool(image, &replica->lacks_room);
 	image_bool(image, &replica->kept_comes);
 	image_u64(image, &replica->kept_first);
 	image_u64(image, &replica->kept_upto);

@@ -159,6 +159,7 @@ TEST_EACH(who_waits_for_a_topic_looks_again_in_the_next_daemon, 2)
 	switch_run(&before->board, 10);
 	assert_int_equal(replica->state, REPLICA_WAITING);
 	replica->pause_ms = is_patient ? 600000 : 1;
+	replica->lacks_room = is_patient;
 	bytes = bytes_of(before, &size);
 	assert_int_equal(read_rig(after, bytes, size), 0);
 	replica = after->topics->all_replicas;
@@ -166,6 +167,7 @@ TEST_EACH(who_waits_for_a_topic_looks_again_in_the_next_daemon, 2)
 	subscriber_enter(subscriber, replica);
 	topics_part.go_on(after->topics);
 	assert_true((after->topics->patient == replica) == is_patient);
+	assert_true(replica->lacks_room == is_patient); /* whoever comes is refused meanwhile */
 	assert_true(evtimer_pending(replica->timer, NULL));
 	free(bytes);
 	topic_rig_free(before);
