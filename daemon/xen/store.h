@@ -87,7 +87,7 @@ int store_list(struct store *store, const char *path, store_list_fn done, void *
 /* Writes a leaf and sets its permissions in one transaction, so that nobody sees it in between: owned by
  * `owner`, and readable for `reader`, for everyone with STORE_EVERYONE or for nobody with STORE_NOBODY. Makes
  * missing directories above it first, for nobody but the owner. Retries conflicts and the transaction
- * quota. Two leaves for one directory that wait, with only reads between them, go in one transaction. */
+ * quota. Several that wait, with only reads between them, go in one. */
 #define STORE_EVERYONE (-1)
 #define STORE_NOBODY   (-2)
 int store_write(struct store *store, const char *path, const char *value, uint32_t owner, int reader,

@@ -25,6 +25,7 @@
 #define BACKOFF_MAX_MS 200
 #define LOOK_MS	       10000 /* after an end of the connection that nobody else has noticed */
 #define EVENTS_AT_ONCE 256
+#define TOGETHER_MAX   8 /* writes in one transaction, for whose end events wait */
 
 void store_request_free(struct store_request *request)
 {
@@ -320,13 +321,13 @@ bool store_drain_events(struct store_worker *worker)
 	return true;
 }
 
-static int write_leaves(struct store_worker *worker, const struct store_request *request)
+static int write_leaves(struct store_worker *worker, struct store_request *request)
 {
 	unsigned quota_tries = 0;
 	int r;
 
 	for (unsigned attempt = 0;; attempt++) {
-		r = store_write_once(worker->xs, request, NULL);
+		r = store_write_once(worker->xs, &request, 1);
 		if (r >= 0 || !is_temporary(r) || attempt + 1 == TRIES)
 			return r;
 		if (r != -EAGAIN && ++quota_tries == QUOTA_TRIES)
@@ -459,25 +460,33 @@ static bool request_is_needed(const struct store_request *request, bool stopping
 	return !stopping || request->kind == STORE_WRITE || request->kind == STORE_REMOVE;
 }
 
-static struct store_request *begin(struct store_worker *worker, struct store_request *request)
+static bool only_reads(const struct store_request *request)
 {
-	if (request) {
-		DL_DELETE(worker->queue, request);
-		request->has_begun = true;
-	}
-	return request;
+	return request->kind == STORE_READ || request->kind == STORE_READ_TOOLSTACKS ||
+	       request->kind == STORE_LIST;
 }
 
-/* Returns the write behind this one that goes into the same directory; NULL: there is none. It may overtake
- * what only reads. */
-static struct store_request *begin_beside(struct store_worker *worker, const struct store_request *request)
+/* Takes a request from the queue, or several that write, which may overtake those that only read. Returns how
+ * many. */
+static unsigned begin_some(struct store_worker *worker, struct store_request *requests[TOGETHER_MAX])
 {
-	struct store_request *other = request->kind == STORE_WRITE ? worker->queue : NULL;
+	struct store_request *request, *next;
+	unsigned count = 0;
 
-	while (other && (other->kind == STORE_READ || other->kind == STORE_READ_TOOLSTACKS ||
-			 other->kind == STORE_LIST))
-		other = other->next;
-	return begin(worker, other && store_write_is_beside(request, other) ? other : NULL);
+	pthread_mutex_lock(&worker->lock);
+	DL_FOREACH_SAFE(worker->queue, request, next) {
+		if (count == TOGETHER_MAX || (count && !only_reads(request) && request->kind != STORE_WRITE))
+			break;
+		if (count && only_reads(request))
+			continue;
+		DL_DELETE(worker->queue, request);
+		request->has_begun = true;
+		requests[count++] = request;
+		if (request->kind != STORE_WRITE)
+			break;
+	}
+	pthread_mutex_unlock(&worker->lock);
+	return count;
 }
 
 static void carry_out(struct store_worker *worker, struct store_request *request)
@@ -488,37 +497,28 @@ static void carry_out(struct store_worker *worker, struct store_request *request
 		request->error = -ENOTCONN;
 }
 
-/* Carries out one request, so that watch events are handled between two, or two writes in one transaction:
- * what is written for a peer comes by twos as a rule. Where that fails each of them is tried by itself.
- * False: there was none. */
-static bool serve_one(struct store_worker *worker)
+/* Carries out one request, so that watch events are handled between two, or writes in one transaction: what
+ * is written comes by twos and threes as a rule, and where many guests start at once by dozens. Where that
+ * fails each is tried by itself. False: there was none. */
+static bool serve_some(struct store_worker *worker)
 {
-	struct store_request *request, *another = NULL;
-	bool stopping, was_empty;
+	struct store_request *requests[TOGETHER_MAX];
+	unsigned count = begin_some(worker, requests);
+	bool was_empty;
 
-	pthread_mutex_lock(&worker->lock);
-	stopping = worker->stopping;
-	request = begin(worker, worker->queue);
-	if (request)
-		another = begin_beside(worker, request);
-	pthread_mutex_unlock(&worker->lock);
-	if (!request)
+	if (!count)
 		return false;
-
-	if (request_is_needed(request, stopping)) {
+	if (request_is_needed(requests[0], is_stopping(worker))) {
 		store_mark_busy(worker);
-		if (!another || !worker->connected || store_write_once(worker->xs, request, another) < 0) {
-			carry_out(worker, request);
-			if (another)
-				carry_out(worker, another);
-		}
+		if (count == 1 || !worker->connected || store_write_once(worker->xs, requests, count) < 0)
+			for (unsigned i = 0; i < count; i++)
+				carry_out(worker, requests[i]);
 		store_mark_idle(worker);
 	}
 	pthread_mutex_lock(&worker->lock);
 	was_empty = has_nothing_to_tell(worker);
-	DL_APPEND(worker->results, request);
-	if (another)
-		DL_APPEND(worker->results, another);
+	for (unsigned i = 0; i < count; i++)
+		DL_APPEND(worker->results, requests[i]);
 	pthread_mutex_unlock(&worker->lock);
 	if (was_empty)
 		signal_fd(worker->result_fd);
@@ -561,7 +561,7 @@ void *store_worker_run(void *userdata)
 		do
 			if (worker->connected && !store_drain_events(worker))
 				set_connected(worker, false);
-		while ((stopping || !worker->reconnect_now) && serve_one(worker));
+		while ((stopping || !worker->reconnect_now) && serve_some(worker));
 	}
 	if (worker->xs)
 		xs_close(worker->xs);

@@ -46,12 +46,9 @@ void store_push_event(struct store_worker *worker, unsigned watch, const char *p
 bool store_drain_events(struct store_worker *worker);
 
 /* --- store_write.c */
-/* Carries out a STORE_WRITE, and another one (NULL: none) in the same transaction, once. -EAGAIN: another
- * client has changed what it read; -EDQUOT, -EBUSY, -ENOSPC: a quota, or the connection is gone. */
-int store_write_once(struct xs_handle *xs, const struct store_request *request,
-		     const struct store_request *another);
-/* Whether the other request is a STORE_WRITE, too, for the same directory. */
-bool store_write_is_beside(const struct store_request *request, const struct store_request *other);
+/* Carries out some STORE_WRITE in one transaction, once. -EAGAIN: another client has changed what it read;
+ * -EDQUOT, -EBUSY, -ENOSPC: a quota, or the connection is gone. */
+int store_write_once(struct xs_handle *xs, struct store_request *const *requests, unsigned count);
 
 /* Returns the negative errno for a failed call of libxenstore, which reports the quotas as EINVAL (it doesn't
  * know EQUOTA's name), and a transaction that couldn't be started sometimes with no errno at all. */

@@ -101,11 +101,6 @@ static bool is_beside(const char *path, const char *other)
 	return length && !strncmp(path, other, length) && !strchr(other + length, '/');
 }
 
-bool store_write_is_beside(const struct store_request *request, const struct store_request *other)
-{
-	return other->kind == STORE_WRITE && is_beside(request->paths[0], other->paths[0]);
-}
-
 /* `*before`: the path that was written last; NULL: none. */
 static int write_in(struct xs_handle *xs, xs_transaction_t transaction, const struct store_request *request,
 		    const char **before)
@@ -128,20 +123,18 @@ static int write_in(struct xs_handle *xs, xs_transaction_t transaction, const st
 	return 0;
 }
 
-int store_write_once(struct xs_handle *xs, const struct store_request *request,
-		     const struct store_request *another)
+int store_write_once(struct xs_handle *xs, struct store_request *const *requests, unsigned count)
 {
 	xs_transaction_t transaction;
 	const char *before = NULL;
-	int r;
+	int r = 0;
 
 	errno = 0;
 	transaction = xs_transaction_start(xs);
 	if (transaction == XBT_NULL)
 		return write_error();
-	r = write_in(xs, transaction, request, &before);
-	if (r == 0 && another)
-		r = write_in(xs, transaction, another, &before);
+	for (unsigned i = 0; i < count && r == 0; i++)
+		r = write_in(xs, transaction, requests[i], &before);
 	if (r < 0) {
 		xs_transaction_end(xs, transaction, true);
 		return r;

@@ -167,7 +167,7 @@ TEST_WITH(transaction_that_was_forgotten_is_begun_again, set_up, tear_down)
 {
 	static const int errors[] = {EIO, ENOENT, ENOMEM, EAGAIN, EACCES};
 	char *path = (char *)"/local/domain/1/data/xenmsg/presence", *value = (char *)"1";
-	const struct store_request request = {
+	struct store_request request = {
 		.kind = STORE_WRITE, .count = 1, .paths = &path, .values = &value, .reader = STORE_EVERYONE};
 
 	for (unsigned i = 0; i < 2 * ROWS(errors); i++) {
@@ -205,8 +205,8 @@ static unsigned count_results(struct store_worker *worker)
 	return count;
 }
 
-/* What is written into another directory, and whatever comes behind a removal, has its own turn. */
-TEST_WITH(two_writes_into_one_directory_are_one_transaction, set_up, tear_down)
+/* They overtake what only reads. Whatever comes behind a removal has its own turn. */
+TEST_WITH(writes_that_wait_are_one_transaction, set_up, tear_down)
 {
 	struct store_worker *worker = *state;
 
@@ -215,23 +215,31 @@ TEST_WITH(two_writes_into_one_directory_are_one_transaction, set_up, tear_down)
 	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/endpoints");
 	queue_up(worker, STORE_READ, "/local/domain/7/data/xenmsg/endpoints");
 	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/hello");
-	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/8/endpoints");
-	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/8/1234abcd/ring-ref");
+	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/presence");
 	queue_up(worker, STORE_REMOVE, "/local/domain/0/data/xenmsg/to/8");
 	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/8/1234abcd/ring-ref");
-	assert_true(serve_one(worker));
-	assert_int_equal(count_results(worker), 2);
+	assert_true(serve_some(worker));
+	assert_int_equal(count_results(worker), 3);
 	assert_string_equal(worker->results->next->paths[0], "/local/domain/0/data/xenmsg/to/7/hello");
 	assert_true(worker->results->next->has_begun);
 	assert_int_equal(xenstore.begun, 1);
-	while (serve_one(worker))
+	assert_true(serve_some(worker));
+	assert_int_equal(worker->results->prev->kind, STORE_READ);
+	assert_true(serve_some(worker));
+	assert_int_equal(worker->results->prev->kind, STORE_REMOVE);
+	assert_true(serve_some(worker));
+	assert_false(serve_some(worker));
+	assert_int_equal(count_results(worker), 6);
+	assert_int_equal(xenstore.begun, 2);
+	for (unsigned i = 0; i < 2 * TOGETHER_MAX + 1; i++)
+		queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/presence");
+	while (serve_some(worker))
 		;
-	assert_int_equal(count_results(worker), 7);
-	assert_int_equal(xenstore.begun, 4);
+	assert_int_equal(xenstore.begun, 5);
 }
 
 /* An error is of one of them. */
-TEST_WITH(of_two_writes_that_fail_together_each_is_tried_alone, set_up, tear_down)
+TEST_WITH(of_writes_that_fail_together_each_is_tried_alone, set_up, tear_down)
 {
 	struct store_worker *worker = *state;
 
@@ -242,9 +250,9 @@ TEST_WITH(of_two_writes_that_fail_together_each_is_tried_alone, set_up, tear_dow
 	xenstore.at_end = false;
 	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/endpoints");
 	queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/hello");
-	assert_true(serve_one(worker));
+	assert_true(serve_some(worker));
 	assert_int_equal(xenstore.begun, 3);
 	assert_int_equal(worker->results->error, -EACCES);
 	assert_int_equal(worker->results->next->error, 0);
-	assert_false(serve_one(worker));
+	assert_false(serve_some(worker));
 }
