@@ -353,7 +353,7 @@ func (c *Conn) run(sock *net.UnixConn) {
 		if !c.lose(err) {
 			break
 		}
-		sock = c.redial()
+		sock = c.redial(err.Errno == syscall.EPROTO) // which would come to that again at once
 	}
 	c.mu.Lock()
 	c.end(c.err)
@@ -361,13 +361,13 @@ func (c *Conn) run(sock *net.UnixConn) {
 	c.kill()
 }
 
-func (c *Conn) redial() *net.UnixConn {
-	for {
+func (c *Conn) redial(waits bool) *net.UnixConn {
+	for ; ; waits = true {
+		if pause := time.Second; waits && !sleep(c.life, &pause, pause) {
+			return nil
+		}
 		sock, hello, err := greet(c.life, c.path, 0, c.outlives)
 		if err != nil {
-			if pause := time.Second; !sleep(c.life, &pause, pause) {
-				return nil
-			}
 			continue
 		}
 		c.rebinding.Wait() // it has failed, and would ask the next daemon, too

@@ -470,6 +470,24 @@ func TestADaemonThatLiesHarmsNothingButItsSession(t *testing.T) {
 	NothingIsLeft(t, before, runtime.NumGoroutine)
 }
 
+// Of such sessions there would be thousands.
+func TestADaemonThatLiesInEachSessionIsAskedSeldom(t *testing.T) {
+	var sessions int32
+	d := daemon(t, func(daemon *net.UnixConn) {
+		atomic.AddInt32(&sessions, 1)
+		sayWelcome(daemon)
+		daemon.Write(make([]byte, headerSize))
+		hearOut(daemon)
+	})
+	d.Reconnect = true
+	conn := connect(t, d)
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := conn.Watch(ctx, "*"); err == nil || atomic.LoadInt32(&sessions) > 3 {
+		t.Fatal(err, sessions)
+	}
+}
+
 func FuzzDaemon(f *testing.F) {
 	for i, lie := range lies() {
 		if i%97 == 0 {
