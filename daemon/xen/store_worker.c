@@ -25,7 +25,8 @@
 #define BACKOFF_MAX_MS 200
 #define LOOK_MS	       10000 /* after an end of the connection that nobody else has noticed */
 #define EVENTS_AT_ONCE 256
-#define TOGETHER_MAX   8 /* writes in one transaction, for whose end events wait */
+#define TOGETHER_MAX   8  /* writes in one transaction, for whose end events wait */
+#define OVERTAKEN_MAX  64 /* reads that are looked past for them, with the lock */
 
 void store_request_free(struct store_request *request)
 {
@@ -471,14 +472,14 @@ static bool only_reads(const struct store_request *request)
 static unsigned begin_some(struct store_worker *worker, struct store_request *requests[TOGETHER_MAX])
 {
 	struct store_request *request, *next;
-	unsigned count = 0;
+	unsigned count = 0, overtaken = 0;
 
 	pthread_mutex_lock(&worker->lock);
 	DL_FOREACH_SAFE(worker->queue, request, next) {
-		if (count == TOGETHER_MAX || (count && !only_reads(request) && request->kind != STORE_WRITE))
-			break;
-		if (count && only_reads(request))
+		if (count && only_reads(request) && overtaken++ < OVERTAKEN_MAX)
 			continue;
+		if (count == TOGETHER_MAX || (count && request->kind != STORE_WRITE))
+			break;
 		DL_DELETE(worker->queue, request);
 		request->has_begun = true;
 		requests[count++] = request;

@@ -182,7 +182,7 @@ TEST_WITH(transaction_that_was_forgotten_is_begun_again, set_up, tear_down)
 	}
 }
 
-static struct store_request *queue_up(struct store_worker *worker, enum store_kind kind, const char *path)
+static void queue_up(struct store_worker *worker, enum store_kind kind, const char *path)
 {
 	struct store_request *request = calloc(1, sizeof(*request));
 
@@ -193,7 +193,6 @@ static struct store_request *queue_up(struct store_worker *worker, enum store_ki
 	request->paths[0] = strdup(path);
 	request->values[0] = strdup("1");
 	DL_APPEND(worker->queue, request);
-	return request;
 }
 
 static unsigned count_results(struct store_worker *worker)
@@ -236,6 +235,25 @@ TEST_WITH(writes_that_wait_are_one_transaction, set_up, tear_down)
 	while (serve_some(worker))
 		;
 	assert_int_equal(xenstore.begun, 5);
+}
+
+TEST_WITH(writes_behind_many_reads_wait_for_them, set_up, tear_down)
+{
+	struct store_worker *worker = *state;
+
+	worker->connected = true;
+	for (unsigned more = 0; more < 2; more++) {
+		unsigned before = count_results(worker);
+
+		queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/endpoints");
+		for (unsigned i = 0; i < OVERTAKEN_MAX + more; i++)
+			queue_up(worker, STORE_READ, "/local/domain/7/data/xenmsg/presence");
+		queue_up(worker, STORE_WRITE, "/local/domain/0/data/xenmsg/to/7/hello");
+		assert_true(serve_some(worker));
+		assert_int_equal(count_results(worker) - before, more ? 1 : 2);
+		while (serve_some(worker))
+			;
+	}
 }
 
 /* An error is of one of them. */
