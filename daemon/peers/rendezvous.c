@@ -175,16 +175,20 @@ static void rendezvous_note(struct peer *peer)
 	memcpy(rendezvous->tried_nonce, peer->leaves.hello.nonce, sizeof(rendezvous->tried_nonce));
 }
 
+/* Domain 0 and a guest watch each other by themselves, so they miss nothing as two guests may whom nobody
+ * tells of each other; and it answers all guests that start at once. */
+static bool is_with_zero(const struct peer *peer)
+{
+	return peer->domid == 0 || peer->peers->options.self->domid == 0;
+}
+
 /* Whether the peer's nodes can't be there yet, since it can't know our nonce. A watch will tell of them. */
 static bool are_nodes_to_come(const struct peer *peer)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 
 	return rendezvous->is_unseen && rendezvous->hello_request &&
-	       !store_has_begun(peer->peers->store, rendezvous->hello_request) &&
-	       (peer->peers->options.domains ? peer->watch
-		: peer->domid == 0	     ? peer->peers->zero_watch
-					     : NULL);
+	       !store_has_begun(peer->peers->store, rendezvous->hello_request) && is_with_zero(peer);
 }
 
 static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
@@ -361,13 +365,6 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 		deadline_set(&peer->rendezvous.deadline, RETRY_EACH_MS);
 	else if (deadline_is_over(&peer->rendezvous.deadline, peer->peers->options.config->setup_timeout_ms))
 		rendezvous_take_step(peer, RENDEZVOUS_TIMEOUT);
-}
-
-/* Domain 0 and a guest watch each other by themselves, so they miss nothing as two guests may whom nobody
- * tells of each other; and it answers all guests that start at once. */
-static bool is_with_zero(const struct peer *peer)
-{
-	return peer->domid == 0 || peer->peers->options.self->domid == 0;
 }
 
 uint64_t rendezvous_hello_ms(const struct peer *peer)
